@@ -1,0 +1,82 @@
+"""Small array helpers shared by the pure core: validation, broadcasting, freezing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pruninfersim.errors import InvalidInputError
+
+FloatArray = NDArray[np.float64]
+
+
+def frozen(values: ArrayLike) -> FloatArray:
+    """Return a read-only float64 array (a copy only if `values` is not one already).
+
+    >>> frozen([1, 2]).flags.writeable
+    False
+    """
+    array = np.array(values, dtype=np.float64)
+    array.flags.writeable = False
+    return array
+
+
+def checked(
+    name: str,
+    values: ArrayLike,
+    *,
+    minimum: float = -np.inf,
+    below: float = np.inf,
+    whole: bool = False,
+) -> FloatArray:
+    """Return `values` as float64 after checking ``minimum <= values < below``.
+
+    Parameters
+    ----------
+    name : str
+        What the value is, for the message.
+    values : array_like
+        Any shape.
+    minimum, below : float
+        Smallest allowed value and first value that is too large.
+    whole : bool
+        Whether only whole numbers are allowed.
+
+    Raises
+    ------
+    InvalidInputError
+        If a value is not a number, not finite, or out of range.
+
+    >>> checked("sparsity", 1.2, minimum=0, below=1)
+    Traceback (most recent call last):
+    pruninfersim.errors.InvalidInputError: sparsity must be in [0, 1); got 1.2
+    """
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InvalidInputError(f"{name} must be a number or an array of numbers; got {values!r}") from None
+    bad = ~np.isfinite(array) | (array < minimum) | (array >= below)
+    if whole:
+        bad = bad | (array != np.floor(array))
+    if bad.any():
+        limits = f"in [{minimum:g}, {below:g})" if np.isfinite(below) else f"at least {minimum:g}"
+        kind = "a whole number, " if whole else ""
+        first = array[bad].flat[0] if array.ndim else array[()]
+        raise InvalidInputError(f"{name} must be {kind}{limits}; got {first:g}")
+    return array
+
+
+def stack_ops(values: Sequence[ArrayLike]) -> FloatArray:
+    """Stack one value per op into a column of shape ``(*sweep, op)``, broadcasting the sweep axes.
+
+    >>> stack_ops([1.0, np.array([2.0, 3.0])]).shape
+    (2, 2)
+    """
+    arrays = [np.asarray(value, dtype=np.float64) for value in values]
+    shape = np.broadcast_shapes(*(array.shape for array in arrays))
+    out = np.empty((*shape, len(arrays)))
+    for index, array in enumerate(arrays):
+        out[..., index] = array
+    return out

@@ -1,0 +1,266 @@
+"""The op trace: one row per operation of a forward pass, as a struct of read-only arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pruninfersim._arrays import FloatArray, frozen, stack_ops
+
+if TYPE_CHECKING:
+    from pruninfersim.models import ModelConfig
+    from pruninfersim.workload import Workload
+
+#: Neutral value of every numeric column: what a row has if nobody says otherwise.
+NEUTRAL: dict[str, float] = {
+    "m": 1.0,
+    "n": 1.0,
+    "k": 1.0,
+    "batch": 1.0,
+    "b_batch": 1.0,
+    "sequences": 1.0,
+    "gemms": 0.0,
+    "count": 1.0,
+    "mac_fraction": 1.0,
+    "a_bytes": 2.0,
+    "b_bytes": 2.0,
+    "out_bytes": 2.0,
+    "a_reads": 1.0,
+    "b_reads": 1.0,
+    "out_writes": 1.0,
+    "launches": 1.0,
+}
+#: Labels of a row, with their neutral value.
+LABELS: dict[str, Any] = {
+    "name": "",
+    "kernel": "elementwise",
+    "block": "",
+    "dtype": "bf16",
+    "layers": (),
+    "n_axis": "",
+    "k_axis": "",
+}
+
+
+class PruningMethod(Protocol):
+    """Anything that turns a trace into a trace."""
+
+    @property
+    def name(self) -> str:
+        """Registry name, for instance ``"static-width"``."""
+
+    def apply(self, trace: OpTrace) -> OpTrace:
+        """Return the pruned trace; the given one stays as it is."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a pruning method was asked to remove, and what it removed after rounding.
+
+    Attributes
+    ----------
+    method : str
+    asked : ndarray, shape (*sweep)
+        Sparsity asked for [1].
+    achieved : dict of str to ndarray, shape (*sweep)
+        Sparsity reached per kind of block [1].
+    """
+
+    method: str
+    asked: FloatArray
+    achieved: dict[str, FloatArray]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class OpTrace:
+    """Struct of arrays, one entry per op; numeric columns broadcast to ``(*sweep, op)``, op axis last.
+
+    An op is a GEMM ``A[m, k] @ B[n, k].T -> out[m, n]`` done ``batch`` times with ``b_batch`` distinct B, or a fused
+    pair of them (attention, ``gemms = 2``: K and V are the two B operands and out is [m, k]), or elementwise work
+    (``gemms = 0``: A is [m, k], out is [m, n], no B).
+
+    Attributes
+    ----------
+    m, n, k : ndarray
+        Rows (tokens), output features, input features. In attention: queries, keys, head_dim of one head.
+    batch, b_batch : ndarray
+        Instances of A and out (attention: batch x query heads), and of B (batch x KV heads).
+    sequences : ndarray
+        Sequences in the batch, where a kernel needs it apart from ``batch`` (attention).
+    gemms : ndarray
+        GEMMs fused in the op: 0 (elementwise), 1, or 2 (attention).
+    count : ndarray
+        How often the op runs in one forward pass (layers folded together).
+    mac_fraction : ndarray
+        Expected share of the multiply-accumulates that is done (causal 0.5, 2:4 0.5, token-wise keep).
+    a_bytes, b_bytes, out_bytes : ndarray
+        Bytes stored per element [B]; 2:4 bf16 weights store 1.125.
+    a_reads, b_reads, out_writes : ndarray
+        How often the operand crosses HBM: 1, 0 if fused away, 2 for two inputs of that shape, a share if only
+        part of it is touched.
+    launches : ndarray
+        Kernel launches of the op.
+    name, kernel, block, dtype : tuple of str
+        Role of the op; key of the kernel that runs it; attention, mlp, embedding or head; compute dtype.
+    layers : tuple of tuple of int
+        Layers that the row stands for (empty outside the layers).
+    n_axis, k_axis : tuple of str
+        Which model dimension n and k are: hidden, heads, kv_heads, ffn, vocab, rank ... Pruning of a dimension
+        follows these labels.
+    """
+
+    m: FloatArray
+    n: FloatArray
+    k: FloatArray
+    batch: FloatArray
+    b_batch: FloatArray
+    sequences: FloatArray
+    gemms: FloatArray
+    count: FloatArray
+    mac_fraction: FloatArray
+    a_bytes: FloatArray
+    b_bytes: FloatArray
+    out_bytes: FloatArray
+    a_reads: FloatArray
+    b_reads: FloatArray
+    out_writes: FloatArray
+    launches: FloatArray
+    name: tuple[str, ...]
+    kernel: tuple[str, ...]
+    block: tuple[str, ...]
+    dtype: tuple[str, ...]
+    layers: tuple[tuple[int, ...], ...]
+    n_axis: tuple[str, ...]
+    k_axis: tuple[str, ...]
+    model: ModelConfig | None = None
+    workload: Workload | None = None
+    applied: tuple[Applied, ...] = field(default=())
+
+    # --- construction -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_rows(
+        cls, rows: Sequence[dict[str, Any]], *, model: ModelConfig | None = None, workload: Workload | None = None
+    ) -> OpTrace:
+        """Build a trace from one dict per op; columns that a row leaves out get their neutral value.
+
+        >>> trace = OpTrace.from_rows([{"name": "q", "kernel": "gemm", "gemms": 1, "m": [1, 8], "n": 4096, "k": 4096}])
+        >>> trace.shape, trace.flops.tolist()
+        ((2, 1), [[33554432.0], [268435456.0]])
+        """
+        columns = {name: frozen(stack_ops([row.get(name, v) for row in rows])) for name, v in NEUTRAL.items()}
+        labels = {name: tuple(row.get(name, v) for row in rows) for name, v in LABELS.items()}
+        return cls(**columns, **labels, model=model, workload=workload)
+
+    # --- shape and size -----------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.name)
+
+    @property
+    def sweep_shape(self) -> tuple[int, ...]:
+        """Shape of the sweep axes."""
+        return np.broadcast_shapes(*(getattr(self, name).shape[:-1] for name in NEUTRAL))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(*sweep, op)``."""
+        return (*self.sweep_shape, len(self))
+
+    # --- derived columns ----------------------------------------------------------------------------------------
+
+    @property
+    def macs(self) -> FloatArray:
+        """Expected multiply-accumulates per run of the op."""
+        return self.batch * self.gemms * self.m * self.n * self.k * self.mac_fraction
+
+    @property
+    def flops(self) -> FloatArray:
+        """Expected FLOPs per run of the op; 1 MAC = 2 FLOPs."""
+        return 2.0 * self.macs
+
+    @property
+    def a_traffic(self) -> FloatArray:
+        """Bytes of A that cross HBM per run [B]."""
+        return self.batch * self.m * self.k * self.a_bytes * self.a_reads
+
+    @property
+    def b_traffic(self) -> FloatArray:
+        """Bytes of B (weights, or keys and values) that cross HBM per run [B]."""
+        return self.b_batch * self.gemms * self.n * self.k * self.b_bytes * self.b_reads
+
+    @property
+    def out_traffic(self) -> FloatArray:
+        """Bytes of the output that cross HBM per run [B]; a fused pair of GEMMs writes [m, k]."""
+        width = np.where(self.gemms > 1, self.k, self.n)
+        return self.batch * self.m * width * self.out_bytes * self.out_writes
+
+    @property
+    def traffic(self) -> FloatArray:
+        """Bytes that cross HBM per run of the op [B]."""
+        return self.a_traffic + self.b_traffic + self.out_traffic
+
+    # --- change without mutation --------------------------------------------------------------------------------
+
+    def with_columns(self, **columns: Any) -> OpTrace:
+        """Return a copy with some columns or labels replaced (arrays are frozen)."""
+        clean = {name: frozen(value) if name in NEUTRAL else value for name, value in columns.items()}
+        return replace(self, **clean)
+
+    def mask(self, *, names: Sequence[str] = (), kernels: Sequence[str] = (), blocks: Sequence[str] = ()) -> NDArray[Any]:
+        """Return which ops match all of the given labels, shape (op,) of bool."""
+        out = np.ones(len(self), dtype=bool)
+        for wanted, labels in ((names, self.name), (kernels, self.kernel), (blocks, self.block)):
+            if wanted:
+                out &= np.isin(np.array(labels, dtype=str), list(wanted))
+        return out
+
+    def select(self, which: ArrayLike) -> OpTrace:
+        """Return the ops at `which` (bool mask or indices), in that order."""
+        index = np.flatnonzero(which) if np.asarray(which).dtype == bool else np.asarray(which, dtype=int)
+        columns = {name: frozen(getattr(self, name)[..., index]) for name in NEUTRAL}
+        labels = {name: tuple(getattr(self, name)[i] for i in index) for name in LABELS}
+        return replace(self, **columns, **labels)
+
+    def concat(self, *others: OpTrace) -> OpTrace:
+        """Return this trace followed by the ops of the others."""
+        parts = (self, *others)
+        columns = {}
+        for name in NEUTRAL:
+            arrays = [getattr(part, name) for part in parts]
+            sweep = np.broadcast_shapes(*(array.shape[:-1] for array in arrays))
+            wide = [np.broadcast_to(array, (*sweep, array.shape[-1])) for array in arrays]
+            columns[name] = frozen(np.concatenate(wide, axis=-1))
+        labels = {name: tuple(x for part in parts for x in getattr(part, name)) for name in LABELS}
+        return replace(self, **columns, **labels)
+
+    def unfold(self) -> OpTrace:
+        """Return an equal trace in which every row stands for at most one layer, ready for per-layer ratios."""
+        index = [i for i, layers in enumerate(self.layers) for _ in range(max(1, len(layers)))]
+        shares = [1.0 / max(1, len(layers)) for layers in self.layers for _ in range(max(1, len(layers)))]
+        layers = tuple((x,) for row in self.layers for x in row) if all(self.layers) else tuple(
+            single for row in self.layers for single in ([(x,) for x in row] or [()])
+        )
+        wide = self.select(index)
+        return wide.with_columns(count=wide.count * np.array(shares), layers=layers)
+
+    def prune(self, *methods: PruningMethod) -> OpTrace:
+        """Apply pruning methods in order and return the pruned trace."""
+        trace = self
+        for method in methods:
+            trace = method.apply(trace)
+        return trace
+
+    def __repr__(self) -> str:
+        sweep = f", sweep {self.sweep_shape}" if self.sweep_shape else ""
+        return f"<OpTrace of {len(self)} ops{sweep}>"
+
+
+#: Turns a model and a workload into rows; one per model family, see `pruninfersim.architectures`.
+Architecture = Callable[["ModelConfig", "Workload", str], list[dict[str, Any]]]
+
+assert {f.name for f in fields(OpTrace)} >= set(NEUTRAL) | set(LABELS)

@@ -1,0 +1,127 @@
+"""Workloads: how many sequences, how many tokens each, and which phase of inference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pruninfersim._arrays import FloatArray, checked, frozen
+from pruninfersim.errors import InvalidInputError, unknown_name
+
+Phase = Literal["prefill", "decode"]
+Logits = Literal["last", "all"]
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """One forward pass of a model; array fields are sweep axes and broadcast together.
+
+    Use `Workload.prefill` or `Workload.decode`, which check their input.
+
+    Attributes
+    ----------
+    phase : {"prefill", "decode"}
+    batch : ndarray, shape (*sweep)
+        Sequences in the batch.
+    query_len : ndarray, shape (*sweep)
+        New tokens per sequence (1 in decode).
+    context : ndarray, shape (*sweep)
+        Keys that the last new token attends to, itself included.
+    logits : {"last", "all"}
+        Tokens per sequence that pass the LM head.
+    causal : bool
+        Whether a token attends to earlier tokens only.
+    """
+
+    phase: Phase
+    batch: FloatArray
+    query_len: FloatArray
+    context: FloatArray
+    logits: Logits = "last"
+    causal: bool = True
+
+    @classmethod
+    def prefill(
+        cls,
+        batch: ArrayLike = 1,
+        tokens: ArrayLike = 1024,
+        *,
+        prefix: ArrayLike = 0,
+        logits: Logits = "last",
+        causal: bool = True,
+    ) -> Workload:
+        """Process `tokens` prompt tokens per sequence.
+
+        Parameters
+        ----------
+        batch : array_like
+            Sequences, whole and at least 1.
+        tokens : array_like
+            New prompt tokens per sequence, whole and at least 1.
+        prefix : array_like
+            Tokens that are already in the KV cache (chunked prefill).
+        logits : {"last", "all"}
+            Whether the LM head runs on the last token of a sequence or on every token.
+        causal : bool
+            False counts full attention, as some published FLOP counts do.
+
+        Raises
+        ------
+        InvalidInputError
+            If a shape is not a positive whole number, or the arrays do not broadcast.
+
+        >>> Workload.prefill(batch=2, tokens=1024).tokens
+        array(2048.)
+        """
+        query = checked("tokens", tokens, minimum=1, whole=True)
+        before = checked("prefix", prefix, minimum=0, whole=True)
+        return cls._build("prefill", batch, query, query + before, logits, causal)
+
+    @classmethod
+    def decode(cls, batch: ArrayLike = 1, context: ArrayLike = 1024) -> Workload:
+        """Generate one token per sequence; `context` counts the keys attended to, the new one included.
+
+        Raises
+        ------
+        InvalidInputError
+            If a shape is not a positive whole number, or the arrays do not broadcast.
+
+        >>> Workload.decode(batch=[1, 8], context=4096).shape
+        (2,)
+        """
+        return cls._build("decode", batch, 1, checked("context", context, minimum=1, whole=True), "last", True)
+
+    @classmethod
+    def _build(
+        cls, phase: Phase, batch: ArrayLike, query: ArrayLike, context: ArrayLike, logits: Logits, causal: bool
+    ) -> Workload:
+        if logits not in ("last", "all"):
+            raise unknown_name("value of logits", logits, ["last", "all"])
+        sequences = checked("batch", batch, minimum=1, whole=True)
+        workload = cls(phase, frozen(sequences), frozen(query), frozen(context), logits, causal)
+        try:
+            _ = workload.shape
+        except ValueError:
+            raise InvalidInputError(
+                f"batch of shape {sequences.shape} and lengths of shape {np.shape(context)} do not broadcast; "
+                "give arrays of equal shape, or add axes with [:, None]"
+            ) from None
+        return workload
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the sweep: the axes that all array fields broadcast to."""
+        return np.broadcast_shapes(self.batch.shape, self.query_len.shape, self.context.shape)
+
+    @property
+    def tokens(self) -> FloatArray:
+        """New tokens in the whole batch, the M of every linear layer."""
+        return self.batch * self.query_len
+
+    @property
+    def head_tokens(self) -> FloatArray:
+        """Tokens that pass the LM head."""
+        return self.batch * (self.query_len if self.logits == "all" else 1.0)
