@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pruninfersim import models
 from pruninfersim._arrays import FloatArray, frozen, stack_ops
-
-if TYPE_CHECKING:
-    from pruninfersim.models import ModelConfig
-    from pruninfersim.workload import Workload
+from pruninfersim.architectures import ARCHITECTURES
+from pruninfersim.errors import InvalidInputError
+from pruninfersim.models import ModelConfig
+from pruninfersim.workload import Workload
 
 #: Neutral value of every numeric column: what a row has if nobody says otherwise.
 NEUTRAL: dict[str, float] = {
@@ -138,7 +139,7 @@ class OpTrace:
     k_axis: tuple[str, ...]
     model: ModelConfig | None = None
     workload: Workload | None = None
-    applied: tuple[Applied, ...] = field(default=())
+    applied: tuple[Applied, ...] = ()
 
     # --- construction -------------------------------------------------------------------------------------------
 
@@ -260,7 +261,34 @@ class OpTrace:
         return f"<OpTrace of {len(self)} ops{sweep}>"
 
 
-#: Turns a model and a workload into rows; one per model family, see `pruninfersim.architectures`.
-Architecture = Callable[["ModelConfig", "Workload", str], list[dict[str, Any]]]
+def trace(model: ModelConfig | str, workload: Workload, *, dtype: str | None = None) -> OpTrace:
+    """Return the dense op trace of one forward pass.
 
-assert {f.name for f in fields(OpTrace)} >= set(NEUTRAL) | set(LABELS)
+    Parameters
+    ----------
+    model : ModelConfig or str
+        A configuration, or the name of a shipped one.
+    workload : Workload
+        Array fields are sweep axes.
+    dtype : str, optional
+        Precision of the linear layers (see `pruninfersim.precision`); default is the model's own.
+
+    Returns
+    -------
+    OpTrace
+        Columns broadcast to ``(*workload.shape, op)``.
+
+    Raises
+    ------
+    UnknownNameError
+        If the model or dtype is not known.
+
+    >>> from pruninfersim.workload import Workload
+    >>> dense = trace("llama-3.1-8b", Workload.decode(batch=1, context=4096))
+    >>> weights = dense.select(dense.mask(kernels=["gemm", "lm_head"]))
+    >>> float((weights.b_traffic * weights.count).sum()) / 1e9
+    15.009316864
+    """
+    config = models.get(model)
+    rows = ARCHITECTURES[config.family](config, workload, dtype or config.dtype)
+    return OpTrace.from_rows(rows, model=config, workload=workload)

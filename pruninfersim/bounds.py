@@ -1,0 +1,51 @@
+"""The four speedups, each with its definition.
+
+================  =====================================================  ===========================================
+name              definition                                             reads as
+================  =====================================================  ===========================================
+``flops``         FLOPs(dense) / FLOPs(pruned)                           what papers claim
+``ideal``         T_roofline(dense) / T_roofline(pruned)                 both sides perfect; no bound on the next
+``estimated``     T_model(dense) / T_model(pruned)                       what this stack delivers
+``bound``         T_model(dense) / T_roofline(pruned)                    no kernel makes this pruned model faster
+================  =====================================================  ===========================================
+
+``bound >= estimated`` holds because no kernel model beats its roofline (`CostModel.predict` enforces it).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pruninfersim._arrays import FloatArray
+from pruninfersim.cost import Estimate
+from pruninfersim.trace import OpTrace
+
+
+def total_flops(trace: OpTrace) -> FloatArray:
+    """Return the expected FLOPs of a forward pass, shape (*sweep).
+
+    >>> from pruninfersim import Workload, trace
+    >>> f"{float(total_flops(trace('llama-3.1-8b', Workload.decode(context=1)))):.4g}"
+    '1.501e+10'
+    """
+    return np.asarray((trace.flops * trace.count).sum(axis=-1))
+
+
+def flops_speedup(dense: OpTrace, pruned: OpTrace) -> FloatArray:
+    """Return FLOPs(dense) / FLOPs(pruned), shape (*sweep): the speedup that FLOP counting claims."""
+    return np.asarray(total_flops(dense) / total_flops(pruned))
+
+
+def ideal_speedup(dense: Estimate, pruned: Estimate) -> FloatArray:
+    """Return T_roofline(dense) / T_roofline(pruned), shape (*sweep). Not a bound on the estimated speedup."""
+    return np.asarray(dense.roofline) / np.asarray(pruned.roofline)
+
+
+def estimated_speedup(dense: Estimate, pruned: Estimate) -> FloatArray:
+    """Return T_model(dense) / T_model(pruned), shape (*sweep)."""
+    return np.asarray(dense.latency) / np.asarray(pruned.latency)
+
+
+def bound_speedup(dense: Estimate, pruned: Estimate) -> FloatArray:
+    """Return T_model(dense) / T_roofline(pruned), shape (*sweep): no kernel makes this pruned model faster."""
+    return np.asarray(dense.latency) / np.asarray(pruned.roofline)

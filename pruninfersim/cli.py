@@ -1,0 +1,191 @@
+"""Command line: ``pruninfersim speedup | trace | hardware | models``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import pandas as pd
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import pruninfersim as pis
+from pruninfersim.errors import ProvenanceWarning, PruninfersimError, unknown_name
+
+app = typer.Typer(
+    name="pruninfersim",
+    help="How much faster can a pruned LLM get on a GPU, how much will real kernels deliver, and why not more?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Format(StrEnum):
+    """Output formats."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+Model = Annotated[str, typer.Option(help="Name of a shipped model; see `pruninfersim models`.")]
+Config = Annotated[Path | None, typer.Option(help="Hugging Face config.json to use instead of --model.")]
+Gpu = Annotated[str, typer.Option("--gpu", "--hardware", help="GPU name; see `pruninfersim hardware`.")]
+Phase = Annotated[str, typer.Option(help="prefill or decode.")]
+Batch = Annotated[int, typer.Option(help="Sequences in the batch.")]
+Context = Annotated[int, typer.Option(help="Prompt tokens (prefill), or keys attended to (decode).")]
+Stack = Annotated[str, typer.Option(help="Software that runs the ops: vendor, paper or ideal.")]
+Dtype = Annotated[str | None, typer.Option(help="Precision of the linear layers; default: the model's own.")]
+Output = Annotated[Format, typer.Option("--format", help="table, json or csv.")]
+
+
+def _model(model: str, config: Path | None) -> pis.ModelConfig:
+    return pis.ModelConfig.from_hf(config) if config is not None else pis.models.get(model)
+
+
+@app.command()
+def speedup(
+    model: Model = "llama-3.1-8b",
+    config: Config = None,
+    gpu: Gpu = "h100-sxm",
+    method: Annotated[str, typer.Option(help="Name of a pruning method, or all.")] = "all",
+    sparsity: Annotated[float, typer.Option(help="Fraction removed, in [0, 1).")] = 0.5,
+    phase: Phase = "prefill",
+    batch: Batch = 1,
+    context: Context = 2048,
+    stack: Stack = pis.stacks.DEFAULT,
+    dtype: Dtype = None,
+    output: Output = Format.table,
+) -> None:
+    """Predict the speedup of pruning methods."""
+    names = list(pis.pruning.METHODS) if method == "all" else [method]
+    chosen = _model(model, config)
+    with warnings.catch_warnings():
+        # The notes of each result say the same and are printed below the table.
+        warnings.simplefilter("ignore", ProvenanceWarning)
+        results = {
+            name: pis.speedup(
+                model=chosen, hardware=gpu, method=name, sparsity=sparsity, phase=phase, batch=batch, context=context,
+                stack=stack, dtype=dtype,
+            )
+            for name in names
+        }
+    if output is Format.json:
+        typer.echo(json.dumps({name: result.to_dict() for name, result in results.items()}, indent=2))
+        return
+    frame = pd.DataFrame([_row(name, result) for name, result in results.items()])
+    where = f"{chosen.name} on {gpu}, {phase}, batch {batch}, context {context}, stack {stack}"
+    _show(frame, output, title=f"Speedup of {where}", caption=_caption(results))
+
+
+def _row(name: str, result: pis.Speedup) -> dict[str, Any]:
+    achieved = {block: float(value) for blocks in result.achieved.values() for block, value in blocks.items()}
+    low, high = result.interval
+    return {
+        "method": name,
+        "achieved attention": achieved.get("attention", 0.0),
+        "achieved mlp": achieved.get("mlp", 0.0),
+        "1/(1-s)": result.claim,
+        "flops": result.flops,
+        "ideal": result.ideal,
+        "estimated": result.estimated,
+        "low": low,
+        "high": high,
+        "bound": result.bound,
+        "dense [ms]": float(result.dense.latency) * 1e3,
+        "pruned [ms]": float(result.pruned.latency) * 1e3,
+    }
+
+
+def _caption(results: dict[str, pis.Speedup]) -> str:
+    lines = [
+        "estimated: what this stack delivers, 90 % interval low to high. bound: no kernel makes the pruned model faster.",
+        "ideal: both sides at their roofline. flops: ratio of FLOPs. 1/(1-s): the usual claim.",
+    ]
+    return "\n".join(lines + [f"{name}: {note}" for name, result in results.items() for note in result.notes])
+
+
+@app.command()
+def trace(
+    model: Model = "llama-3.1-8b",
+    config: Config = None,
+    gpu: Gpu = "h100-sxm",
+    method: Annotated[str | None, typer.Option(help="Pruning method to apply first.")] = None,
+    sparsity: Annotated[float, typer.Option(help="Fraction removed, in [0, 1).")] = 0.5,
+    phase: Phase = "prefill",
+    batch: Batch = 1,
+    context: Context = 2048,
+    stack: Stack = pis.stacks.DEFAULT,
+    dtype: Dtype = None,
+    output: Output = Format.table,
+) -> None:
+    """Print every op of a forward pass: shape, FLOPs, bytes, time and what bounds it."""
+    chosen = _model(model, config)
+    if phase not in ("prefill", "decode"):
+        raise unknown_name("phase", phase, ["prefill", "decode"])
+    workload = (
+        pis.Workload.prefill(batch=batch, tokens=context)
+        if phase == "prefill"
+        else pis.Workload.decode(batch=batch, context=context)
+    )
+    ops = pis.trace(chosen, workload, dtype=dtype)
+    if method is not None:
+        ops = ops.prune(pis.pruning.get(method, sparsity))
+    result = pis.estimate(ops, hardware=gpu, stack=stack)
+    title = f"{chosen.name} on {gpu}, {phase}, batch {batch}, context {context}, stack {stack}: {result!r}"
+    _show(result.to_frame(), output, title=title)
+
+
+@app.command()
+def hardware(output: Output = Format.table) -> None:
+    """List the GPU profiles."""
+    _show(pis.hardware.table(), output, title="GPU profiles")
+
+
+@app.command()
+def models(output: Output = Format.table) -> None:
+    """List the shipped model configurations."""
+    _show(pis.models.table(), output, title="Models")
+
+
+def _show(frame: pd.DataFrame, output: Format, *, title: str, caption: str = "") -> None:
+    if output is Format.csv:
+        typer.echo(frame.to_csv(index=False), nl=False)
+    elif output is Format.json:
+        typer.echo(frame.to_json(orient="records", indent=2))
+    else:
+        table = Table(title=title, caption=caption or None, caption_justify="left", title_justify="left")
+        for name in frame.columns:
+            numeric = pd.api.types.is_numeric_dtype(frame[name])
+            table.add_column(str(name), justify="right" if numeric else "left")
+        for _, row in frame.iterrows():
+            table.add_row(*(_cell(value) for value in row))
+        Console(width=None if sys.stdout.isatty() else max(120, 14 * len(frame.columns))).print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if pd.isna(value) else f"{value:.4g}"
+    return "" if value is None else str(value)
+
+
+def main() -> None:
+    """Run the command line; bad input ends with one line on standard error and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except PruninfersimError as error:
+        print(f"pruninfersim: {error}", file=sys.stderr)
+        code = 2
+    except click.ClickException as error:
+        print(f"pruninfersim: {error.format_message()}", file=sys.stderr)
+        code = 2
+    except click.exceptions.Abort:
+        code = 130
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,220 @@
+"""Cost model: which kernel model prices which ops of a trace, and the estimate that comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from pruninfersim._arrays import FloatArray
+from pruninfersim.errors import UnknownNameError
+from pruninfersim.hardware import HardwareProfile
+from pruninfersim.kernels.base import KernelModel, compute_time, roofline
+from pruninfersim.trace import OpTrace
+from pruninfersim.uncertainty import EXACT, Errors, Spread
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: What an estimate rests on: a definition, a fit on this GPU, published anchors, or a fit carried over from elsewhere.
+Provenance = Literal["roofline", "calibrated", "measured", "extrapolated"]
+#: An op whose roofline is below this share of its time is bound by overhead, not by compute or memory.
+OVERHEAD_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Priced:
+    """A kernel model with what is known about its error.
+
+    Attributes
+    ----------
+    model : KernelModel
+    provenance : {"roofline", "calibrated", "measured", "extrapolated"}
+    spread : Spread
+        90 % band of its predictions.
+    group : str
+        Kernels of one group share the common part of their error.
+    source : str
+        Data set, paper or definition behind it.
+    """
+
+    model: KernelModel
+    provenance: Provenance
+    spread: Spread = EXACT
+    group: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """A value: kernel key -> priced kernel model, for one stack on one GPU.
+
+    Attributes
+    ----------
+    stack : str
+        Name of the software stack.
+    hardware : HardwareProfile
+    kernels : mapping of str to Priced
+    launch_gap : float
+        Time that each kernel launch adds beside the kernel's own time [s].
+    """
+
+    stack: str
+    hardware: HardwareProfile
+    kernels: Mapping[str, Priced]
+    launch_gap: float = 0.0
+
+    def with_kernel(self, key: str, priced: Priced) -> CostModel:
+        """Return a cost model in which `key` is priced by another kernel."""
+        return replace(self, kernels={**self.kernels, key: priced})
+
+    def predict(self, trace: OpTrace) -> Estimate:
+        """Price every op of a trace.
+
+        Raises
+        ------
+        UnknownNameError
+            If the trace has an op that no kernel of the stack can run.
+        MissingValueError
+            If the profile lacks a figure that an op needs (for instance an fp8 peak).
+        """
+        missing = sorted(set(trace.kernel) - set(self.kernels))
+        if missing:
+            raise UnknownNameError(
+                f"stack {self.stack!r} has no kernel for {', '.join(missing)}. It has: "
+                f"{', '.join(sorted(self.kernels))}. Add one with CostModel.with_kernel"
+            )
+        floor = roofline(trace, self.hardware)
+        run = np.empty(trace.shape)
+        gaps = np.zeros(len(trace))
+        for key in dict.fromkeys(trace.kernel):
+            index = np.flatnonzero(trace.mask(kernels=[key]))
+            model = self.kernels[key].model
+            seconds = model.latency(trace.select(index), self.hardware)
+            # The roofline of the data sheet is a promise that no kernel beats; see bounds.py.
+            run[..., index] = np.maximum(seconds, floor[..., index])
+            gaps[index] = self.launch_gap * getattr(model, "launches", 1.0)
+        return Estimate(trace, self, run, trace.launches * gaps, floor)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Estimate:
+    """Predicted time of one forward pass, op by op.
+
+    Attributes
+    ----------
+    trace : OpTrace
+    cost_model : CostModel
+    run : ndarray, shape (*sweep, op)
+        Time of one run of each op [s].
+    gap : ndarray, shape broadcasts to (*sweep, op)
+        Launch gaps around one run of each op [s].
+    floor : ndarray, shape (*sweep, op)
+        Roofline of one run of each op [s].
+    """
+
+    trace: OpTrace
+    cost_model: CostModel
+    run: FloatArray = field(repr=False)
+    gap: FloatArray = field(repr=False)
+    floor: FloatArray = field(repr=False)
+
+    @property
+    def hardware(self) -> HardwareProfile:
+        """The GPU."""
+        return self.cost_model.hardware
+
+    @property
+    def stack(self) -> str:
+        """Name of the software stack."""
+        return self.cost_model.stack
+
+    @cached_property
+    def seconds(self) -> FloatArray:
+        """Time of each op in the whole pass, runs and gaps, shape (*sweep, op) [s]."""
+        return np.asarray(self.trace.count * (self.run + self.gap))
+
+    @property
+    def roofline_seconds(self) -> FloatArray:
+        """Roofline time of each op in the whole pass, shape (*sweep, op) [s]."""
+        return np.asarray(self.trace.count * self.floor)
+
+    @property
+    def latency(self) -> FloatArray | float:
+        """Time of the forward pass, shape (*sweep); a float for a single workload [s]."""
+        return scalar(self.seconds.sum(axis=-1))
+
+    @property
+    def roofline(self) -> FloatArray | float:
+        """Roofline time of the same trace: no kernels, however good, are faster; shape (*sweep) [s]."""
+        return scalar(self.roofline_seconds.sum(axis=-1))
+
+    @property
+    def interval(self) -> tuple[FloatArray | float, FloatArray | float]:
+        """90 % prediction interval of the latency, never below the roofline, each of shape (*sweep) [s]."""
+        low, high = self.errors.band()
+        total, least = self.seconds.sum(axis=-1), self.roofline_seconds.sum(axis=-1)
+        return scalar(np.maximum(total * np.exp(low), np.minimum(least, total))), scalar(total * np.exp(high))
+
+    @cached_property
+    def errors(self) -> Errors:
+        """Error bands of the ops, weighted by their share of the time."""
+        priced = [self.cost_model.kernels[key] for key in self.trace.kernel]
+        total = self.seconds.sum(axis=-1, keepdims=True)
+        share = self.seconds / np.where(total > 0, total, 1.0)
+        return Errors(share, [p.spread for p in priced], [p.group or k for p, k in zip(priced, self.trace.kernel, strict=True)])
+
+    @property
+    def provenance(self) -> tuple[Provenance, ...]:
+        """What the time of each op rests on, one per op."""
+        return tuple(self.cost_model.kernels[key].provenance for key in self.trace.kernel)
+
+    @property
+    def bound(self) -> np.ndarray:
+        """What limits each op, shape (*sweep, op): "compute", "memory" or "overhead"."""
+        compute = compute_time(self.trace, self.hardware)
+        ceiling = np.where(compute >= self.floor, "compute", "memory")
+        busy = self.floor >= OVERHEAD_SHARE * (self.run + self.gap)
+        return np.where(busy, ceiling, "overhead")
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per op (and per sweep point, in C order) with units in the column names."""
+        import pandas as pd
+
+        shape = self.trace.shape
+        points = int(np.prod(shape[:-1], dtype=int))
+        flat: dict[str, Any] = {"point": np.repeat(np.arange(points), shape[-1])} if len(shape) > 1 else {}
+        for name in ("name", "block", "kernel", "dtype"):
+            flat[name] = np.tile(np.array(getattr(self.trace, name)), points)
+        numbers = {name: getattr(self.trace, name) for name in ("count", "batch", "m", "n", "k")}
+        total = self.seconds.sum(axis=-1, keepdims=True)
+        numbers |= {
+            "flops": self.trace.flops * self.trace.count,
+            "bytes": self.trace.traffic * self.trace.count,
+            "intensity_flop_per_byte": self.trace.flops / np.where(self.trace.traffic > 0, self.trace.traffic, np.inf),
+            "seconds": self.seconds,
+            "share": self.seconds / np.where(total > 0, total, 1.0),
+            "roofline_seconds": self.roofline_seconds,
+        }
+        flat |= {name: np.broadcast_to(column, shape).reshape(-1) for name, column in numbers.items()}
+        flat["bound"] = np.broadcast_to(self.bound, shape).reshape(-1)
+        flat["provenance"] = np.tile(np.array(self.provenance), points)
+        return pd.DataFrame(flat)
+
+    def __repr__(self) -> str:
+        head = f"<Estimate {self.stack} on {self.hardware.name}"
+        if self.trace.sweep_shape:
+            return f"{head}, sweep {self.trace.sweep_shape}>"
+        low, high = self.interval
+        return f"{head}: {self.latency * 1e3:.4g} ms [{low * 1e3:.4g}, {high * 1e3:.4g}]>"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self!r}</p>".replace("<Estimate", "Estimate").replace(">", "", 0) + str(self.to_frame().to_html(index=False))
+
+
+def scalar(values: FloatArray) -> FloatArray | float:
+    """Return a float for a 0-d array: scalars in, scalar out."""
+    return float(values) if values.ndim == 0 else values

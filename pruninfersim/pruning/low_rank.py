@@ -1,0 +1,78 @@
+"""Low rank (static K): every weight becomes a pair of thin ones. SVD-LLM, Dobi-SVD."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pruninfersim._arrays import FloatArray, checked
+from pruninfersim.pruning.base import LINEAR, Ratio, check_ratio, mean_where, record, round_up, with_ratio
+from pruninfersim.trace import OpTrace
+
+
+def low_rank_rank(n: ArrayLike, k: ArrayLike, sparsity: ArrayLike, alignment: float = 16) -> FloatArray:
+    """Return the rank at which a pair of factors stores ``1 - sparsity`` of the parameters of [n, k].
+
+    r = (1 - s) n k / (n + k), rounded up to the alignment (arXiv 2606.09080, section on low-rank protocol).
+
+    >>> low_rank_rank(4096, 4096, [0.5, 0.2]).tolist()
+    [1024.0, 1648.0]
+    """
+    outputs, inputs = np.asarray(n, dtype=float), np.asarray(k, dtype=float)
+    rank = (1.0 - np.asarray(sparsity, dtype=float)) * outputs * inputs / (outputs + inputs)
+    return round_up(rank, alignment, np.minimum(outputs, inputs))
+
+
+@dataclass(frozen=True, eq=False)
+class LowRank:
+    """Replace ``A W.T`` by ``(A W_a.T) W_b.T`` with an [m, r] result in between that is written and read.
+
+    Attributes
+    ----------
+    sparsity : Ratio
+        Fraction of the parameters of each weight removed [1].
+    alignment : float
+        The rank is rounded up to a multiple of this.
+
+    >>> from pruninfersim import Workload, trace
+    >>> pruned = trace("llama-3.1-8b", Workload.decode()).prune(LowRank(0.5))
+    >>> int(pruned.mask(kernels=["gemm"]).sum())
+    14
+    """
+
+    name: ClassVar[str] = "low-rank"
+
+    sparsity: Ratio
+    alignment: float = 16
+
+    def __post_init__(self) -> None:
+        check_ratio("sparsity", self.sparsity)
+        checked("alignment", self.alignment, minimum=1, whole=True)
+
+    def apply(self, trace: OpTrace) -> OpTrace:
+        """Return the trace with two GEMMs for each prunable one."""
+        trace, sparsity = with_ratio(trace, self.sparsity)
+        linear = trace.mask(names=LINEAR, kernels=["gemm"])
+        rank = low_rank_rank(trace.n, trace.k, sparsity, self.alignment)
+        order = np.repeat(np.arange(len(trace)), np.where(linear, 2, 1))
+        second = np.concatenate([[False], order[1:] == order[:-1]])
+        first = np.concatenate([second[1:], [False]])
+        pairs, rank_of = trace.select(order), rank[..., order]
+        suffix = np.where(first, "_a", np.where(second, "_b", ""))
+        pruned = pairs.with_columns(
+            n=np.where(first, rank_of, pairs.n),
+            k=np.where(second, rank_of, pairs.k),
+            name=tuple(f"{name}{end}" for name, end in zip(pairs.name, suffix, strict=True)),
+            n_axis=tuple("rank" if x else axis for x, axis in zip(first, pairs.n_axis, strict=True)),
+            k_axis=tuple("rank" if x else axis for x, axis in zip(second, pairs.k_axis, strict=True)),
+        )
+        size = trace.n * trace.k
+        removed = 1.0 - rank * (trace.n + trace.k) / size
+        achieved = {
+            block: mean_where(removed, linear & trace.mask(blocks=[block]), size * trace.count)
+            for block in ("attention", "mlp")
+        }
+        return record(pruned, self.name, self.sparsity, achieved)

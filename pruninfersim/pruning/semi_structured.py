@@ -1,0 +1,107 @@
+"""2:4 semi-structured sparsity (static K). SparseGPT, MaskLLM.
+
+Two of four weights along K are kept: half of the multiply-accumulates on sparse tensor cores, 0.5625 of the bytes in
+bf16 (values and 1 bit of metadata per dense element). The kernel wants its activations transposed and padded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from pruninfersim import precision
+from pruninfersim._arrays import FloatArray
+from pruninfersim.errors import InvalidInputError
+from pruninfersim.pruning.base import (
+    LINEAR,
+    OPENER,
+    TINY,
+    PerBlock,
+    PerLayer,
+    Ratio,
+    check_ratio,
+    mean_where,
+    model_of,
+    overhead_row,
+    record,
+    with_ratio,
+)
+from pruninfersim.trace import OpTrace
+
+#: Sparsity of a matrix in which two of four weights are kept.
+HALF = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class SemiStructured:
+    """Store the weights of whole layers as 2:4.
+
+    Attributes
+    ----------
+    sparsity : Ratio
+        Fraction of all prunable weights removed, 0 to 0.5 [1]. The pattern removes exactly half of a matrix, so that
+        ``floor(2 * sparsity * layers)`` layers are stored as 2:4 and the others stay dense. The transposes of the
+        sparse code path stay in every layer, at sparsity 0 too.
+
+    >>> from pruninfersim import Workload, trace
+    >>> dense = trace("llama-3.1-8b", Workload.decode())
+    >>> pruned = dense.prune(SemiStructured(0.5))
+    >>> up = lambda t: float(t.select(t.mask(names=["up"])).b_traffic.sum())
+    >>> up(pruned) / up(dense)
+    0.5625
+    """
+
+    name: ClassVar[str] = "semi-structured"
+
+    sparsity: Ratio = 0.5
+
+    def __post_init__(self) -> None:
+        check_ratio("sparsity", self.sparsity)
+        values = (self.sparsity.attention, self.sparsity.mlp) if isinstance(self.sparsity, PerBlock) else (
+            self.sparsity.values if isinstance(self.sparsity, PerLayer) else self.sparsity,
+        )
+        if any(np.any(np.asarray(value, dtype=float) > HALF) for value in values):
+            raise InvalidInputError(
+                "2:4 keeps two of four weights, so sparsity must be in [0, 0.5]; got more. "
+                "Combine it with another method to remove more"
+            )
+
+    def apply(self, trace: OpTrace) -> OpTrace:
+        """Return the trace with sparse GEMMs in place of dense ones, and the transposes that they need."""
+        trace, sparsity = with_ratio(trace, self.sparsity)
+        # One ratio speaks for all layers, so whole layers of them; a ratio per layer makes its layer 2:4 or not.
+        layers = 1 if isinstance(self.sparsity, PerLayer) else model_of(trace).num_layers
+        share = np.floor(sparsity / HALF * layers + TINY) / layers
+        linear = trace.mask(names=LINEAR, kernels=["gemm"])
+        dense = trace.with_columns(count=trace.count * np.where(linear, 1.0 - share, 1.0))
+        sparse = self._sparse(trace, linear, share)
+        extra = [_transpose_row(trace, block) for block in ("attention", "mlp")]
+        used = [part.select(np.any(part.count > 0, axis=tuple(range(part.count.ndim - 1)))) for part in (dense, sparse)]
+        pruned = used[0].concat(used[1], OpTrace.from_rows(extra))
+        weights = trace.n * trace.k * trace.count
+        achieved = {
+            block: HALF * mean_where(share, linear & trace.mask(blocks=[block]), weights)
+            for block in ("attention", "mlp")
+        }
+        return record(pruned, self.name, self.sparsity, achieved)
+
+    def _sparse(self, trace: OpTrace, linear: np.ndarray, share: FloatArray) -> OpTrace:
+        """Return the 2:4 twins of the linear ops, counted by the share of layers that use them."""
+        twin = trace.select(linear)
+        return twin.with_columns(
+            kernel=("gemm_2of4",) * len(twin),
+            count=twin.count * share[..., linear],
+            mac_fraction=twin.mac_fraction * HALF,
+            b_bytes=precision.sparse_bytes(twin.b_bytes),
+        )
+
+
+def _transpose_row(trace: OpTrace, block: str) -> dict[str, Any]:
+    """Return the activation transposes and padding of one sub-layer, as wide as its norm."""
+    index = int(np.flatnonzero(trace.mask(names=[OPENER[block]]))[0])
+    width, axis = trace.k[..., index], trace.k_axis[index]
+    return overhead_row(
+        trace, block, name=f"transpose_{block}", kernel="transpose", n=width, k=width, n_axis=axis, k_axis=axis
+    )

@@ -1,0 +1,120 @@
+"""Static depth (static M): whole layers, or whole attention and MLP sub-layers, are gone.
+
+ShortenedLLaMA, BlockPruner, CoopPruner. A removed sub-layer takes its norm, residual, launches and KV cache along.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from pruninfersim._arrays import FloatArray
+from pruninfersim.errors import InvalidInputError, unknown_name
+from pruninfersim.pruning.base import OPENER, TINY, PerBlock, PerLayer, Ratio, check_ratio, model_of, record
+from pruninfersim.trace import OpTrace
+
+
+@dataclass(frozen=True, eq=False)
+class StaticDepth:
+    """Remove ``floor(sparsity * layers)`` whole layers, or an explicit list.
+
+    Attributes
+    ----------
+    sparsity : Ratio
+        Share of the layers to remove [1]; with `PerBlock` the shares of attention and MLP sub-layers.
+    unit : {"layer", "sublayer"}
+        With "sublayer", ``floor(sparsity * 2 * layers)`` sub-layers go; of an odd number the attention side gives
+        one more, since attention sub-layers are the more redundant ones (BlockPruner, arXiv 2406.10594).
+    layers, attention_layers, mlp_layers : tuple of int
+        Explicit layers, or explicit sub-layers, to remove instead of a ratio.
+
+    >>> from pruninfersim import Workload, trace
+    >>> pruned = trace("llama-3.1-8b", Workload.decode()).prune(StaticDepth(0.3))
+    >>> float(pruned.applied[0].achieved["attention"])  # 9 of 32 layers
+    0.28125
+    """
+
+    name: ClassVar[str] = "static-depth"
+
+    sparsity: Ratio = 0.0
+    unit: Literal["layer", "sublayer"] = "layer"
+    layers: tuple[int, ...] = ()
+    attention_layers: tuple[int, ...] = ()
+    mlp_layers: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_ratio("sparsity", self.sparsity)
+        if self.unit not in ("layer", "sublayer"):
+            raise unknown_name("unit", self.unit, ["layer", "sublayer"])
+        if isinstance(self.sparsity, PerLayer):
+            raise InvalidInputError("a layer is removed or kept: list the removed ones in layers=(...)")
+        if self._listed and np.any(np.asarray(self.sparsity)):
+            raise InvalidInputError("give a sparsity or an explicit list of layers, not both")
+
+    @property
+    def _listed(self) -> bool:
+        return bool(self.layers or self.attention_layers or self.mlp_layers)
+
+    def apply(self, trace: OpTrace) -> OpTrace:
+        """Return the trace without the removed layers.
+
+        Raises
+        ------
+        InvalidInputError
+            If a listed layer does not exist.
+        """
+        total = model_of(trace).num_layers
+        attention, mlp = self._listed_keep(trace, total) if self._listed else self._ratio_keep(total)
+        keep = np.where(
+            trace.mask(blocks=["attention"]), attention, np.where(trace.mask(blocks=["mlp"]), mlp, 1.0)
+        )
+        pruned = trace.with_columns(count=trace.count * keep)
+        if self._listed:
+            pruned = self._relabelled(pruned)
+        achieved = {
+            "attention": 1.0 - _overall(trace, pruned, "attention"),
+            "mlp": 1.0 - _overall(trace, pruned, "mlp"),
+        }
+        asked = (achieved["attention"] + achieved["mlp"]) / 2.0 if self._listed else self.sparsity
+        return record(pruned, self.name, asked, achieved)
+
+    def _ratio_keep(self, total: int) -> tuple[FloatArray, FloatArray]:
+        """Return the kept share of attention and of MLP sub-layers, shape (*sweep, 1)."""
+        if isinstance(self.sparsity, PerBlock):
+            attention, mlp = (np.floor(np.asarray(x, float) * total + TINY) for x in (self.sparsity.attention, self.sparsity.mlp))
+        elif self.unit == "sublayer":
+            gone = np.floor(np.asarray(self.sparsity, dtype=float) * 2 * total + TINY)
+            attention, mlp = np.ceil(gone / 2.0), np.floor(gone / 2.0)
+        else:
+            attention = mlp = np.floor(np.asarray(self.sparsity, dtype=float) * total + TINY)
+        return 1.0 - np.asarray(attention)[..., None] / total, 1.0 - np.asarray(mlp)[..., None] / total
+
+    def _gone(self, block: str) -> frozenset[int]:
+        own = self.attention_layers if block == "attention" else self.mlp_layers
+        return frozenset(self.layers) | frozenset(own)
+
+    def _listed_keep(self, trace: OpTrace, total: int) -> tuple[FloatArray, FloatArray]:
+        for layer in sorted(self._gone("attention") | self._gone("mlp")):
+            if not 0 <= layer < total:
+                raise InvalidInputError(f"layer {layer} does not exist; the model has layers 0 to {total - 1}")
+
+        def share(block: str) -> FloatArray:
+            gone = self._gone(block)
+            return np.array([1.0 - len(gone & set(row)) / max(1, len(row)) for row in trace.layers])
+
+        return share("attention"), share("mlp")
+
+    def _relabelled(self, pruned: OpTrace) -> OpTrace:
+        """Take the removed layers out of the row labels, and drop rows that stand for no layer any more."""
+        rows = zip(pruned.layers, pruned.block, strict=True)
+        labels = tuple(tuple(x for x in row if x not in self._gone(block)) for row, block in rows)
+        alive = np.array([bool(new) or not old for new, old in zip(labels, pruned.layers, strict=True)])
+        return pruned.with_columns(layers=labels).select(alive)
+
+
+def _overall(before: OpTrace, after: OpTrace, block: str) -> FloatArray:
+    """Return the share of the sub-layers of a kind that is left, counted on the norms that open them."""
+    left, had = (t.count[..., t.mask(names=[OPENER[block]])].sum(axis=-1) for t in (after, before))
+    return np.asarray(left / np.where(had > 0, had, 1.0))

@@ -1,0 +1,78 @@
+"""Static cross-layer width (static NK cross): the hidden dimension itself is narrower. SliceGPT."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from pruninfersim._arrays import FloatArray, checked
+from pruninfersim.pruning.base import (
+    OPENER,
+    Ratio,
+    check_ratio,
+    mean_where,
+    overhead_row,
+    record,
+    round_up,
+    with_ratio,
+)
+from pruninfersim.trace import OpTrace
+
+
+@dataclass(frozen=True, eq=False)
+class StaticWidthCross:
+    """Slice the hidden dimension everywhere: inputs of q, k, v, gate, up and head, outputs of o and down, norms.
+
+    Rotations between sub-layers become two [D', D'] projections of the residual per layer, which stay at sparsity 0.
+    Attention and KV cache keep their size.
+
+    Attributes
+    ----------
+    sparsity : Ratio
+        Fraction of the hidden dimension removed [1]; one ratio, or one per layer.
+    alignment : float
+        The hidden size is rounded up to a multiple of this.
+
+    >>> from pruninfersim import Workload, trace
+    >>> pruned = trace("llama-3.1-8b", Workload.decode()).prune(StaticWidthCross(0.25))
+    >>> float(pruned.select(pruned.mask(names=["lm_head"])).k.max())
+    3072.0
+    """
+
+    name: ClassVar[str] = "static-width-cross"
+
+    sparsity: Ratio
+    alignment: float = 16
+
+    def __post_init__(self) -> None:
+        check_ratio("sparsity", self.sparsity)
+        checked("alignment", self.alignment, minimum=1, whole=True)
+
+    def apply(self, trace: OpTrace) -> OpTrace:
+        """Return the trace with a narrower residual stream and its projections."""
+        trace, sparsity = with_ratio(trace, self.sparsity, outside=True)
+
+        def narrowed(size: FloatArray, axes: tuple[str, ...]) -> FloatArray:
+            sliced = round_up((1.0 - sparsity) * size, self.alignment, size)
+            return np.where(np.isin(axes, ["hidden"]), sliced, size)
+
+        sliced = trace.with_columns(n=narrowed(trace.n, trace.n_axis), k=narrowed(trace.k, trace.k_axis))
+        extra = [_residual_row(sliced, block) for block in ("attention", "mlp")]
+        hidden = trace.mask(names=list(OPENER.values()))
+        removed = mean_where(1.0 - sliced.k / trace.k, hidden, trace.count)
+        pruned = sliced.concat(OpTrace.from_rows(extra))
+        return record(pruned, self.name, self.sparsity, {"attention": removed, "mlp": removed})
+
+
+def _residual_row(trace: OpTrace, block: str) -> dict[str, object]:
+    """Return the residual projection of one sub-layer: [D', D'], in the precision of the linear layers."""
+    norm = trace.mask(names=[OPENER[block]])
+    width = mean_where(trace.k, norm, trace.count)
+    like = int(np.flatnonzero(trace.mask(kernels=["gemm"]))[0])
+    columns = {name: getattr(trace, name)[..., like] for name in ("a_bytes", "b_bytes", "out_bytes")}
+    return overhead_row(
+        trace, block, name=f"residual_{block}", kernel="gemm", gemms=1.0, n=width, k=width, n_axis="hidden",
+        k_axis="hidden", **columns,
+    ) | {"dtype": trace.dtype[like]}
