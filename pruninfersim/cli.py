@@ -9,7 +9,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import pandas as pd
 import typer
 from rich.console import Console
@@ -183,9 +182,9 @@ def main() -> None:
     except PruninfersimError as error:
         print(f"pruninfersim: {error}", file=sys.stderr)
         code = 2
-    except click.ClickException as error:
+    except typer.TyperException as error:
         print(f"pruninfersim: {error.format_message()}", file=sys.stderr)
         code = 2
-    except click.exceptions.Abort:
+    except typer.Abort:
         code = 130
     sys.exit(code if isinstance(code, int) else 0)
