@@ -12,10 +12,11 @@ from typing import Annotated, Any
 import pandas as pd
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import pruninfersim as pis
-from pruninfersim.errors import ProvenanceWarning, PruninfersimError, unknown_name
+from pruninfersim.errors import ProvenanceWarning, PruninfersimError
 
 app = typer.Typer(
     name="pruninfersim",
@@ -127,13 +128,7 @@ def trace(
 ) -> None:
     """Print every op of a forward pass: shape, FLOPs, bytes, time and what bounds it."""
     chosen = _model(model, config)
-    if phase not in ("prefill", "decode"):
-        raise unknown_name("phase", phase, ["prefill", "decode"])
-    workload = (
-        pis.Workload.prefill(batch=batch, tokens=context)
-        if phase == "prefill"
-        else pis.Workload.decode(batch=batch, context=context)
-    )
+    workload = pis.Workload.of(phase, batch, context, pis.stacks.default_logits(stack))
     ops = pis.trace(chosen, workload, dtype=dtype)
     if method is not None:
         ops = ops.prune(pis.pruning.get(method, sparsity))
@@ -145,13 +140,13 @@ def trace(
 @app.command()
 def hardware(output: Output = Format.table) -> None:
     """List the GPU profiles."""
-    _show(pis.hardware.table(), output, title="GPU profiles")
+    _show(pis.hardware.table().reset_index(), output, title="GPU profiles")
 
 
 @app.command()
 def models(output: Output = Format.table) -> None:
     """List the shipped model configurations."""
-    _show(pis.models.table(), output, title="Models")
+    _show(pis.models.table().reset_index(), output, title="Models")
 
 
 def _show(frame: pd.DataFrame, output: Format, *, title: str, caption: str = "") -> None:
@@ -160,12 +155,13 @@ def _show(frame: pd.DataFrame, output: Format, *, title: str, caption: str = "")
     elif output is Format.json:
         typer.echo(frame.to_json(orient="records", indent=2))
     else:
-        table = Table(title=title, caption=caption or None, caption_justify="left", title_justify="left")
+        # Square brackets are units here; rich would take them for markup.
+        table = Table(title=escape(title), caption=escape(caption) or None, caption_justify="left", title_justify="left")
         for name in frame.columns:
             numeric = pd.api.types.is_numeric_dtype(frame[name])
-            table.add_column(str(name), justify="right" if numeric else "left")
+            table.add_column(escape(str(name)), justify="right" if numeric else "left")
         for _, row in frame.iterrows():
-            table.add_row(*(_cell(value) for value in row))
+            table.add_row(*(escape(_cell(value)) for value in row))
         Console(width=None if sys.stdout.isatty() else max(120, 14 * len(frame.columns))).print(table)
 
 
@@ -175,16 +171,21 @@ def _cell(value: Any) -> str:
     return "" if value is None else str(value)
 
 
+def _complain(message: str) -> int:
+    """Print one line on standard error, and return the exit code of bad input."""
+    if message:  # empty where the help was shown already
+        print("pruninfersim:", " ".join(message.split()), file=sys.stderr)
+    return 2
+
+
 def main() -> None:
     """Run the command line; bad input ends with one line on standard error and exit code 2."""
     try:
         code = app(standalone_mode=False)
     except PruninfersimError as error:
-        print(f"pruninfersim: {error}", file=sys.stderr)
-        code = 2
+        code = _complain(str(error))
     except typer.TyperException as error:
-        print(f"pruninfersim: {error.format_message()}", file=sys.stderr)
-        code = 2
+        code = _complain(error.format_message())
     except typer.Abort:
         code = 130
     sys.exit(code if isinstance(code, int) else 0)

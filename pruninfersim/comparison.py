@@ -15,7 +15,7 @@ from pruninfersim import models, pruning, stacks
 from pruninfersim._arrays import FloatArray
 from pruninfersim.bounds import bound_speedup, estimated_speedup, flops_speedup, ideal_speedup
 from pruninfersim.cost import CostModel, Estimate, scalar
-from pruninfersim.errors import InvalidInputError, ProvenanceWarning, unknown_name
+from pruninfersim.errors import InvalidInputError, ProvenanceWarning
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Ratio
@@ -153,18 +153,24 @@ def compare(
     >>> from pruninfersim import Workload, pruning, trace
     >>> dense = trace("llama-3.1-8b", Workload.decode())
     >>> compare(dense, dense.prune(pruning.StaticDepth(0.5)), hardware="h100-sxm", stack="ideal").estimated
-    1.86...
+    1.87...
     """
-    result = _compare(dense, pruned, hardware, stack)
+    before, after = (estimate(side, hardware=hardware, stack=stack) for side in (dense, pruned))
+    result = compare_estimates(before, after)
     for note in result.notes:
         warnings.warn(note, ProvenanceWarning, stacklevel=2)
     return result
 
 
-def _compare(
-    dense: OpTrace, pruned: OpTrace, hardware: HardwareProfile | str, stack: str | CostModel
-) -> Speedup:
-    before, after = (estimate(side, hardware=hardware, stack=stack) for side in (dense, pruned))
+def compare_estimates(before: Estimate, after: Estimate) -> Speedup:
+    """Return the speedup of one estimate over another, without warning: the notes say what to know.
+
+    Parameters
+    ----------
+    before, after : Estimate
+        Dense and pruned, of the same stack and GPU; their sweep shapes broadcast.
+    """
+    dense, pruned = before.trace, after.trace
     estimated, bound = estimated_speedup(before, after), bound_speedup(before, after)
     half = ratio_half_width(before.errors, after.errors, *_partners(dense, pruned))
     low, high = estimated * np.exp(-half), np.minimum(estimated * np.exp(half), bound)
@@ -255,15 +261,9 @@ def speedup(
         As in `compare`.
 
     >>> speedup(model="llama-3.1-8b", hardware="h100-sxm", method="static-depth", sparsity=0.5, stack="ideal").flops
-    1.93...
+    1.99...
     """
-    if phase == "prefill":
-        tokens = logits or ("all" if getattr(stack, "stack", stack) == "paper" else "last")
-        workload = Workload.prefill(batch=batch, tokens=context, logits=tokens)
-    elif phase == "decode":
-        workload = Workload.decode(batch=batch, context=context)
-    else:
-        raise unknown_name("phase", phase, ["prefill", "decode"])
+    workload = Workload.of(phase, batch, context, logits or stacks.default_logits(stack))
     dense = trace(models.get(model), workload, dtype=dtype)
     return compare(dense, dense.prune(_method(method, sparsity)), hardware=hardware, stack=stack)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pruninfersim._arrays import FloatArray
+from pruninfersim._distinct import SMALL, distinct
 from pruninfersim.errors import UnknownNameError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import KernelModel, compute_time, roofline
@@ -87,15 +90,16 @@ class CostModel:
                 f"stack {self.stack!r} has no kernel for {', '.join(missing)}. It has: "
                 f"{', '.join(sorted(self.kernels))}. Add one with CostModel.with_kernel"
             )
-        floor = roofline(trace, self.hardware)
-        run = np.empty(trace.shape)
+        run, floor = np.empty(trace.shape), np.empty(trace.shape)
         gaps = np.zeros(len(trace))
-        for key in dict.fromkeys(trace.kernel):
-            index = np.flatnonzero(trace.mask(kernels=[key]))
-            model = self.kernels[key].model
-            seconds = model.latency(trace.select(index), self.hardware)
+        for key, index in _groups(trace):
+            ops, model = trace.select(index), self.kernels[key].model
+            shapes, where = (ops, None) if run[..., index].size <= SMALL else distinct(ops)
+            least = roofline(shapes, self.hardware)
             # The roofline of the data sheet is a promise that no kernel beats; see bounds.py.
-            run[..., index] = np.maximum(seconds, floor[..., index])
+            seconds = np.maximum(model.latency(shapes, self.hardware), least)
+            for out, values in ((run, seconds), (floor, least)):
+                out[..., index] = values if where is None else values[..., 0][where]
             gaps[index] = self.launch_gap * getattr(model, "launches", 1.0)
         return Estimate(trace, self, run, trace.launches * gaps, floor)
 
@@ -212,7 +216,15 @@ class Estimate:
         return f"{head}: {self.latency * 1e3:.4g} ms [{low * 1e3:.4g}, {high * 1e3:.4g}]>"
 
     def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p>".replace("<Estimate", "Estimate").replace(">", "", 0) + str(self.to_frame().to_html(index=False))
+        return f"<p>{html.escape(repr(self)[1:-1])}</p>{self.to_frame().to_html(index=False)}"
+
+
+def _groups(trace: OpTrace) -> list[tuple[str, NDArray[np.intp]]]:
+    """Return the ops that one kernel model prices at one dtype, as (kernel key, op indices)."""
+    members: dict[tuple[str, str], list[int]] = {}
+    for i, identity in enumerate(zip(trace.kernel, trace.dtype, strict=True)):
+        members.setdefault(identity, []).append(i)
+    return [(key, np.array(index)) for (key, _), index in members.items()]
 
 
 def scalar(values: FloatArray) -> FloatArray | float:

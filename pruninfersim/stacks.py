@@ -9,6 +9,7 @@ from pruninfersim.cost import CostModel, Priced
 from pruninfersim.errors import unknown_name
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import Roofline
+from pruninfersim.workload import Logits
 
 #: Stack of the command line where none is named.
 DEFAULT = "vendor"
@@ -50,6 +51,16 @@ def get(stack: str | CostModel, hardware: HardwareProfile) -> CostModel:
     if stack not in STACKS:
         raise unknown_name("stack", stack, STACKS)
     return _build(stack, hardware)
+
+
+def default_logits(stack: str | CostModel) -> Logits:
+    """Return which prompt tokens pass the LM head where nobody says: all in the protocol of arXiv 2606.09080.
+
+    >>> default_logits("paper"), default_logits("vendor")
+    ('all', 'last')
+    """
+    name = stack.stack if isinstance(stack, CostModel) else stack
+    return "all" if name == "paper" else "last"
 
 
 @lru_cache(maxsize=256)

@@ -249,6 +249,31 @@ class OpTrace:
         wide = self.select(index)
         return wide.with_columns(count=wide.count * np.array(shares), layers=layers)
 
+    def fuse_projections(self) -> OpTrace:
+        """Return the trace with q, k, v as one GEMM and gate, up as another, as serving engines run them.
+
+        Only dense GEMMs that read the same A are fused: projections that a method has changed in kind (token-wise q,
+        2:4 beside dense layers) stay apart. Prune first, then fuse.
+
+        >>> from pruninfersim.workload import Workload
+        >>> fused = trace("llama-3.1-8b", Workload.decode()).fuse_projections()
+        >>> float(fused.select(fused.mask(names=["qkv"])).n[0])
+        6144.0
+        """
+        fused = self
+        for name, parts in (("qkv", ("q", "k", "v")), ("gate_up", ("gate", "up"))):
+            index = np.flatnonzero(fused.mask(names=parts))
+            kinds = {(fused.kernel[i], fused.dtype[i], fused.layers[i]) for i in index}
+            alike = all(np.ptp(getattr(fused, c)[..., index], axis=-1).max() == 0 for c in ("m", "k", "count", "b_bytes"))
+            if len(index) != len(parts) or len(kinds) != 1 or not alike:
+                continue
+            first, width = index[0], fused.n[..., index].sum(axis=-1)
+            n = np.array(np.broadcast_to(fused.n, (*width.shape, len(fused))))
+            n[..., first] = width
+            names = tuple(name if i == first else label for i, label in enumerate(fused.name))
+            fused = fused.with_columns(n=n, name=names).select(np.setdiff1d(np.arange(len(fused)), index[1:]))
+        return fused
+
     def prune(self, *methods: PruningMethod) -> OpTrace:
         """Apply pruning methods in order and return the pruned trace."""
         trace = self

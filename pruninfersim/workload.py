@@ -95,6 +95,26 @@ class Workload:
         return cls._build("decode", batch, 1, checked("context", context, minimum=1, whole=True), "last", True)
 
     @classmethod
+    def of(cls, phase: str, batch: ArrayLike = 1, context: ArrayLike = 1024, logits: Logits = "last") -> Workload:
+        """Return the workload of a phase by name; `context` is the prompt length in prefill.
+
+        Raises
+        ------
+        UnknownNameError
+            If the phase is neither "prefill" nor "decode".
+        InvalidInputError
+            As `prefill` and `decode`.
+
+        >>> Workload.of("prefill", batch=4, context=128).tokens
+        array(512.)
+        """
+        if phase == "prefill":
+            return cls.prefill(batch=batch, tokens=context, logits=logits)
+        if phase == "decode":
+            return cls.decode(batch=batch, context=context)
+        raise unknown_name("phase", phase, ["prefill", "decode"])
+
+    @classmethod
     def _build(
         cls, phase: Phase, batch: ArrayLike, query: ArrayLike, context: ArrayLike, logits: Logits, causal: bool
     ) -> Workload:

@@ -1,0 +1,172 @@
+"""Running the blocks of a sweep: here or on an executor, into a frame or into a Parquet data set."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from pruninfersim.errors import FileFormatError, InvalidInputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: From this many blocks on a run counts as long, and shows a progress bar if someone watches.
+LONG_RUN = 40
+#: File that tells which sweep a directory holds.
+PLAN = "_plan.json"
+
+
+class Piece(Protocol):
+    """A piece of work of a sweep."""
+
+    def evaluate(self) -> dict[str, Any]:
+        """Return columns; text columns as (codes, categories)."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the piece asks, in plain values, for the plan of a data set."""
+
+
+def run_blocks(
+    blocks: Sequence[Piece],
+    *,
+    order: Any = None,
+    executor: Executor | None = None,
+    out: str | Path | None = None,
+    progress: bool | None = None,
+) -> pd.DataFrame:
+    """Evaluate all blocks and return one frame, or write them to `out` and return the list of parts.
+
+    Parameters
+    ----------
+    blocks : sequence of Piece
+    order : ndarray of int, optional
+        Position of each row in the result; default is the order of the blocks.
+    executor, out, progress : see `pruninfersim.sweep`
+    """
+    if out is not None:
+        return _into_parts(blocks, Path(out), executor, progress)
+    parts = [columns for _, columns in sorted(_map(evaluate, [(b,) for b in blocks], executor, progress))]
+    frame = _joined(parts)
+    if order is not None:
+        frame = frame.iloc[np.argsort(order, kind="stable")].reset_index(drop=True)
+    return frame
+
+
+def evaluate(block: Piece) -> dict[str, Any]:
+    """Return the columns of a block; a module function, so that any executor can send it."""
+    return block.evaluate()
+
+
+def _map(
+    work: Any, arguments: Sequence[tuple[Any, ...]], executor: Executor | None, progress: bool | None
+) -> Iterator[tuple[int, Any]]:
+    """Yield (position, result) as results come in."""
+    with _bar(len(arguments), progress) as advance:
+        if executor is None:
+            for position, given in enumerate(arguments):
+                yield position, work(*given)
+                advance()
+            return
+        futures = {executor.submit(work, *given): position for position, given in enumerate(arguments)}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+            advance()
+
+
+@contextmanager
+def _bar(total: int, progress: bool | None) -> Iterator[Any]:
+    """Show a progress bar in terminals and notebooks on long work; stay silent in pipes."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    watched = console.is_terminal or console.is_jupyter
+    show = (watched and total >= LONG_RUN) if progress is None else progress and watched
+    with Progress(console=console, disable=not show, transient=True) as bar:
+        task = bar.add_task("sweep", total=total)
+        yield lambda: bar.advance(task)
+
+
+def _joined(parts: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Concatenate block columns; categories are merged without building strings."""
+    import pandas as pd
+
+    if not parts:
+        return pd.DataFrame()
+    columns: dict[str, Any] = {}
+    for name, first in parts[0].items():
+        if isinstance(first, tuple):
+            names = list(dict.fromkeys(label for part in parts for label in part[name][1]))
+            renumber = [np.array([names.index(label) for label in part[name][1]]) for part in parts]
+            codes = np.concatenate([new[part[name][0]] for new, part in zip(renumber, parts, strict=True)])
+            columns[name] = pd.Categorical.from_codes(codes, categories=names)
+        else:
+            columns[name] = np.concatenate([part[name] for part in parts])
+    return pd.DataFrame(columns, copy=False)
+
+
+# --- Parquet ----------------------------------------------------------------------------------------------------
+
+
+def _into_parts(blocks: Sequence[Piece], out: Path, executor: Executor | None, progress: bool | None) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        import pyarrow as _  # noqa: F401
+    except ImportError:
+        raise InvalidInputError("sweep(out=...) needs pyarrow; install it with: pip install 'pruninfersim[parquet]'") from None
+    plan = [block.describe() for block in blocks]
+    _claim(out, plan)
+    parts = [out / _partition(what) / f"part-{i:06d}.parquet" for i, what in enumerate(plan)]
+    todo = [(block, part) for block, part in zip(blocks, parts, strict=True) if not part.exists()]
+    for _position, _rows in _map(write_part, todo, executor, progress):
+        pass
+    return pd.DataFrame({"part": [str(p.relative_to(out)) for p in parts], "rows": [w["rows"] for w in plan]})
+
+
+def _partition(what: dict[str, Any]) -> Path:
+    return Path(f"model={what['model']}", f"hardware={what['hardware']}")
+
+
+def _claim(out: Path, plan: list[dict[str, Any]]) -> None:
+    """Make `out` the home of this plan, or check that it already is."""
+    digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+    file = out / PLAN
+    if file.exists():
+        try:
+            known = json.loads(file.read_text())["digest"]
+        except (ValueError, KeyError) as error:
+            raise FileFormatError(f"{file} is not the plan of a sweep: {error!r}; choose another directory") from None
+        if known != digest:
+            raise InvalidInputError(f"{out} holds another sweep; choose another directory, or delete it first")
+        return
+    if out.exists() and any(out.iterdir()):
+        raise InvalidInputError(f"{out} is not empty and holds no sweep; choose another directory")
+    out.mkdir(parents=True, exist_ok=True)
+    _atomically(file, lambda path: path.write_text(json.dumps({"digest": digest, "parts": len(plan)})))
+
+
+def write_part(block: Piece, path: Path) -> int:
+    """Evaluate a block and write its part in one step: a reader sees the whole part or none."""
+    frame = _joined([block.evaluate()]).drop(columns=["model", "hardware"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _atomically(path, lambda temporary: frame.to_parquet(temporary, index=False))
+    return len(frame)
+
+
+def _atomically(path: Path, write: Any) -> None:
+    # Readers of Parquet directories skip names that begin with a dot.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
