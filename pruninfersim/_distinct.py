@@ -14,6 +14,8 @@ from pruninfersim.trace import LABELS, NEUTRAL, OpTrace
 UNTIMED = ("count", "launches")
 #: Below this many ops, finding duplicates costs more than pricing them.
 SMALL = 64
+#: Codes that are spread over more than this many times their number are squeezed by sorting.
+SPARSE = 8
 
 
 def distinct(ops: OpTrace) -> tuple[OpTrace, NDArray[np.intp]]:
@@ -43,12 +45,13 @@ def distinct(ops: OpTrace) -> tuple[OpTrace, NDArray[np.intp]]:
     span = 1
     for name in timed:
         column = getattr(ops, name)
+        if column.min() == column.max():
+            continue
         values, inverse = np.unique(column, return_inverse=True)
-        if len(values) > 1:
-            code, span = code * len(values) + inverse.reshape(column.shape), span * len(values)
-            if span > 4 * size + SMALL:  # the code space is sparse: squeeze it to the codes that occur
-                code, span = _squeezed(code)
-    code, span = _squeezed(code)
+        code, span = code * len(values) + inverse.reshape(column.shape), span * len(values)
+        if span > SPARSE * size:
+            code, span = _squeezed(code, span)
+    code, span = _squeezed(code, span)
     index = np.broadcast_to(code, full)
     first = np.empty(span, dtype=np.intp)
     first[index.reshape(-1)[::-1]] = np.arange(size - 1, -1, -1)
@@ -59,7 +62,12 @@ def distinct(ops: OpTrace) -> tuple[OpTrace, NDArray[np.intp]]:
     return replace(ops, **columns, **labels), index
 
 
-def _squeezed(code: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
-    """Renumber codes without gaps."""
-    values, inverse = np.unique(code, return_inverse=True)
-    return inverse.reshape(code.shape).astype(np.int64), len(values)
+def _squeezed(code: NDArray[np.int64], span: int) -> tuple[NDArray[np.int64], int]:
+    """Renumber codes below `span` without gaps."""
+    if span > SPARSE * code.size:  # sorting beats a table of all possible codes
+        values, inverse = np.unique(code, return_inverse=True)
+        return inverse.reshape(code.shape).astype(np.int64), len(values)
+    used = np.zeros(span, dtype=bool)
+    used[code] = True
+    number = np.cumsum(used) - 1
+    return number[code], int(number[-1]) + 1

@@ -175,7 +175,7 @@ def sweep(
     >>> grid = sweep(models="llama-3.1-8b", hardware=["h100-sxm", "l40s"], workloads=Workload.decode(batch=[1, 8]),
     ...              methods="static-width", sparsity=[0.25, 0.5], stacks="ideal")
     >>> len(grid), grid["estimated_speedup"].round(2).tolist()[:2]
-    (8, [1.31, 1.88])
+    (8, [1.3, 1.87])
     """
     if rows is not None:
         blocks, order = _blocks_of_rows(rows, dtype)
