@@ -13,12 +13,18 @@ FloatArray = NDArray[np.float64]
 
 
 def frozen(values: ArrayLike) -> FloatArray:
-    """Return a read-only float64 array (a copy only if `values` is not one already).
+    """Return `values` as a read-only float64 array that nobody else can write to.
 
     >>> frozen([1, 2]).flags.writeable
     False
     """
-    array = np.array(values, dtype=np.float64)
+    if isinstance(values, np.ndarray) and values.dtype == np.float64 and not values.flags.writeable:
+        return values
+    return sealed(np.array(values, dtype=np.float64))
+
+
+def sealed(array: FloatArray) -> FloatArray:
+    """Make a fresh array read-only in place; for arrays that were just made and are known to nobody else."""
     array.flags.writeable = False
     return array
 
@@ -74,6 +80,12 @@ def stack_ops(values: Sequence[ArrayLike]) -> FloatArray:
     >>> stack_ops([1.0, np.array([2.0, 3.0])]).shape
     (2, 2)
     """
+    try:
+        plain = np.array(values, dtype=np.float64)
+    except ValueError:  # entries of different shapes
+        plain = None
+    if plain is not None and plain.ndim == 1:
+        return plain
     arrays = [np.asarray(value, dtype=np.float64) for value in values]
     shape = np.broadcast_shapes(*(array.shape for array in arrays))
     out = np.empty((*shape, len(arrays)))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pruninfersim._arrays import frozen
+from pruninfersim._arrays import sealed
 from pruninfersim.trace import LABELS, NEUTRAL, OpTrace
 
 #: Columns that say how often an op runs, not how long one run takes.
@@ -56,8 +56,8 @@ def distinct(ops: OpTrace) -> tuple[OpTrace, NDArray[np.intp]]:
     first = np.empty(span, dtype=np.intp)
     first[index.reshape(-1)[::-1]] = np.arange(size - 1, -1, -1)
     place = np.unravel_index(first, full)
-    columns = {name: frozen(np.broadcast_to(getattr(ops, name), full)[place][:, None]) for name in timed}
-    columns |= {name: frozen([1.0]) for name in UNTIMED}
+    columns = {name: sealed(np.broadcast_to(getattr(ops, name), full)[place][:, None]) for name in timed}
+    columns |= {name: sealed(np.ones(1)) for name in UNTIMED}
     labels = {name: getattr(ops, name)[:1] for name in LABELS}
     return replace(ops, **columns, **labels), index
 

@@ -91,17 +91,26 @@ class CostModel:
                 f"{', '.join(sorted(self.kernels))}. Add one with CostModel.with_kernel"
             )
         run, floor = np.empty(trace.shape), np.empty(trace.shape)
-        gaps = np.zeros(len(trace))
-        for key, index in _groups(trace):
-            ops, model = trace.select(index), self.kernels[key].model
-            shapes, where = (ops, None) if run[..., index].size <= SMALL else distinct(ops)
+        for model, index in self._groups(trace):
+            ops = trace if len(index) == len(trace) else trace.select(index)
+            few = run[..., index].size <= SMALL
+            shapes, where = (ops, ...) if few else distinct(ops)
             least = roofline(shapes, self.hardware)
             # The roofline of the data sheet is a promise that no kernel beats; see bounds.py.
             seconds = np.maximum(model.latency(shapes, self.hardware), least)
             for out, values in ((run, seconds), (floor, least)):
-                out[..., index] = values if where is None else values[..., 0][where]
-            gaps[index] = self.launch_gap * getattr(model, "launches", 1.0)
-        return Estimate(trace, self, run, trace.launches * gaps, floor)
+                out[..., index] = values if few else values[..., 0][where]
+        gaps = [self.launch_gap * getattr(self.kernels[key].model, "launches", 1.0) for key in trace.kernel]
+        return Estimate(trace, self, run, trace.launches * np.array(gaps), floor)
+
+    def _groups(self, trace: OpTrace) -> list[tuple[KernelModel, NDArray[np.intp]]]:
+        """Return the ops that one kernel model prices in one go: the same model, dtype and peak."""
+        members: dict[tuple[int, bool, str], list[int]] = {}
+        models = [self.kernels[key].model for key in trace.kernel]
+        for i, model in enumerate(models):
+            sparse = trace.kernel[i] == "gemm_2of4"  # has a peak of its own
+            members.setdefault((id(model), sparse, trace.dtype[i]), []).append(i)
+        return [(models[index[0]], np.array(index)) for index in members.values()]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -217,14 +226,6 @@ class Estimate:
 
     def _repr_html_(self) -> str:
         return f"<p>{html.escape(repr(self)[1:-1])}</p>{self.to_frame().to_html(index=False)}"
-
-
-def _groups(trace: OpTrace) -> list[tuple[str, NDArray[np.intp]]]:
-    """Return the ops that one kernel model prices at one dtype, as (kernel key, op indices)."""
-    members: dict[tuple[str, str], list[int]] = {}
-    for i, identity in enumerate(zip(trace.kernel, trace.dtype, strict=True)):
-        members.setdefault(identity, []).append(i)
-    return [(key, np.array(index)) for (key, _), index in members.items()]
 
 
 def scalar(values: FloatArray) -> FloatArray | float:

@@ -32,6 +32,10 @@ class FileFormatError(PruninfersimError, ValueError):
     """A file (JSON, TOML, CSV) cannot be understood; the message names file and place."""
 
 
+class ConformanceError(PruninfersimError):
+    """A pruning method or kernel model breaks the contract that `pruninfersim.testing` checks."""
+
+
 class ProvenanceWarning(UserWarning):
     """Two sides of a comparison do not rest on the same kind of evidence."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -199,6 +199,7 @@ class HardwareProfile(Record):
         return [row for row in rows if row[1] is not None]
 
 
+@cache
 def profiles_directory() -> Path:
     """Return the directory of the built-in profiles (and of ``calibrations/`` below it).
 
@@ -245,12 +246,13 @@ def get(name: str | Path | HardwareProfile, path: str | Path | None = None) -> H
         return name
     if isinstance(name, Path) or str(name).endswith(".toml"):
         return load(name)
-    files = _files(path)
-    if name not in files:
-        raise unknown_name("GPU", name, files)
-    profile = load(files[name])
+    places = [directory / f"{name}.toml" for directory in _directories(path)]
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
+        raise unknown_name("GPU", name, _files(path))
+    profile = load(file)
     if profile.name != name:
-        raise FileFormatError(f"{files[name]}: name: is {profile.name!r}; it must be the file's name, {name!r}.")
+        raise FileFormatError(f"{file}: name: is {profile.name!r}; it must be the file's name, {name!r}.")
     return profile
 
 
@@ -267,7 +269,7 @@ def load(file: str | Path) -> HardwareProfile:
         status = file.stat()
     except OSError as error:
         raise FileFormatError(f"{file}: cannot be read ({error.strerror}). Give the path of a TOML file.") from None
-    return _load(file.resolve(), status.st_mtime_ns, status.st_size)
+    return _load(file.absolute(), status.st_mtime_ns, status.st_size)
 
 
 def names(path: str | Path | None = None) -> list[str]:

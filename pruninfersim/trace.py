@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pruninfersim import models
-from pruninfersim._arrays import FloatArray, frozen, stack_ops
+from pruninfersim._arrays import FloatArray, frozen, sealed, stack_ops
 from pruninfersim.architectures import ARCHITECTURES
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.models import ModelConfig
@@ -153,7 +153,7 @@ class OpTrace:
         >>> trace.shape, trace.flops.tolist()
         ((2, 1), [[33554432.0], [268435456.0]])
         """
-        columns = {name: frozen(stack_ops([row.get(name, v) for row in rows])) for name, v in NEUTRAL.items()}
+        columns = {name: sealed(stack_ops([row.get(name, v) for row in rows])) for name, v in NEUTRAL.items()}
         labels = {name: tuple(row.get(name, v) for row in rows) for name, v in LABELS.items()}
         return cls(**columns, **labels, model=model, workload=workload)
 
@@ -223,7 +223,7 @@ class OpTrace:
     def select(self, which: ArrayLike) -> OpTrace:
         """Return the ops at `which` (bool mask or indices), in that order."""
         index = np.flatnonzero(which) if np.asarray(which).dtype == bool else np.asarray(which, dtype=int)
-        columns = {name: frozen(getattr(self, name)[..., index]) for name in NEUTRAL}
+        columns = {name: sealed(getattr(self, name)[..., index]) for name in NEUTRAL}
         labels = {name: tuple(getattr(self, name)[i] for i in index) for name in LABELS}
         return replace(self, **columns, **labels)
 
@@ -235,7 +235,7 @@ class OpTrace:
             arrays = [getattr(part, name) for part in parts]
             sweep = np.broadcast_shapes(*(array.shape[:-1] for array in arrays))
             wide = [np.broadcast_to(array, (*sweep, array.shape[-1])) for array in arrays]
-            columns[name] = frozen(np.concatenate(wide, axis=-1))
+            columns[name] = sealed(np.concatenate(wide, axis=-1))
         labels = {name: tuple(x for part in parts for x in getattr(part, name)) for name in LABELS}
         return replace(self, **columns, **labels)
 

@@ -13,6 +13,10 @@ from pruninfersim._arrays import FloatArray
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.trace import OpTrace
 
+#: Kernels without a product: they need no compute peak.
+NO_GEMM = frozenset(
+    ("norm", "qk_norm", "rope", "kv_append", "act", "embedding", "transpose", "mask_sort", "block_index", "elementwise")
+)
 #: "cold": operands stream from HBM, as in a model step. "replayed": a micro-benchmark that cycles a few copies.
 Cache = Literal["cold", "replayed"]
 
@@ -66,12 +70,14 @@ def roofline(ops: OpTrace, hardware: HardwareProfile) -> FloatArray:
 
 def compute_time(ops: OpTrace, hardware: HardwareProfile) -> FloatArray:
     """Return FLOPs / peak of one run of each op, shape (*sweep, op) [s]."""
-    peak = [
-        (hardware.peak_flops(dtype, sparse=True) / 2.0 if kernel == "gemm_2of4" else hardware.peak_flops(dtype))
-        if gemms
-        else np.inf
-        for dtype, kernel, gemms in zip(ops.dtype, ops.kernel, ops.gemms.reshape(-1, len(ops)).max(axis=0), strict=True)
-    ]
+    rates = {
+        (dtype, kernel): hardware.peak_flops(dtype, sparse=True) / 2.0
+        if kernel == "gemm_2of4"
+        else hardware.peak_flops(dtype)
+        for dtype, kernel in set(zip(ops.dtype, ops.kernel, strict=True))
+        if kernel not in NO_GEMM
+    }
+    peak = [rates.get(identity, np.inf) for identity in zip(ops.dtype, ops.kernel, strict=True)]
     return np.asarray(ops.flops / np.array(peak))
 
 

@@ -1,0 +1,166 @@
+"""Timings of kernels: reading CSV files and public tables into one frame, and turning rows into ops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pruninfersim import kinds
+from pruninfersim.errors import FileFormatError
+from pruninfersim.precision import PRECISIONS
+from pruninfersim.trace import OpTrace
+
+#: Names of GPUs and precisions in public data sets -> names used here; other names pass unchanged.
+GPU_NAMES = {
+    "A100-SXM4-80GB": "a100-sxm-80gb",
+    "A100-PCIe-80GB": "a100-pcie-80gb",
+    "H100-SXM5-80GB": "h100-sxm",
+    "H200-SXM-141GB": "h200-sxm",
+    "B200": "b200-sxm",
+    "L40S": "l40s",
+    "RTX4090": "rtx-4090",
+    "RTXPRO6000": "rtx-pro-6000-server",
+    "RTXPRO6000-BSE": "rtx-pro-6000-server",
+    "GB10": "gb10",
+}
+DTYPE_NAMES = {
+    "bfloat16": "bf16",
+    "float16": "fp16",
+    "half": "fp16",
+    "float8": "fp8",
+    "bfloat16/kv_bfloat16": "bf16",
+    "BF16->BF16": "bf16",
+    "FP16->FP16": "fp16",
+    "FP8E4M3->BF16": "fp8",
+    "INT8->BF16": "int8",
+    "INT8->INT32": "int8",
+}
+#: Columns of every timings file.
+COMMON = ("gpu", "dtype", "latency_us")
+#: At most this many bad lines are named in a message.
+SHOWN = 5
+
+
+def read_timings(path: str | Path, *, kind: str | None = None) -> pd.DataFrame:
+    """Read a CSV (or .csv.gz) of kernel timings.
+
+    Parameters
+    ----------
+    path : str or Path
+        Columns ``gpu``, ``dtype``, ``latency_us``, the shape columns of its kind (for a GEMM ``m``, ``n``, ``k``),
+        and, if known, ``backend``.
+    kind : str, optional
+        Kind of kernel; default is the one whose columns the file has.
+
+    Returns
+    -------
+    DataFrame
+        One row per line, in the file's order, with GPU and dtype names as used here. ``attrs["kind"]`` is the kind
+        and ``attrs["source"]`` the file's name.
+
+    Raises
+    ------
+    FileFormatError
+        If the file cannot be read, a column is missing, or a line is bad. Bad lines are named with the reason;
+        none is dropped.
+    UnknownNameError
+        If `kind` is not known.
+    """
+    path = Path(path)
+    try:
+        text = pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False)
+    except FileNotFoundError:
+        raise FileFormatError(f"{path}: there is no such file; give a CSV with columns {', '.join(COMMON)}, ...") from None
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise FileFormatError(f"{path}: not a readable CSV file ({str(error).strip()})") from None
+    frame = parse(text, kind=kind, where=str(path))
+    frame.attrs["source"] = path.name
+    return frame
+
+
+def parse(text: pd.DataFrame, *, kind: str | None = None, where: str = "timings", first_line: int = 2) -> pd.DataFrame:
+    """Check and convert a frame of timings whose cells may still be text.
+
+    Parameters
+    ----------
+    text : DataFrame
+    kind : str, optional
+        Kind of kernel; default is the one whose columns the frame has.
+    where : str
+        Name of the source, for messages.
+    first_line : int
+        Line number of the first row, for messages.
+
+    Raises
+    ------
+    FileFormatError
+        If a column is missing or a row is bad.
+    """
+    columns = {str(name).strip(): text[name] for name in text.columns}
+    kind = kind or _guess_kind(columns, where)
+    spec = kinds.get(kind)
+    missing = [name for name in (*COMMON, *spec.shape, *spec.labels) if name not in columns]
+    if missing:
+        raise FileFormatError(
+            f"{where}: no column {', '.join(missing)}. A {kind} file has {', '.join((*COMMON, *spec.shape, *spec.labels))} "
+            f"and optionally backend; this one has {', '.join(columns)}."
+        )
+    frame = pd.DataFrame(index=range(len(text)))
+    bad: list[tuple[int, str]] = []
+    for name in ("gpu", "backend", "dtype", *spec.labels):
+        if name in columns:
+            frame[name] = columns[name].astype(str).str.strip().to_numpy()
+            bad += [(i, f"{name} is empty") for i in np.flatnonzero(frame[name] == "") if name != "backend"]
+    frame["gpu"] = frame["gpu"].replace(GPU_NAMES)
+    frame["dtype"] = frame["dtype"].replace(DTYPE_NAMES)
+    known = frame["dtype"].isin(list(PRECISIONS)) | (frame["dtype"] == "")
+    bad += [
+        (i, f"dtype {frame['dtype'].iat[i]!r} is not one of {', '.join(PRECISIONS)}") for i in np.flatnonzero(~known)
+    ]
+    for name in (*spec.shape, "latency_us"):
+        raw = columns[name].to_numpy()
+        values = pd.to_numeric(columns[name], errors="coerce").to_numpy(dtype=np.float64)
+        wrong = ~np.isfinite(values) | (values <= 0)
+        bad += [(i, f"{name} is {raw[i]!r}, not a positive number") for i in np.flatnonzero(wrong)]
+        frame[name] = values
+    if bad:
+        raise FileFormatError(_complaint(where, bad, len(frame), first_line))
+    frame.attrs.update(kind=kind, source=where)
+    return frame
+
+
+def _guess_kind(columns: dict[str, Any], where: str) -> str:
+    """Return the kind with the most columns that are all present."""
+    fitting = [
+        (len(spec.shape) + len(spec.labels), kind)
+        for kind, spec in kinds.KERNELS.items()
+        if all(name in columns for name in (*spec.shape, *spec.labels))
+    ]
+    if not fitting:
+        known = "; ".join(f"{kind}: {', '.join((*s.shape, *s.labels))}" for kind, s in kinds.KERNELS.items())
+        raise FileFormatError(f"{where}: columns {', '.join(columns)} fit no kind of kernel. Needed are, for {known}.")
+    most = max(size for size, _ in fitting)
+    return next(kind for size, kind in fitting if size == most)
+
+
+def _complaint(where: str, bad: list[tuple[int, str]], total: int, first_line: int) -> str:
+    """One message that names the first few bad lines and says how many there are."""
+    lines: dict[int, list[str]] = {}
+    for row, reason in sorted(bad, key=lambda item: item[0]):
+        lines.setdefault(int(row) + first_line, []).append(reason)
+    shown = "; ".join(f"line {line}: {', '.join(reasons)}" for line, reasons in list(lines.items())[:SHOWN])
+    more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+    return f"{where}: {len(lines)} of {total} lines are bad. {shown}{more}. Correct or remove them; nothing was read."
+
+
+def as_ops(kind: str, frame: pd.DataFrame) -> OpTrace:
+    """Return the ops that the rows of a timings frame measured, one op per row, sweep shape ().
+
+    >>> frame = pd.DataFrame({"dtype": ["bf16"], "m": [8], "n": [4096], "k": [4096]})
+    >>> as_ops("gemm", frame).flops.tolist()
+    [268435456.0]
+    """
+    return kinds.get(kind).as_ops(frame)

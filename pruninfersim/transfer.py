@@ -1,0 +1,123 @@
+"""Which calibration prices a GPU: its own, or that of the most similar GPU that was timed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pruninfersim import kinds
+from pruninfersim.calibration_record import Calibration
+from pruninfersim.errors import MissingValueError
+from pruninfersim.hardware import HardwareProfile, get, profiles_directory
+from pruninfersim.kernels.base import parameters
+
+#: Precision -> precisions whose kernels it may borrow, best first. 16-bit formats share kernels.
+SAME_KERNELS: dict[str, tuple[str, ...]] = {"bf16": ("bf16", "fp16"), "fp16": ("fp16", "bf16")}
+SIMILAR_KERNELS: dict[str, tuple[str, ...]] = {
+    "fp8": ("fp8", "int8", "bf16"),
+    "int8": ("int8", "fp8", "bf16"),
+    "fp4": ("fp4", "fp8", "bf16"),
+}
+
+
+def _capability(hardware: HardwareProfile) -> str:
+    return hardware.compute_capability
+
+
+def _generation(hardware: HardwareProfile) -> str:
+    return f"{hardware.vendor} {hardware.compute_capability.split('.')[0]}"
+
+
+def _memory(hardware: HardwareProfile) -> str:
+    """Vendor and kind of memory: data-centre parts stack HBM, all others have GDDR or LPDDR."""
+    return f"{hardware.vendor} {'HBM' if hardware.memory_type.upper().startswith('HBM') else 'other'}"
+
+
+#: What makes two GPUs similar, most telling first: same kernels, same generation, same class of memory.
+SIMILARITY: tuple[Callable[[HardwareProfile], str], ...] = (_capability, _generation, _memory)
+
+
+def nearest_calibration(
+    kind: str, dtype: str, hardware: HardwareProfile, *, leave_out: Sequence[str] = ()
+) -> tuple[Calibration, bool]:
+    """Return the calibration that fits a GPU best, and whether it is carried over from elsewhere.
+
+    A calibration of this very GPU comes first. Otherwise parameters of timed GPUs carry over, as all of them are
+    fractions or seconds: those of the GPUs most alike by compute capability, else generation, else class of memory,
+    else all; of several, the geometric mean.
+
+    Parameters
+    ----------
+    kind : str
+        Kind of kernel, for instance ``"gemm"``.
+    dtype : str
+        Compute dtype; 16-bit formats share kernels, other 8- and 4-bit formats borrow from each other.
+    hardware : HardwareProfile
+    leave_out : sequence of str
+        GPUs whose calibrations are not used (to measure what carrying over costs).
+
+    Returns
+    -------
+    calibration : Calibration
+    extrapolated : bool
+
+    Raises
+    ------
+    MissingValueError
+        If nothing of this kind is calibrated.
+    """
+    kinds.get(kind)
+    for name in SAME_KERNELS.get(dtype, (dtype,)):
+        known = {gpu: c for gpu, c in _shipped(kind, name).items() if gpu not in leave_out}
+        if hardware.name in known:
+            return known[hardware.name], False
+    for name in SIMILAR_KERNELS.get(dtype, SAME_KERNELS.get(dtype, (dtype, "bf16"))):
+        known = {gpu: c for gpu, c in _shipped(kind, name).items() if gpu not in leave_out}
+        if known:
+            return _carried_over(known, hardware), True
+    raise MissingValueError(
+        f"no calibration of {kind} for {dtype} is shipped. Fit one with pruninfersim.calibrate, or use stack='ideal'."
+    )
+
+
+def starting_kernel(kind: str, dtype: str, hardware: HardwareProfile) -> Any:
+    """Return the kernel model that a fit with few rows starts from: carried over, or the defaults if nothing can be."""
+    try:
+        return nearest_calibration(kind, dtype, hardware)[0].kernel
+    except MissingValueError:
+        return kinds.get(kind).kernel()
+
+
+def _carried_over(known: dict[str, Calibration], hardware: HardwareProfile) -> Calibration:
+    """Average the calibrations of the GPUs most alike `hardware`."""
+    alike = list(known.values())
+    for trait in SIMILARITY:
+        matching = [c for c in known.values() if trait(get(c.hardware)) == trait(hardware)]
+        if matching:
+            alike = matching
+            break
+    first = alike[0]
+    if len(alike) == 1:
+        return first
+    means = {
+        name: float(np.exp(np.mean([np.log(getattr(c.kernel, name)) for c in alike])))
+        for name in parameters(first.kernel)
+    }
+    return replace(first, kernel=replace(first.kernel, **means), source="; ".join(dict.fromkeys(c.source for c in alike)))
+
+
+def _shipped(kind: str, dtype: str) -> dict[str, Calibration]:
+    """Return the shipped calibrations of a kind and precision by GPU name."""
+    directory = profiles_directory() / "calibrations"
+    files = sorted(directory.glob(f"*/{kind}-{dtype}.toml"))
+    return {file.parent.name: _load(file, file.stat().st_mtime_ns) for file in files}
+
+
+@lru_cache(maxsize=256)
+def _load(file: Path, modified: int) -> Calibration:
+    return Calibration.from_toml(file)
