@@ -172,7 +172,7 @@ def compare_estimates(before: Estimate, after: Estimate) -> Speedup:
     """
     dense, pruned = before.trace, after.trace
     estimated, bound = estimated_speedup(before, after), bound_speedup(before, after)
-    half = ratio_half_width(before.errors, after.errors, *_partners(dense, pruned))
+    half = ratio_half_width(before.errors, after.errors, *twins(dense, pruned))
     low, high = estimated * np.exp(-half), np.minimum(estimated * np.exp(half), bound)
     return Speedup(
         flops=scalar(flops_speedup(dense, pruned)),
@@ -186,7 +186,7 @@ def compare_estimates(before: Estimate, after: Estimate) -> Speedup:
     )
 
 
-def _partners(dense: OpTrace, pruned: OpTrace) -> tuple[np.ndarray, list[int]]:
+def twins(dense: OpTrace, pruned: OpTrace) -> tuple[np.ndarray, list[int]]:
     """Return whether each pruned op has a dense twin of the same shape and kernel, and the index of that twin."""
     index = {(name, kernel, dtype): i for i, (name, kernel, dtype) in enumerate(_identities(dense))}
     found = [index.get(identity) for identity in _identities(pruned)]

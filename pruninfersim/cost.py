@@ -15,7 +15,7 @@ from pruninfersim._arrays import FloatArray
 from pruninfersim._distinct import SMALL, distinct
 from pruninfersim.errors import UnknownNameError
 from pruninfersim.hardware import HardwareProfile
-from pruninfersim.kernels.base import KernelModel, compute_time, roofline
+from pruninfersim.kernels.base import KernelModel, Quantised, compute_time, roofline
 from pruninfersim.trace import OpTrace
 from pruninfersim.uncertainty import EXACT, Errors, Spread
 
@@ -74,6 +74,15 @@ class CostModel:
         """Return a cost model in which `key` is priced by another kernel."""
         return replace(self, kernels={**self.kernels, key: priced})
 
+    def without_quantisation(self) -> CostModel:
+        """Return a cost model whose kernels run in fractions of tiles and waves, where they know how to."""
+        smooth = {
+            key: replace(priced, model=priced.model.without_quantisation())
+            for key, priced in self.kernels.items()
+            if isinstance(priced.model, Quantised)
+        }
+        return replace(self, kernels={**self.kernels, **smooth})
+
     def predict(self, trace: OpTrace) -> Estimate:
         """Price every op of a trace.
 
@@ -104,12 +113,16 @@ class CostModel:
         return Estimate(trace, self, run, trace.launches * np.array(gaps), floor)
 
     def _groups(self, trace: OpTrace) -> list[tuple[KernelModel, NDArray[np.intp]]]:
-        """Return the ops that one kernel model prices in one go: the same model, dtype and peak."""
-        members: dict[tuple[int, bool, str], list[int]] = {}
+        """Return the ops that one kernel model prices in one go: the same model and dtype.
+
+        Small traces are priced with as few calls as possible. In large ones `distinct` keeps one label for all ops of
+        a group, so that they must share their kernel key too (it decides the peak, see `compute_time`).
+        """
+        few = int(np.prod(trace.shape)) <= SMALL
+        members: dict[tuple[int, str, str], list[int]] = {}
         models = [self.kernels[key].model for key in trace.kernel]
         for i, model in enumerate(models):
-            sparse = trace.kernel[i] == "gemm_2of4"  # has a peak of its own
-            members.setdefault((id(model), sparse, trace.dtype[i]), []).append(i)
+            members.setdefault((id(model), "" if few else trace.kernel[i], trace.dtype[i]), []).append(i)
         return [(models[index[0]], np.array(index)) for index in members.values()]
 
 

@@ -78,7 +78,14 @@ class Workload:
         """
         query = checked("tokens", tokens, minimum=1, whole=True)
         before = checked("prefix", prefix, minimum=0, whole=True)
-        return cls._build("prefill", batch, query, query + before, logits, causal)
+        try:
+            context = query + before
+        except ValueError:
+            raise InvalidInputError(
+                f"tokens of shape {query.shape} and prefix of shape {before.shape} do not broadcast; "
+                "give arrays of equal shape, or add axes with [:, None]"
+            ) from None
+        return cls._build("prefill", batch, query, context, logits, causal)
 
     @classmethod
     def decode(cls, batch: ArrayLike = 1, context: ArrayLike = 1024) -> Workload:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -26,6 +26,14 @@ class KernelModel(Protocol):
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
         """Return the time of one run of each op, shape (*sweep, op) [s]; launch gaps are not part of it."""
+
+
+@runtime_checkable
+class Quantised(Protocol):
+    """A kernel model that works in whole tiles and waves, and can tell what it would cost without."""
+
+    def without_quantisation(self) -> KernelModel:
+        """Return the same kernel with fractions of tiles and waves."""
 
 
 def parameter(start: float, lower: float, upper: float, unit: str, meaning: str) -> Any:
