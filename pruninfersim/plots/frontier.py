@@ -1,0 +1,51 @@
+"""Quality against speed: the curves of the families and their frontier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+from pruninfersim.pareto import Curve, Frontier, frontier
+from pruninfersim.plots.style import COLOURS, SYMBOLS, figure
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+class FrontierInfo(NamedTuple):
+    """Curves of the families and who leads where."""
+
+    curves: tuple[Curve, ...]
+    best: Frontier
+
+
+def frontier_info(families: Mapping[str, Curve]) -> FrontierInfo:
+    """Return the curves and their frontier.
+
+    >>> from pruninfersim import pareto
+    >>> info = frontier_info(pareto.curves(pareto.published_quality(), lambda family, s: 1 / (1 - s)))
+    >>> info.best.family[50]
+    'dynamic-depth'
+    """
+    return FrontierInfo(tuple(families.values()), frontier(families))
+
+
+def frontier_figure(info: FrontierInfo, title: str = "Speedup against quality loss") -> go.Figure:
+    """Return the plot: one line per family, the frontier as a wide grey line, transitions as vertical lines."""
+    fig = figure(title, "quality loss [%]", "speedup over dense [1]")
+    fig.add_scatter(
+        x=info.best.gap, y=info.best.speed, name="frontier", mode="lines", line={"color": "#bbbbbb", "width": 8},
+        text=info.best.family, hovertemplate="%{x:.1f} %: %{y:.2f} (%{text})<extra></extra>",
+    )  # fmt: skip
+    for i, curve in enumerate(info.curves):
+        fig.add_scatter(
+            x=curve.gap,
+            y=curve.speed,
+            name=curve.family,
+            mode="lines+markers",
+            line={"color": COLOURS[i % len(COLOURS)]},
+            marker={"symbol": SYMBOLS[i % len(SYMBOLS)], "size": 9},
+        )
+    for gap, _, after in info.best.transitions:
+        fig.add_vline(x=gap, line_dash="dot", line_color="#777777", annotation_text=after, annotation_textangle=-90)
+    return fig

@@ -1,0 +1,62 @@
+"""Waterfall from the FLOPs claim to the estimate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from pruninfersim.explain import Explanation
+from pruninfersim.plots.style import COLOURS, figure
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+class WaterfallInfo(NamedTuple):
+    """Bars of a waterfall."""
+
+    steps: list[str]
+    milliseconds: list[float]
+    total_milliseconds: float
+    dense_milliseconds: float
+    speedup: float
+
+
+def waterfall_info(why: Explanation) -> WaterfallInfo:
+    """Return the bars of an explanation of a single comparison [ms].
+
+    >>> from pruninfersim import Workload, explain, pruning, trace
+    >>> dense = trace("llama-3.1-8b", Workload.decode())
+    >>> info = waterfall_info(explain(dense, dense.prune(pruning.LowRank(0.5)), hardware="h100-sxm", stack="ideal"))
+    >>> abs(sum(info.milliseconds) - info.total_milliseconds) < 1e-9
+    True
+    """
+    frame = why.to_frame()
+    return WaterfallInfo(
+        frame["step"].tolist(),
+        (frame["seconds"] * 1e3).tolist(),
+        float(why.speedup.pruned.latency) * 1e3,
+        float(why.speedup.dense.latency) * 1e3,
+        float(why.speedup.estimated),
+    )
+
+
+def waterfall_figure(info: WaterfallInfo, title: str = "Why is the pruned model not faster?") -> go.Figure:
+    """Return the waterfall: what the claim promises, what each effect adds, and the estimate at the end."""
+    fig = figure(f"{title} (speedup {info.speedup:.2f})", "", "time of the pruned pass [ms]")
+    fig.add_waterfall(
+        x=[*info.steps, "estimate"],
+        y=[*info.milliseconds, info.total_milliseconds],
+        measure=["absolute", *["relative"] * (len(info.steps) - 1), "total"],
+        increasing={"marker": {"color": COLOURS[1]}},
+        decreasing={"marker": {"color": COLOURS[2]}},
+        totals={"marker": {"color": COLOURS[0]}},
+        text=[f"{value:.3g}" for value in [*info.milliseconds, info.total_milliseconds]],
+        textposition="outside",
+        hovertemplate="%{x}: %{y:.4g} ms<extra></extra>",
+        showlegend=False,
+    )
+    fig.add_hline(
+        y=info.dense_milliseconds, line_dash="dash", line_color="#444444",
+        annotation_text=f"dense {info.dense_milliseconds:.3g} ms",
+    )  # fmt: skip
+    return fig
