@@ -1,0 +1,55 @@
+"""Every example in a docstring, in the README and in the documentation does what it shows."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+from pathlib import Path
+
+import pytest
+
+import pruninfersim
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = Path(pruninfersim.__file__).parent
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+#: Packages of the optional extras: a module that needs one is skipped where it is not installed.
+EXTRAS = {"torch", "pyarrow", "aiconfigurator_core"}
+
+
+def module_names() -> list[str]:
+    """All modules of the package but `__main__`, which runs the program when imported."""
+    files = [path.relative_to(PACKAGE.parent).with_suffix("") for path in PACKAGE.rglob("*.py")]
+    return sorted(".".join(path.parts).removesuffix(".__init__") for path in files if path.stem != "__main__")
+
+
+def documents() -> list[str]:
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    return sorted(path.relative_to(ROOT).as_posix() for path in pages)
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Examples that write a file leave nothing behind."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", module_names())
+def test_docstrings(name):
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name in EXTRAS:
+            pytest.skip(f"{name} needs {error.name}, an optional extra")
+        raise
+    assert doctest.testmod(module, optionflags=FLAGS).failed == 0
+
+
+@pytest.mark.parametrize("name", documents())
+def test_documents(name):
+    assert doctest.testfile(str(ROOT / name), module_relative=False, optionflags=FLAGS, encoding="utf-8").failed == 0
+
+
+def test_readme_has_an_example():
+    examples = doctest.DocTestParser().get_examples((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert examples, "README.md shows no example that can be tested (a line that starts with >>>)"
