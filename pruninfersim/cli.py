@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import pruninfersim as pis
-from pruninfersim.errors import ProvenanceWarning, PruninfersimError
+from pruninfersim.errors import InvalidInputError, ProvenanceWarning, PruninfersimError
 
 app = typer.Typer(
     name="pruninfersim",
@@ -65,24 +65,31 @@ def speedup(
     output: Output = Format.table,
 ) -> None:
     """Predict the speedup of pruning methods."""
-    names = list(pis.pruning.METHODS) if method == "all" else [method]
+    every = method == "all"
     chosen = _model(model, config)
+    results: dict[str, pis.Speedup] = {}
+    notes: list[str] = []
     with warnings.catch_warnings():
         # The notes of each result say the same and are printed below the table.
         warnings.simplefilter("ignore", ProvenanceWarning)
-        results = {
-            name: pis.speedup(
-                model=chosen, hardware=gpu, method=name, sparsity=sparsity, phase=phase, batch=batch, context=context,
-                stack=stack, dtype=dtype,
+        for name in pis.pruning.METHODS if every else [method]:
+            try:
+                pruner = pis.pruning.get(name, sparsity)
+            except InvalidInputError as error:
+                if not every or not 0 <= sparsity < 1:
+                    raise
+                notes.append(f"{name}: left out, {error}")
+                continue
+            results[name] = pis.speedup(
+                model=chosen, hardware=gpu, method=pruner, phase=phase, batch=batch, context=context, stack=stack,
+                dtype=dtype,
             )
-            for name in names
-        }
     if output is Format.json:
         typer.echo(json.dumps({name: result.to_dict() for name, result in results.items()}, indent=2))
         return
     frame = pd.DataFrame([_row(name, result) for name, result in results.items()])
     where = f"{chosen.name} on {gpu}, {phase}, batch {batch}, context {context}, stack {stack}"
-    _show(frame, output, title=f"Speedup of {where}", caption=_caption(results))
+    _show(frame, output, title=f"Speedup of {where}", caption=_caption(results, notes))
 
 
 def _row(name: str, result: pis.Speedup) -> dict[str, Any]:
@@ -104,12 +111,13 @@ def _row(name: str, result: pis.Speedup) -> dict[str, Any]:
     }
 
 
-def _caption(results: dict[str, pis.Speedup]) -> str:
+def _caption(results: dict[str, pis.Speedup], notes: list[str]) -> str:
     lines = [
         "estimated: what this stack delivers, 90 % interval low to high. bound: no kernel makes the pruned model faster.",
         "ideal: both sides at their roofline. flops: ratio of FLOPs. 1/(1-s): the usual claim.",
     ]
-    return "\n".join(lines + [f"{name}: {note}" for name, result in results.items() for note in result.notes])
+    lines += [f"{name}: {note}" for name, result in results.items() for note in result.notes]
+    return "\n".join(lines + notes)
 
 
 @app.command()
@@ -140,13 +148,32 @@ def trace(
 @app.command()
 def hardware(output: Output = Format.table) -> None:
     """List the GPU profiles."""
-    _show(pis.hardware.table().reset_index(), output, title="GPU profiles")
+    frame = pis.hardware.table().reset_index()
+    if output is Format.table:
+        frame = pd.DataFrame(
+            {
+                "name": frame["name"],
+                "architecture": frame["architecture"],
+                "SMs": frame["sm_count"],
+                "memory [GB]": frame["memory_size"] / 1e9,
+                "bandwidth [TB/s]": frame["memory_bandwidth"] / 1e12,
+                "L2 [MB]": frame["l2_size"] / 1e6,
+                "bf16 [TFLOP/s]": frame["peak.bf16"] / 1e12,
+                "fp8 [TFLOP/s]": frame["peak.fp8"] / 1e12,
+                "2:4 bf16 [TFLOP/s]": frame["peak_2of4.bf16"] / 1e12,
+            }
+        )
+    _show(frame, output, title="GPU profiles (dense tensor-core peaks, fp32 accumulation)")
 
 
 @app.command()
 def models(output: Output = Format.table) -> None:
     """List the shipped model configurations."""
-    _show(pis.models.table().reset_index(), output, title="Models")
+    frame = pis.models.table().reset_index()
+    if output is Format.table:
+        shown = ["name", "family", "num_layers", "hidden_size", "intermediate_size", "num_heads", "num_kv_heads"]
+        frame = frame[[*shown, "head_dim", "vocab_size", "parameters"]]
+    _show(frame, output, title="Models")
 
 
 def _show(frame: pd.DataFrame, output: Format, *, title: str, caption: str = "") -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 COLUMNS = ("method", "family", "sparsity", "gap_percent")
 #: Width of the steps at which a frontier is sampled [% points of quality loss].
 STEP = 0.1
+TINY = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +171,7 @@ def frontier(families: Mapping[str, Curve], *, largest_gap: float | None = None)
     if not families:
         raise InvalidInputError("no curve to take the frontier of; give at least one family")
     last = largest_gap or max(float(curve.gap[-1]) for curve in families.values())
-    gap = np.arange(0.0, last + STEP / 2.0, STEP)
+    gap = np.append(np.arange(0.0, last - TINY, STEP), last)
     heights = np.array([curve.at(gap) for curve in families.values()])
     winner = np.nanargmax(np.where(np.isnan(heights), -np.inf, heights), axis=0)
     names = tuple(families)
