@@ -2,7 +2,7 @@
 
 >>> import pruninfersim as pis
 >>> pis.speedup(model="llama-3.1-8b", hardware="h100-sxm", method="static-width", sparsity=0.5, stack="ideal").bound
-1.9...
+1.8...
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ def _one_dtype(frame: pd.DataFrame, dtype: str | None) -> pd.DataFrame:
 
 def _plan(
     spec: kinds.Kind, kind: str, frame: pd.DataFrame, gpu: HardwareProfile, wanted: str | Sequence[str], start: Any
-) -> tuple[Any, tuple[str, ...], float | None]:
+) -> tuple[Any, tuple[str, ...], float | FloatArray | None]:
     """Decide where the fit begins, which parameters it frees, and how wide the prior is."""
     known = tuple(parameters(spec.kernel))
     count = len(frame)
@@ -142,6 +142,8 @@ def _plan(
     if start is None and few:
         start = transfer.starting_kernel(kind, str(frame["dtype"].iat[0]), gpu)
     base = spec.kernel() if start is None else getattr(start, "kernel", start)
+    if spec.prior_sd:
+        return base, free, np.array([spec.prior_sd.get(name, PRIOR_SD) for name in free])
     return base, free, PRIOR_SD if few and count >= SCARCE_ROWS else None
 
 
@@ -154,7 +156,7 @@ class _Problem:
     cache: Cache
     base: Any
     free: tuple[str, ...]
-    prior: float | None
+    prior: float | FloatArray | None
 
     def kernel(self, fit: Fit) -> Any:
         """Kernel with the fitted values."""

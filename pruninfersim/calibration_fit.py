@@ -36,7 +36,7 @@ def fit_logs(
     upper: FloatArray,
     *,
     centre: FloatArray | None = None,
-    prior_sd: float | None = None,
+    prior_sd: float | FloatArray | None = None,
     evaluations: int = 40,
 ) -> Fit:
     """Minimise the Cauchy loss of `residual` over positive parameters, in log space within bounds.
@@ -49,7 +49,7 @@ def fit_logs(
         All positive.
     centre : ndarray, shape (p,), optional
         Centre of the prior; default is `start`.
-    prior_sd : float, optional
+    prior_sd : float or ndarray, shape (p,), optional
         Standard deviation of a normal prior on each log parameter; default is no prior.
     evaluations : int
         Most function evaluations, those for the Jacobian not counted.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,11 @@ from pruninfersim import precision
 from pruninfersim._arrays import FloatArray
 from pruninfersim.errors import unknown_name
 from pruninfersim.hardware import HardwareProfile
+from pruninfersim.kernels.attention_decode import DecodeAttention
+from pruninfersim.kernels.attention_prefill import PrefillAttention
 from pruninfersim.kernels.base import Cache, KernelModel
 from pruninfersim.kernels.gemm import PROTOCOLS, Gemm
+from pruninfersim.kernels.gemm_2of4 import SparseGemm24
 from pruninfersim.trace import OpTrace
 
 #: (kernel, frame, hardware, cache) -> seconds per row, shape (row,).
@@ -46,6 +49,11 @@ class Kind:
         (the replay protocol behind a backend).
     extra : callable, optional
         (frame, log residual per row) -> further residuals to fit, for instance of ratios between rows.
+    prior_sd : mapping of str to float
+        Standard deviations of a normal prior on log parameters, around the kernel's defaults, that every fit of the
+        kind uses; empty if only fits with few rows need one.
+    similarity : tuple of callables
+        What makes two GPUs similar for this kind, most telling first; empty for `transfer.SIMILARITY`.
     """
 
     kernel: type[Any]
@@ -57,12 +65,16 @@ class Kind:
     labels: tuple[str, ...] = ()
     predict: Predictor | None = None
     extra: Callable[[pd.DataFrame, FloatArray], FloatArray] | None = None
+    prior_sd: Mapping[str, float] = field(default_factory=dict)
+    similarity: tuple[Callable[[HardwareProfile], str], ...] = ()
 
     def seconds(self, kernel: KernelModel, frame: pd.DataFrame, hardware: HardwareProfile, cache: Cache) -> FloatArray:
         """Return what the kernel model predicts for the rows, with nothing known but their ops [s]."""
         return kernel.latency(self.as_ops(frame), hardware, cache=cache)
 
-    def fit_seconds(self, kernel: KernelModel, frame: pd.DataFrame, hardware: HardwareProfile, cache: Cache) -> FloatArray:
+    def fit_seconds(
+        self, kernel: KernelModel, frame: pd.DataFrame, hardware: HardwareProfile, cache: Cache
+    ) -> FloatArray:
         """Return what the kernel model predicts for the rows, with all that their columns tell [s]."""
         return (self.predict or self.seconds)(kernel, frame, hardware, cache)
 
@@ -109,6 +121,96 @@ def _gemm_seconds(kernel: Gemm, frame: pd.DataFrame, hardware: HardwareProfile, 
     return out
 
 
+def _attention_ops(frame: pd.DataFrame, phase: str, causal_share: float) -> OpTrace:
+    of = {name: frame[name].to_numpy(dtype=np.float64) for name in ATTENTION}
+    columns = {
+        "gemms": 2.0,
+        "m": of["q_len"],
+        "n": of["kv_len"],
+        "k": of["head_dim"],
+        "batch": of["batch"] * of["heads"],
+        "b_batch": of["batch"] * of["kv_heads"],
+        "sequences": of["batch"],
+        "mac_fraction": causal_share,
+    }
+    return rows_as_ops(frame, columns, kernel=f"attention_{phase}")
+
+
+def _prefill_ops(frame: pd.DataFrame) -> OpTrace:
+    return _attention_ops(frame, "prefill", 0.5)
+
+
+def _decode_ops(frame: pd.DataFrame) -> OpTrace:
+    return _attention_ops(frame, "decode", 1.0)
+
+
+#: Shape columns of attention timings: queries and keys per sequence.
+ATTENTION = ("batch", "heads", "kv_heads", "head_dim", "q_len", "kv_len")
+
+
+def _twin_ops(frame: pd.DataFrame) -> OpTrace:
+    """Dense and 2:4 rows, each with the kernel key of its side."""
+    sparse = frame["sparsity"].isin(SPARSE_NAMES).to_numpy()
+    shape = {axis: frame[axis].to_numpy() for axis in ("m", "n", "k")}
+    weight = np.array([precision.get(dtype).weight_bytes for dtype in frame["dtype"]])
+    out = np.array([precision.get(dtype).output_bytes for dtype in frame["dtype"]])
+    wide = frame["backend"].str.contains("INT32").to_numpy() if "backend" in frame else False  # integer accumulators
+    columns = {
+        **shape,
+        "gemms": 1.0,
+        "out_bytes": np.where(wide, 4.0, out),
+        "mac_fraction": np.where(sparse, 0.5, 1.0),
+        "b_bytes": np.where(sparse, precision.sparse_bytes(weight), weight),
+    }
+    ops = rows_as_ops(frame, columns, kernel="gemm")
+    return ops.with_columns(kernel=tuple("gemm_2of4" if is_sparse else "gemm" for is_sparse in sparse))
+
+
+def _twin_ratios(frame: pd.DataFrame, rows: FloatArray) -> FloatArray:
+    """Log residual of dense / 2:4 for every shape that has both; the median over repeats of a side."""
+    keys = [name for name in ("dtype", "m", "n", "k") if name in frame]
+    sparse = frame["sparsity"].isin(SPARSE_NAMES).to_numpy()
+    sides = [
+        frame[keys].assign(residual=rows)[sparse == side].groupby(keys)["residual"].median() for side in (False, True)
+    ]
+    return np.asarray((sides[0] - sides[1]).dropna().to_numpy(), dtype=np.float64)
+
+
+def _same_kernels(hardware: HardwareProfile) -> str:
+    return f"{hardware.compute_capability} {tensor_rate(hardware)}"
+
+
+def tensor_rate(hardware: HardwareProfile) -> str:
+    """Return whether tensor cores run at half rate with fp32 accumulation, as on GeForce cards: "half" or "full".
+
+    At half rate (512 bf16 FLOP per SM and clock, a data-sheet figure) operand feed and power have slack, and both
+    dense and 2:4 kernels reach their peak; elsewhere 2:4 falls short of its own by 15 to 20 % more than dense does.
+    """
+    if hardware.boost_clock is None or "bf16" not in hardware.peak:
+        return "full"
+    return "half" if hardware.peak["bf16"] / (hardware.sm_count * hardware.boost_clock) < HALF_RATE else "full"
+
+
+#: What a row of 2:4 timings may call its sparse side.
+SPARSE_NAMES = ("2:4", "2_4")
+#: bf16 FLOP per SM and clock between half-rate cards (512) and the others (1024 and more).
+HALF_RATE = 768.0
+
+#: Ten weight shapes per GPU hold a memory or latency limit of the 2:4 model barely, and rows of one shape share their
+#: error: every fit of it needs a prior.
+PRIOR_24 = {
+    "dense_launch": 0.125,
+    "sparse_launch": 0.125,
+    "dense_efficiency": 0.06,
+    "sparse_efficiency": 0.06,
+    "dense_edge": 0.3,
+    "sparse_edge": 0.3,
+    "dense_step": 0.2,
+    "sparse_step": 0.2,
+    "memory_efficiency": 0.05,
+    "l2_bandwidth": 0.2,
+}
+
 #: The kinds of kernels that can be calibrated.
 KERNELS: dict[str, Kind] = {
     "gemm": Kind(
@@ -119,6 +221,34 @@ KERNELS: dict[str, Kind] = {
         as_ops=_gemm_ops,
         scarce=("launch", "compute_efficiency", "memory_efficiency"),
         predict=_gemm_seconds,
+    ),
+    "attention_prefill": Kind(
+        kernel=PrefillAttention,
+        shape=ATTENTION,
+        group=("heads", "kv_heads", "q_len"),
+        axes=("batch", "heads", "q_len"),
+        as_ops=_prefill_ops,
+        scarce=("launch", "compute_efficiency", "memory_efficiency"),
+    ),
+    "attention_decode": Kind(
+        kernel=DecodeAttention,
+        shape=ATTENTION,
+        group=("heads", "kv_heads", "kv_len"),
+        axes=("batch", "heads", "kv_len"),
+        as_ops=_decode_ops,
+        scarce=("launch", "memory_efficiency", "block_latency"),
+    ),
+    "gemm_2of4": Kind(
+        kernel=SparseGemm24,
+        shape=("m", "n", "k"),
+        labels=("sparsity",),
+        group=("n", "k"),
+        axes=("m", "n", "k"),
+        as_ops=_twin_ops,
+        scarce=("sparse_launch", "sparse_efficiency", "dense_launch", "dense_efficiency"),
+        extra=_twin_ratios,
+        prior_sd=PRIOR_24,
+        similarity=(_same_kernels, tensor_rate),
     ),
 }
 

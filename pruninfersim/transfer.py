@@ -79,7 +79,7 @@ def nearest_calibration(
     for name in SIMILAR_KERNELS.get(dtype, SAME_KERNELS.get(dtype, (dtype, "bf16"))):
         known = {gpu: c for gpu, c in _shipped(kind, name).items() if gpu not in leave_out}
         if known:
-            return _carried_over(known, hardware), True
+            return _carried_over(kind, known, hardware), True
     raise MissingValueError(
         f"no calibration of {kind} for {dtype} is shipped. Fit one with pruninfersim.calibrate, or use stack='ideal'."
     )
@@ -93,10 +93,10 @@ def starting_kernel(kind: str, dtype: str, hardware: HardwareProfile) -> Any:
         return kinds.get(kind).kernel()
 
 
-def _carried_over(known: dict[str, Calibration], hardware: HardwareProfile) -> Calibration:
+def _carried_over(kind: str, known: dict[str, Calibration], hardware: HardwareProfile) -> Calibration:
     """Average the calibrations of the GPUs most alike `hardware`."""
     alike = list(known.values())
-    for trait in SIMILARITY:
+    for trait in kinds.get(kind).similarity or SIMILARITY:
         matching = [c for c in known.values() if trait(get(c.hardware)) == trait(hardware)]
         if matching:
             alike = matching

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -86,6 +87,17 @@ def model_of(trace: OpTrace) -> ModelConfig:
     return trace.model
 
 
+def check_sweep(trace: OpTrace, ratio: Ratio) -> None:
+    """Raise InvalidInputError unless the sweep axes of `ratio` and of the trace broadcast together."""
+    try:
+        np.broadcast_shapes(asked_mean(ratio).shape, trace.sweep_shape)
+    except ValueError:
+        raise InvalidInputError(
+            f"sparsity and a workload of sweep shape {trace.sweep_shape} do not broadcast; "
+            "give arrays of equal shape, or add axes with [:, None]"
+        ) from None
+
+
 def with_ratio(trace: OpTrace, ratio: Ratio, *, outside: bool = False) -> tuple[OpTrace, FloatArray]:
     """Return the trace, unfolded if the ratio is per layer, and the sparsity of each op, shape (*sweep, op) [1].
 
@@ -100,7 +112,8 @@ def with_ratio(trace: OpTrace, ratio: Ratio, *, outside: bool = False) -> tuple[
     Raises
     ------
     InvalidInputError
-        If there is not one ratio per layer, or a per-block ratio is given to a method that crosses blocks.
+        If there is not one ratio per layer, a per-block ratio is given to a method that crosses blocks, or the sweep
+        axes do not broadcast.
     """
     inside = np.array([block in ("attention", "mlp") for block in trace.block])
     if isinstance(ratio, PerLayer):
@@ -111,6 +124,7 @@ def with_ratio(trace: OpTrace, ratio: Ratio, *, outside: bool = False) -> tuple[
                 f"need one ratio per layer, last axis {layers}; got shape {values.shape}. "
                 "Give PerLayer an array with one entry per layer of the model"
             )
+        check_sweep(trace, ratio)
         trace = trace.unfold()
         rows = [row[0] if row else (0 if block == "embedding" else layers - 1) for row, block in _places(trace)]
         sparsity = values[..., rows]
@@ -118,9 +132,11 @@ def with_ratio(trace: OpTrace, ratio: Ratio, *, outside: bool = False) -> tuple[
     elif isinstance(ratio, PerBlock):
         if outside:
             raise InvalidInputError("this method changes the width between blocks: give one ratio, or PerLayer")
+        check_sweep(trace, ratio)
         attention, mlp = np.asarray(ratio.attention, float)[..., None], np.asarray(ratio.mlp, float)[..., None]
         sparsity = np.where(trace.mask(blocks=["attention"]), attention, np.where(trace.mask(blocks=["mlp"]), mlp, 0.0))
     else:
+        check_sweep(trace, ratio)
         sparsity = np.asarray(ratio, dtype=np.float64)[..., None] * np.ones(len(trace))
     return trace, sparsity if outside else np.where(inside, sparsity, 0.0)
 
@@ -162,14 +178,32 @@ def mean_where(values: FloatArray, which: np.ndarray, weights: FloatArray) -> Fl
     return np.asarray(mean)
 
 
-def overhead_row(trace: OpTrace, block: str, **columns: Any) -> dict[str, Any]:
-    """Return a row of work that a method adds to every layer that still has `block`, priced in 16 bit.
+def overhead_rows(trace: OpTrace, block: str, *, wide: Sequence[str] = (), **columns: Any) -> list[dict[str, Any]]:
+    """Return rows of work that a method adds to every layer that still has `block`.
 
-    The row takes its count and layers from the norm that opens the block, so that it goes when the block goes.
+    Each row takes its count, layers and element sizes from a norm that opens the block, so that it goes when the
+    block goes; an unfolded trace gets one row per layer. The columns named in `wide` are the hidden size there.
+
+    Raises
+    ------
+    InvalidInputError
+        If the trace has no such block.
     """
     index = [i for i, name in enumerate(trace.name) if name == OPENER[block]]
     if not index:
         raise InvalidInputError(f"the trace has no {block} block left to prune; apply this method before removing it")
-    count = trace.count[..., index].sum(axis=-1)
-    layers = tuple(sorted(layer for i in index for layer in trace.layers[i]))
-    return {"block": block, "count": count, "layers": layers, "m": trace.m[..., index[0]], "dtype": trace.dtype[index[0]]} | columns
+    return [
+        {
+            "block": block,
+            "layers": trace.layers[i],
+            "dtype": trace.dtype[i],
+            "count": trace.count[..., i],
+            "m": trace.m[..., i],
+            "a_bytes": trace.a_bytes[..., i],
+            "b_bytes": trace.a_bytes[..., i],
+            "out_bytes": trace.out_bytes[..., i],
+        }
+        | dict.fromkeys(wide, trace.k[..., i])
+        | columns
+        for i in index
+    ]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._arrays import FloatArray
-from pruninfersim.pruning.base import Ratio, check_ratio, mean_where, overhead_row, record, with_ratio
+from pruninfersim.pruning.base import Ratio, check_ratio, mean_where, overhead_rows, record, with_ratio
 from pruninfersim.trace import OpTrace
 
 #: GEMMs that run on the kept tokens only.
@@ -80,10 +80,12 @@ class DynamicDepth:
         return record(pruned, self.name, self.sparsity, achieved)
 
     def _router_rows(self, trace: OpTrace, block: str) -> list[dict[str, Any]]:
-        hidden = mean_where(trace.k, trace.mask(names=["attn_norm", "mlp_norm"]), trace.count)
         router = {"kernel": "router", "gemms": 1.0}
+        first: dict[str, Any] = {"name": f"router_{block}_a", "n": ROUTER_WIDTH, "k_axis": "hidden", **router}
+        second: dict[str, Any] = {"name": f"router_{block}_b", "n": 2.0, "k": ROUTER_WIDTH, **router}
+        sort: dict[str, Any] = {"name": f"mask_sort_{block}", "kernel": "mask_sort", "n": 1.0, "k": 1.0}
         return [
-            overhead_row(trace, block, name=f"router_{block}_a", n=ROUTER_WIDTH, k=hidden, k_axis="hidden", **router),
-            overhead_row(trace, block, name=f"router_{block}_b", n=2.0, k=ROUTER_WIDTH, **router),
-            overhead_row(trace, block, name=f"mask_sort_{block}", kernel="mask_sort", n=1.0, k=1.0),
+            *overhead_rows(trace, block, wide=("k",), **first),
+            *overhead_rows(trace, block, **second),
+            *overhead_rows(trace, block, **sort),
         ]

@@ -16,7 +16,6 @@ from pruninfersim._arrays import FloatArray
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.pruning.base import (
     LINEAR,
-    OPENER,
     TINY,
     PerBlock,
     PerLayer,
@@ -24,7 +23,7 @@ from pruninfersim.pruning.base import (
     check_ratio,
     mean_where,
     model_of,
-    overhead_row,
+    overhead_rows,
     record,
     with_ratio,
 )
@@ -77,7 +76,7 @@ class SemiStructured:
         linear = trace.mask(names=LINEAR, kernels=["gemm"])
         dense = trace.with_columns(count=trace.count * np.where(linear, 1.0 - share, 1.0))
         sparse = self._sparse(trace, linear, share)
-        extra = [_transpose_row(trace, block) for block in ("attention", "mlp")]
+        extra = [row for block in ("attention", "mlp") for row in _transpose_rows(trace, block)]
         used = [part.select(np.any(part.count > 0, axis=tuple(range(part.count.ndim - 1)))) for part in (dense, sparse)]
         pruned = used[0].concat(used[1], OpTrace.from_rows(extra))
         weights = trace.n * trace.k * trace.count
@@ -98,10 +97,7 @@ class SemiStructured:
         )
 
 
-def _transpose_row(trace: OpTrace, block: str) -> dict[str, Any]:
-    """Return the activation transposes and padding of one sub-layer, as wide as its norm."""
-    index = int(np.flatnonzero(trace.mask(names=[OPENER[block]]))[0])
-    width, axis = trace.k[..., index], trace.k_axis[index]
-    return overhead_row(
-        trace, block, name=f"transpose_{block}", kernel="transpose", n=width, k=width, n_axis=axis, k_axis=axis
-    )
+def _transpose_rows(trace: OpTrace, block: str) -> list[dict[str, Any]]:
+    """Return the activation transposes and padding of one kind of sub-layer, as wide as its norm."""
+    axes = {"n_axis": "hidden", "k_axis": "hidden"}
+    return overhead_rows(trace, block, wide=("n", "k"), name=f"transpose_{block}", kernel="transpose", **axes)

@@ -59,7 +59,8 @@ class SparseAttention:
 
     def _score_rows(self, trace: OpTrace, index: int) -> list[dict[str, Any]]:
         """Return the pooled QK.T and the selection from its scores, for the attention op at `index`."""
-        of = {name: getattr(trace, name)[..., index] for name in ("batch", "b_batch", "sequences", "count", "mac_fraction")}
+        same = ("batch", "b_batch", "sequences", "count", "mac_fraction", "a_bytes", "b_bytes", "out_bytes")
+        of = {name: getattr(trace, name)[..., index] for name in same}
         queries = np.ceil(trace.m[..., index] / self.block_size)
         keys = np.ceil(trace.n[..., index] / self.block_size)
         common = {"layers": trace.layers[index], "block": "attention", "m": queries}

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from pruninfersim._arrays import FloatArray
+from pruninfersim._arrays import FloatArray, checked
 from pruninfersim.errors import InvalidInputError, unknown_name
-from pruninfersim.pruning.base import OPENER, TINY, PerBlock, PerLayer, Ratio, check_ratio, model_of, record
+from pruninfersim.pruning.base import OPENER, TINY, PerBlock, PerLayer, Ratio, check_ratio, check_sweep, model_of, record
 from pruninfersim.trace import OpTrace
 
 
@@ -46,6 +47,8 @@ class StaticDepth:
 
     def __post_init__(self) -> None:
         check_ratio("sparsity", self.sparsity)
+        for name in ("layers", "attention_layers", "mlp_layers"):
+            object.__setattr__(self, name, _whole_numbers(name, getattr(self, name)))
         if self.unit not in ("layer", "sublayer"):
             raise unknown_name("unit", self.unit, ["layer", "sublayer"])
         if isinstance(self.sparsity, PerLayer):
@@ -66,6 +69,7 @@ class StaticDepth:
             If a listed layer does not exist.
         """
         total = model_of(trace).num_layers
+        check_sweep(trace, self.sparsity)
         attention, mlp = self._listed_keep(trace, total) if self._listed else self._ratio_keep(total)
         keep = np.where(
             trace.mask(blocks=["attention"]), attention, np.where(trace.mask(blocks=["mlp"]), mlp, 1.0)
@@ -112,6 +116,14 @@ class StaticDepth:
         labels = tuple(tuple(x for x in row if x not in self._gone(block)) for row, block in rows)
         alive = np.array([bool(new) or not old for new, old in zip(labels, pruned.layers, strict=True)])
         return pruned.with_columns(layers=labels).select(alive)
+
+
+def _whole_numbers(name: str, values: ArrayLike) -> tuple[int, ...]:
+    """Return layer numbers as a tuple of int, from any one-dimensional array_like."""
+    array = checked(name, values, whole=True)
+    if array.ndim != 1:
+        raise InvalidInputError(f"{name} must be a list of whole numbers; got {values!r}")
+    return tuple(int(value) for value in array)
 
 
 def _overall(before: OpTrace, after: OpTrace, block: str) -> FloatArray:

@@ -48,7 +48,7 @@ class StaticWidth:
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with narrower heads and FFN."""
         trace, sparsity = with_ratio(trace, self.sparsity)
-        groups = model_of(trace).num_kv_heads
+        groups = _kv_groups(trace)
         gone = np.minimum(np.ceil(sparsity * groups - TINY), groups - 1)
         head_keep = 1.0 - gone / groups
 
@@ -70,3 +70,14 @@ class StaticWidth:
             "mlp": mean_where(1.0 - pruned.n / trace.n, channels, trace.count),
         }
         return record(pruned, self.name, self.sparsity, achieved)
+
+
+def _kv_groups(trace: OpTrace) -> FloatArray:
+    """Return how many KV groups the layer of each op has left, shape (*sweep, op); an earlier method may take some."""
+    attention = np.flatnonzero(trace.mask(names=["attention"]))
+    if not len(attention):
+        return np.full(len(trace), float(model_of(trace).num_kv_heads))
+    home = {layer: i for i in attention for layer in trace.layers[i]}
+    place = [home.get(row[0], attention[0]) if row else attention[0] for row in trace.layers]
+    sequences = np.broadcast_to(trace.sequences, trace.shape)[..., place]
+    return np.rint(np.broadcast_to(trace.b_batch, trace.shape)[..., place] / sequences)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from pruninfersim.pruning.base import (
     Ratio,
     check_ratio,
     mean_where,
-    overhead_row,
+    overhead_rows,
     record,
     round_up,
     with_ratio,
@@ -59,20 +59,17 @@ class StaticWidthCross:
             return np.where(np.isin(axes, ["hidden"]), sliced, size)
 
         sliced = trace.with_columns(n=narrowed(trace.n, trace.n_axis), k=narrowed(trace.k, trace.k_axis))
-        extra = [_residual_row(sliced, block) for block in ("attention", "mlp")]
+        extra = [row for block in ("attention", "mlp") for row in _residual_rows(sliced, block)]
         hidden = trace.mask(names=list(OPENER.values()))
         removed = mean_where(1.0 - sliced.k / trace.k, hidden, trace.count)
         pruned = sliced.concat(OpTrace.from_rows(extra))
         return record(pruned, self.name, self.sparsity, {"attention": removed, "mlp": removed})
 
 
-def _residual_row(trace: OpTrace, block: str) -> dict[str, object]:
-    """Return the residual projection of one sub-layer: [D', D'], in the precision of the linear layers."""
-    norm = trace.mask(names=[OPENER[block]])
-    width = mean_where(trace.k, norm, trace.count)
+def _residual_rows(trace: OpTrace, block: str) -> list[dict[str, Any]]:
+    """Return the residual projections of one kind of sub-layer: [D', D'], in the precision of the linear layers."""
     like = int(np.flatnonzero(trace.mask(kernels=["gemm"]))[0])
-    columns = {name: getattr(trace, name)[..., like] for name in ("a_bytes", "b_bytes", "out_bytes")}
-    return overhead_row(
-        trace, block, name=f"residual_{block}", kernel="gemm", gemms=1.0, n=width, k=width, n_axis="hidden",
-        k_axis="hidden", **columns,
-    ) | {"dtype": trace.dtype[like]}
+    columns: dict[str, Any] = {name: getattr(trace, name)[..., like] for name in ("a_bytes", "b_bytes", "out_bytes")}
+    columns |= {"name": f"residual_{block}", "kernel": "gemm", "gemms": 1.0, "dtype": trace.dtype[like]}
+    columns |= {"n_axis": "hidden", "k_axis": "hidden"}
+    return overhead_rows(trace, block, wide=("n", "k"), **columns)

@@ -1,0 +1,110 @@
+"""Elementwise work and norms of a vendor stack: a floor, rows that take their time, DRAM, and what L2 still holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import numpy as np
+
+from pruninfersim._arrays import FloatArray
+from pruninfersim.hardware import HardwareProfile
+from pruninfersim.kernels.base import Cache, KernelModel, Quantised, parameter, pnorm, roofline
+from pruninfersim.trace import OpTrace
+
+
+@dataclass(frozen=True)
+class Elementwise:
+    """Time of one elementwise kernel (norm, rotary embedding, activation, copy) without its launch gap.
+
+    ``launch + pnorm_3(rows, memory)``: a CTA owns a row, so that a wide row takes time even when there is only one;
+    memory moves all bytes, those that do not fit L2 at DRAM speed.
+
+    A micro-benchmark, and a model step as well, finds activations in L2 that the kernel before has just written. A
+    roofline counts them as crossing HBM nevertheless. So ``cache="cold"`` lets what L2 holds move at the data-sheet
+    DRAM rate, never faster, and the rest at the rate that a copy kernel reaches; no time is below the roofline.
+    ``"replayed"`` is what a profiler sees, L2 hits and all.
+
+    >>> from pruninfersim import hardware
+    >>> from pruninfersim.trace import OpTrace
+    >>> act = {"kernel": "act", "m": [1, 4096], "n": 14336, "k": 14336, "a_reads": 2}
+    >>> one, many = Elementwise().latency(OpTrace.from_rows([act]), hardware.get("h100-sxm"))[..., 0]
+    >>> bool(one < 6e-6), bool(many > 3 * 2 * 4096 * 14336 / 3.35e12)
+    (True, True)
+    """
+
+    launch: float = parameter(1.8e-6, 2e-7, 1e-5, "s", "start-up and drain of the kernel")
+    row_bandwidth: float = parameter(4e10, 1e9, 1e13, "B/s", "bytes per second that one CTA moves in its row")
+    memory_efficiency: float = parameter(
+        1.0, 0.3, 4.0, "1", "DRAM rate over its data-sheet rate; above 1: L2 hits remain"
+    )
+    l2_bandwidth: float = parameter(3.0, 1.0, 12.0, "1", "L2 bandwidth over DRAM bandwidth")
+    l2_share: float = parameter(0.6, 0.05, 5.0, "1", "share of L2 up to which the operands of a kernel stay in it")
+    quantised: bool = True
+
+    #: CTAs of 256 threads that one SM holds (2048 threads).
+    ROWS_PER_SM: ClassVar[float] = 8.0
+    #: Exponents: overlap of rows and memory, sharpness of the L2 limit; fixed.
+    OVERLAP: ClassVar[float] = 3.0
+    MISS_SHARPNESS: ClassVar[float] = 4.0
+    #: Most that a copy kernel reaches of the data-sheet DRAM rate: 0.92, as dense GEMMs do when they stream weights
+    #: (fitted 0.76 to 0.93; ai-dynamo/aiconfigurator); no timing here is free of L2 hits.
+    COPY_EFFICIENCY: ClassVar[float] = 0.92
+
+    def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
+        """Return the time of one run of each op, shape (*sweep, op) [s]; cold times are at least the roofline."""
+        size = ops.traffic
+        row = size / (ops.batch * ops.m)
+        waves = ops.batch * ops.m / (self.ROWS_PER_SM * hardware.sm_count)
+        waves = np.ceil(waves) if self.quantised else np.maximum(waves, 1.0)
+        bandwidth = hardware.memory_bandwidth
+        miss = self._miss(size, hardware)
+        if cache == "replayed":
+            memory = size * (miss / self.memory_efficiency + (1.0 - miss) / self.l2_bandwidth) / bandwidth
+        else:
+            memory = size * (miss / min(self.memory_efficiency, self.COPY_EFFICIENCY) + (1.0 - miss)) / bandwidth
+        seconds = self.launch + pnorm(waves * row / self.row_bandwidth, memory, self.OVERLAP)
+        return np.maximum(seconds, roofline(ops, hardware)) if cache == "cold" else seconds
+
+    def without_quantisation(self) -> Elementwise:
+        """Return the same kernel with fractions of waves."""
+        return replace(self, quantised=False)
+
+    def _miss(self, size: FloatArray, hardware: HardwareProfile) -> FloatArray:
+        """Share of the bytes that cross DRAM; all of them where the size of L2 is not known."""
+        if hardware.l2_size is None:
+            return np.ones_like(size)
+        return np.asarray(
+            1.0 / (1.0 + (self.l2_share * hardware.l2_size / np.maximum(size, 1.0)) ** self.MISS_SHARPNESS)
+        )
+
+
+@dataclass(frozen=True)
+class ByName:
+    """Prices ops of some names by a model of their own: the final norm does not run like the norms of the layers.
+
+    Attributes
+    ----------
+    default : KernelModel
+    special : mapping of str to KernelModel
+        Name of an op -> its model.
+    """
+
+    default: KernelModel
+    special: Mapping[str, KernelModel] = field(default_factory=dict)
+
+    def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
+        """Return the time of one run of each op, shape (*sweep, op) [s]."""
+        out = np.empty(ops.shape)
+        for name in sorted(set(ops.name)):
+            which = np.array([label == name for label in ops.name])
+            model = self.special.get(name, self.default)
+            out[..., which] = model.latency(ops.select(which), hardware, cache=cache)
+        return out
+
+    def without_quantisation(self) -> ByName:
+        """Return the same models with fractions of waves."""
+        models = {"": self.default, **self.special}
+        smooth = {n: m.without_quantisation() if isinstance(m, Quantised) else m for n, m in models.items()}
+        return ByName(smooth.pop(""), smooth)

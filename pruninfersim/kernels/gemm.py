@@ -1,0 +1,231 @@
+"""Dense GEMM of a vendor library (cuBLAS): best tile and split-K, whole waves, four limits that overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pruninfersim._arrays import FloatArray, checked
+from pruninfersim.errors import MissingValueError
+from pruninfersim.hardware import HardwareProfile
+from pruninfersim.kernels.base import Cache, parameter, roofline
+from pruninfersim.trace import OpTrace
+
+#: Bytes that pass through L2 between two uses of the same weights: (A bytes, W bytes, L2 bytes) -> bytes.
+Footprint = Callable[[FloatArray, FloatArray, float], FloatArray]
+
+
+def six_copies(a: FloatArray, w: FloatArray, l2: float) -> FloatArray:
+    """Footprint of a benchmark that cycles six copies of activations and weights (SGLang collector) [B]."""
+    return 6.0 * (a + w)
+
+
+def enough_copies(a: FloatArray, w: FloatArray, l2: float) -> FloatArray:
+    """Footprint of a benchmark that cycles just enough weight copies, at most five, to fill L2 (TRT-LLM) [B]."""
+    return np.clip(np.ceil(l2 / w), 1.0, 5.0) * w + a
+
+
+#: Replay protocols of the collectors of ai-dynamo/aiconfigurator, by the first word of the backend.
+PROTOCOLS: dict[str, Footprint] = {"trtllm": enough_copies, "sglang": six_copies}
+
+
+@dataclass(frozen=True)
+class Gemm:
+    """Time of ``x[m, k] @ W[n, k].T`` under a CUDA graph.
+
+    For every candidate kernel (a CTA tile and a number of split-K parts) four limits overlap, as a p-norm: tensor
+    cores in whole waves of tiles, DRAM, the L2-to-SM operand feed, and the latency of one CTA's serial k-loop.
+    Split-K adds a second kernel and fp32 partial sums. The library mostly, not always, picks the fastest candidate:
+    the result is the mean over candidates with weights ``(t / t_best)**-25``.
+
+    In 8-bit precision the activations are quantised first, by a kernel that reads 16 bit and writes 8; its launch
+    is part of `launch`.
+
+    >>> from pruninfersim.kernels.base import parameters
+    >>> len(parameters(Gemm))
+    11
+    """
+
+    launch: float = parameter(2.5e-6, 5e-7, 1e-5, "s", "launch and drain of the kernel inside a CUDA graph")
+    compute_efficiency: float = parameter(0.8, 0.3, 1.2, "1", "fraction of tensor-core peak of a long main loop")
+    memory_efficiency: float = parameter(0.85, 0.4, 1.0, "1", "fraction of data-sheet DRAM bandwidth")
+    overlap: float = parameter(4.0, 1.2, 12.0, "1", "exponent of the p-norm over the four limits")
+    tile_overhead: float = parameter(100.0, 1.0, 1500.0, "1", "prologue and epilogue of a tile, in k elements")
+    l2_feed: float = parameter(4.0, 0.5, 30.0, "1", "L2-to-SM bandwidth over DRAM bandwidth")
+    l2_reach: float = parameter(1.0, 0.02, 3.0, "1", "share of L2 that survives between replays of a benchmark")
+    split_cost: float = parameter(1.5e-6, 1e-8, 6e-6, "s", "second kernel and synchronisation of split-K")
+    split_bandwidth: float = parameter(2.0, 0.01, 20.0, "1", "bandwidth of split-K partial sums over DRAM bandwidth")
+    k_step: float = parameter(1e-7, 1e-9, 1e-6, "s", "latency of a 64-deep k step of one CTA")
+    power_droop: float = parameter(0.15, 1e-3, 2.0, "1", "slow-down of a sustained kernel by the power limit")
+
+    #: CTA tiles (rows along m, columns along n) that cuBLAS is known to use.
+    TILES: ClassVar[tuple[tuple[int, int], ...]] = (
+        (16, 64), (16, 128), (32, 64), (32, 128), (64, 64), (64, 128), (128, 64), (128, 128), (64, 256), (256, 64),
+        (128, 256), (256, 128),
+    )  # fmt: skip
+    #: Split-K parts that cuBLAS is known to try.
+    SPLITS: ClassVar[tuple[int, ...]] = (1, 2, 3, 4, 6, 8, 16)
+    #: Elements along k of one main-loop step (128 B rows of 16-bit operands).
+    K_STEP: ClassVar[int] = 64
+    #: Sharpness of the choice among candidates; fixed.
+    SELECTION: ClassVar[int] = 25
+    #: Time constant after which the power limit shows [s]; fixed, of the order of a driver's control interval.
+    POWER_TIME: ClassVar[float] = 1e-3
+    #: Exponent of the L2 hit curve, and bandwidth of a hit over DRAM bandwidth; fixed.
+    HIT_SHARPNESS: ClassVar[float] = 12.0
+    HIT_BANDWIDTH: ClassVar[float] = 2.5
+    #: Bytes of a row that vector loads need, and the rate that is left where rows of the operands (k) or of the
+    #: result (n) are not a multiple of it. Not fitted: no vendor timing is at hand. k: half, a cautious reading of
+    #: NVIDIA, "Matrix Multiplication Background User's Guide" (alignment), above the 0.33 that a Triton GEMM shows;
+    #: n: the stores only, 0.92 as that Triton GEMM shows.
+    ALIGNMENT: ClassVar[int] = 16
+    MISALIGNED_K: ClassVar[float] = 0.5
+    MISALIGNED_N: ClassVar[float] = 0.92
+    #: Shapes priced at a time: temporaries stay in the CPU cache.
+    CHUNK: ClassVar[int] = 8192
+
+    def seconds(
+        self,
+        m: ArrayLike,
+        n: ArrayLike,
+        k: ArrayLike,
+        hardware: HardwareProfile,
+        *,
+        dtype: str = "bf16",
+        a_bytes: float = 2.0,
+        b_bytes: float = 2.0,
+        out_bytes: float = 2.0,
+        cache: Cache = "cold",
+        footprint: Footprint | None = None,
+    ) -> FloatArray:
+        """Return the time of GEMMs of any shapes that broadcast.
+
+        Parameters
+        ----------
+        m, n, k : array_like
+            Tokens, output features, input features; positive, fractions are fine.
+        hardware : HardwareProfile
+        dtype : str
+            Compute dtype, a key of ``hardware.peak``.
+        a_bytes, b_bytes, out_bytes : float
+            Bytes per element of activations, weights and result [B].
+        cache : {"cold", "replayed"}
+            Whether the operands stream from HBM, as in a model step, or are partly left in L2 by a benchmark.
+        footprint : callable, optional
+            Replay protocol of the benchmark; default is the geometric mean over the known ones. Ignored if cold.
+
+        Returns
+        -------
+        ndarray, shape of m, n and k broadcast [s]
+
+        Raises
+        ------
+        InvalidInputError
+            If a size is not positive.
+        MissingValueError
+            If the profile lacks the peak, or, for ``"replayed"``, the size of L2.
+        """
+        arrays = np.broadcast_arrays(*(checked(name, x, minimum=1e-9) for name, x in (("m", m), ("n", n), ("k", k))))
+        columns = dict(zip(("m", "n", "k"), arrays, strict=True))
+        row = {**columns, "kernel": "gemm", "gemms": 1.0, "dtype": dtype}
+        ops = OpTrace.from_rows([{**row, "a_bytes": a_bytes, "b_bytes": b_bytes, "out_bytes": out_bytes}])
+        return np.asarray(self.latency(ops, hardware, cache=cache, footprint=footprint)[..., 0])
+
+    def latency(
+        self,
+        ops: OpTrace,
+        hardware: HardwareProfile,
+        *,
+        cache: Cache = "cold",
+        footprint: Footprint | None = None,
+    ) -> FloatArray:
+        """Return the time of one run of each op, shape (*sweep, op) [s]; cold times are at least the roofline.
+
+        Raises
+        ------
+        MissingValueError
+            If the profile lacks a peak, or, for ``"replayed"``, the size of L2.
+        """
+        peak = np.array([hardware.peak_flops(dtype) for dtype in ops.dtype])
+        wide = np.broadcast_arrays(
+            ops.m, ops.n, ops.k, ops.batch, peak, ops.a_bytes, ops.b_bytes, ops.out_bytes,
+            ops.a_traffic, ops.b_traffic, ops.out_traffic,
+        )  # fmt: skip
+        columns = [np.ascontiguousarray(column, dtype=np.float64).ravel() for column in wide]
+        if cache == "replayed" and hardware.l2_size is None:
+            raise MissingValueError(f"{hardware.name} has no L2 size, which cache='replayed' needs; use cache='cold'.")
+        prints = [None] if cache == "cold" else [footprint] if footprint else list(PROTOCOLS.values())
+        out = np.empty(columns[0].size)
+        for start in range(0, out.size, self.CHUNK):
+            part = slice(start, start + self.CHUNK)
+            out[part] = self._chunk([column[part] for column in columns], hardware, prints)
+        seconds = out.reshape(wide[0].shape)
+        return np.maximum(seconds, roofline(ops, hardware)) if cache == "cold" else seconds
+
+    def _chunk(
+        self, columns: list[FloatArray], hardware: HardwareProfile, footprints: list[Footprint | None]
+    ) -> FloatArray:
+        """Price a chunk of shapes: geometric mean over the replay protocols."""
+        m, n, k, batch, peak, a_bytes, b_bytes, out_bytes, a, w, out = columns
+        sms, bandwidth, p = hardware.sm_count, hardware.memory_bandwidth, self.overlap
+        aligned = np.where((k * np.minimum(a_bytes, b_bytes)) % self.ALIGNMENT == 0, 1.0, self.MISALIGNED_K)
+        aligned *= np.where((n * out_bytes) % self.ALIGNMENT == 0, 1.0, self.MISALIGNED_N)
+        rate = peak / sms * self.compute_efficiency * aligned
+        a_feed, w_feed = batch * m * k * a_bytes, batch * n * k * b_bytes
+
+        dram = [self._dram(a, w, out, hardware, footprint) ** p for footprint in footprints]
+        rows = {size: np.ceil(m / size) for size in {tile[0] for tile in self.TILES}}
+        cols = {size: np.ceil(n / size) for size in {tile[1] for tile in self.TILES}}
+        feed = [
+            ((cols[bn] * a_feed + rows[bm] * w_feed) / (bandwidth * self.l2_feed)) ** p for bm, bn in self.TILES
+        ]
+        tiles = [batch * rows[bm] * cols[bn] for bm, bn in self.TILES]
+        times = [np.empty((len(self.SPLITS) * len(self.TILES), m.size)) for _ in footprints]
+        candidate = 0
+        for splits in self.SPLITS:
+            part = k if splits == 1 else self.K_STEP * np.ceil(k / (self.K_STEP * splits))
+            loop = (part * (self.k_step / self.K_STEP)) ** p
+            work = 2.0 * (part + self.tile_overhead) / rate
+            extra = 0.0 if splits == 1 else self.split_cost + 8.0 * splits / (bandwidth * self.split_bandwidth) * (batch * m * n)
+            serial = [loop + part_dram for part_dram in dram]
+            for index, (bm, bn) in enumerate(self.TILES):
+                tensor = np.ceil(tiles[index] * (splits / sms)) * (bm * bn) * work
+                tensor *= 1.0 + self.power_droop * tensor / (tensor + self.POWER_TIME)
+                tensor **= p
+                tensor += feed[index]
+                for time, other in zip(times, serial, strict=True):
+                    np.power(tensor + other, 1.0 / p, out=time[candidate])
+                    time[candidate] += extra
+                candidate += 1
+        quantise = np.where(a_bytes < 2.0, batch * m * k * (2.0 + a_bytes), 0.0) / (bandwidth * self.memory_efficiency)
+        logs = [np.log(self._choose(time) + quantise + self.launch) for time in times]
+        return np.exp(np.mean(logs, axis=0)) if len(logs) > 1 else np.exp(logs[0])
+
+    def _dram(
+        self, a: FloatArray, w: FloatArray, out: FloatArray, hardware: HardwareProfile, footprint: Footprint | None
+    ) -> FloatArray:
+        """Time of the DRAM traffic, with the part of A and W that a benchmark left in L2 [s]."""
+        bandwidth = hardware.memory_bandwidth
+        if footprint is None or hardware.l2_size is None:
+            return (a + w + out) / (bandwidth * self.memory_efficiency)
+        hit = 1.0 / (1.0 + (footprint(a, w, hardware.l2_size) / (self.l2_reach * hardware.l2_size)) ** self.HIT_SHARPNESS)
+        miss = ((a + w) * (1.0 - hit) + out) / (bandwidth * self.memory_efficiency)
+        return np.asarray(miss + (a + w) * hit / (bandwidth * self.HIT_BANDWIDTH))
+
+    def _choose(self, times: FloatArray) -> FloatArray:
+        """Mean over candidates (first axis) with weights (t / best)**-SELECTION [s]."""
+        best = times.min(axis=0)
+        power = best / times
+        weight = power.copy()
+        exponent = self.SELECTION - 1
+        while exponent:  # binary powers: a dozen multiplications are far cheaper than pow
+            if exponent & 1:
+                weight *= power
+            exponent >>= 1
+            if exponent:
+                power *= power
+        return np.asarray((weight * times).sum(axis=0) / weight.sum(axis=0))

@@ -1,0 +1,247 @@
+"""2:4 sparse GEMM of a vendor library (cuSPARSELt) and its dense twin: what the sparsity gains, as a ratio."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from pruninfersim._arrays import FloatArray
+from pruninfersim.errors import MissingValueError
+from pruninfersim.hardware import HardwareProfile
+from pruninfersim.kernels.base import Cache, KernelModel, Quantised, parameter, roofline
+from pruninfersim.trace import OpTrace
+
+#: Bytes of 2:4 metadata per dense weight element: a 2-bit index for each of the two kept values of four.
+METADATA = 0.125
+#: Relative slack below which a size counts as a whole number of tiles.
+SLACK = 1e-9
+
+
+def dense_twin(ops: OpTrace) -> OpTrace:
+    """Return 2:4 ops as the dense GEMMs that they replace: all MACs, all weight bytes.
+
+    >>> row = {"kernel": "gemm_2of4", "gemms": 1, "mac_fraction": 0.5, "b_bytes": 1.125}
+    >>> twin = dense_twin(OpTrace.from_rows([row]))
+    >>> twin.kernel, float(twin.b_bytes[0]), float(twin.mac_fraction[0])
+    (('gemm',), 2.0, 1.0)
+    """
+    sparse = np.array([kernel == "gemm_2of4" for kernel in ops.kernel])
+    return ops.with_columns(
+        kernel=tuple("gemm" if is_sparse else key for is_sparse, key in zip(sparse, ops.kernel, strict=True)),
+        b_bytes=np.where(sparse, 2.0 * (ops.b_bytes - METADATA), ops.b_bytes),
+        mac_fraction=np.where(sparse, 2.0 * ops.mac_fraction, ops.mac_fraction),
+    )
+
+
+@dataclass(frozen=True)
+class SparseGemm24:
+    """Time of a 2:4 GEMM and of its dense twin, as the same benchmark measures both.
+
+    For every candidate (tile, split-K) tensor cores in whole waves, the latency of one CTA's k-loop, and memory
+    overlap as p-norms; the result is the mean over candidates with weights ``(t / t_best)**-25``. Both sides share the
+    memory system; what they do not share has a ``dense_`` and a ``sparse_`` parameter.
+
+    The 16-bit kernels for sm80 to sm89 and sm12x walk along n first: where the compressed weight exceeds L2, each row
+    of m tiles reads it again, unless several rows share a wave. That makes wide layers slower than dense on a GPU with
+    a small L2 and little bandwidth.
+
+    An op is priced as 2:4 if its kernel key is ``"gemm_2of4"``, as the dense twin otherwise. Times of the two sides
+    are to be compared with each other, not with those of another model; see `Vendor24`.
+
+    >>> from pruninfersim.kernels.base import parameters
+    >>> len(parameters(SparseGemm24))
+    10
+    """
+
+    dense_launch: float = parameter(5.0e-6, 1e-6, 2e-5, "s", "launch, start-up and drain of the dense kernel")
+    sparse_launch: float = parameter(5.5e-6, 1e-6, 2e-5, "s", "launch, start-up and drain of the sparse kernel")
+    dense_efficiency: float = parameter(0.88, 0.3, 3.0, "1", "fraction of dense peak of an endless tile")
+    sparse_efficiency: float = parameter(0.88, 0.3, 3.0, "1", "fraction of 2:4 peak of an endless tile")
+    dense_edge: float = parameter(7.0, 0.5, 200.0, "1", "operand feed of dense tiles, as elements added to each edge")
+    sparse_edge: float = parameter(18.0, 0.5, 200.0, "1", "operand feed of 2:4 tiles, as elements added to each edge")
+    dense_step: float = parameter(1.5e-7, 1e-9, 2e-6, "s", "latency of a 64-deep k step of one dense CTA")
+    sparse_step: float = parameter(1.7e-7, 1e-9, 2e-6, "s", "latency of a 64-deep k step (of dense k) of one 2:4 CTA")
+    memory_efficiency: float = parameter(0.8, 0.4, 1.3, "1", "fraction of data-sheet DRAM bandwidth")
+    l2_bandwidth: float = parameter(3.0, 0.8, 40.0, "1", "L2 bandwidth over DRAM bandwidth")
+    quantised: bool = True
+
+    #: CTA tiles (along m, along n) and split-K parts that both libraries are known to use.
+    TILES: ClassVar[tuple[tuple[int, int], ...]] = (
+        (64, 64), (64, 128), (128, 64), (128, 128), (128, 256), (256, 128),
+    )  # fmt: skip
+    SPLITS: ClassVar[tuple[int, ...]] = (1, 2, 4, 8)
+    #: Elements along k of one main-loop step.
+    K_STEP: ClassVar[int] = 64
+    #: Prologue and epilogue of a dense and of a 2:4 tile, in k elements; the same on all four timed GPUs.
+    TILE_OVERHEAD: ClassVar[tuple[float, float]] = (60.0, 220.0)
+    #: Second kernel and synchronisation of split-K [s]; 3.1 to 3.9e-6 on the four timed GPUs.
+    SPLIT_COST: ClassVar[float] = 3.3e-6
+    #: Exponents: overlap of compute and memory, overlap of tensor work and k-loop latency, L2 miss curve, selection.
+    OVERLAP: ClassVar[float] = 3.0
+    STEP_OVERLAP: ClassVar[float] = 4.0
+    MISS_SHARPNESS: ClassVar[float] = 4.0
+    SELECTION: ClassVar[float] = 25.0
+    #: Rows of the m tile after which an unswizzled kernel starts over with the weights.
+    REREAD_TILE: ClassVar[float] = 128.0
+    #: First part of the compute capabilities whose 16-bit 2:4 kernels are of the sm80 kind (``mma.sp``).
+    SM80_KIND: ClassVar[tuple[str, ...]] = ("8", "12")
+    #: Shapes priced at a time: temporaries stay in the CPU cache.
+    CHUNK: ClassVar[int] = 8192
+
+    def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
+        """Return the time of one run of each op, shape (*sweep, op) [s]; cold times are at least the roofline.
+
+        Raises
+        ------
+        MissingValueError
+            If the profile lacks a dense or 2:4 peak, or the size of L2 where it matters.
+        """
+        seconds = self._seconds(ops, hardware, cache)
+        return np.maximum(seconds, roofline(ops, hardware)) if cache == "cold" else seconds
+
+    def dense_latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
+        """Return the time of the dense twin of each op, shape (*sweep, op) [s]; errors as `latency`."""
+        return self.latency(dense_twin(ops), hardware, cache=cache)
+
+    def ratio(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
+        """Return time of the dense twin over time of the 2:4 GEMM, shape (*sweep, op) [1]; errors as `latency`.
+
+        In ``"cold"`` both twins stream their operands from HBM.
+        """
+        return self._seconds(dense_twin(ops), hardware, cache) / self._seconds(ops, hardware, cache)
+
+    def without_quantisation(self) -> SparseGemm24:
+        """Return the same kernel with fractions of tiles and waves."""
+        return replace(self, quantised=False)
+
+    def _seconds(self, ops: OpTrace, hardware: HardwareProfile, cache: Cache) -> FloatArray:
+        """Price all ops, each as its kernel key says."""
+        sparse = np.array([kernel == "gemm_2of4" for kernel in ops.kernel])
+        out = np.empty(ops.shape)
+        for side in (False, True):
+            which = np.flatnonzero(sparse == side)
+            if which.size:
+                out[..., which] = self._side(ops.select(which), hardware, cache, side)
+        return out
+
+    def _side(self, ops: OpTrace, hardware: HardwareProfile, cache: Cache, sparse: bool) -> FloatArray:
+        """Price ops of one side."""
+        peak = np.array([hardware.peak_flops(dtype, sparse=sparse) for dtype in ops.dtype])
+        wide = np.broadcast_arrays(
+            ops.m, ops.n, ops.k, ops.batch, peak, ops.b_bytes, ops.traffic, ops.b_traffic, np.ones(ops.shape)
+        )
+        columns = [np.ascontiguousarray(column, dtype=np.float64).ravel() for column in wide[:-1]]
+        out = np.empty(columns[0].size)
+        for start in range(0, out.size, self.CHUNK):
+            part = slice(start, start + self.CHUNK)
+            out[part] = self._chunk([column[part] for column in columns], hardware, cache, sparse)
+        return out.reshape(wide[-1].shape)
+
+    def _chunk(self, columns: list[FloatArray], hardware: HardwareProfile, cache: Cache, sparse: bool) -> FloatArray:
+        """Price a chunk of shapes of one side [s]."""
+        m, n, k, batch, peak, b_bytes, traffic, weights = columns
+        launch, efficiency, edge, step = (
+            (self.sparse_launch, self.sparse_efficiency, self.sparse_edge, self.sparse_step)
+            if sparse
+            else (self.dense_launch, self.dense_efficiency, self.dense_edge, self.dense_step)
+        )
+        sms, bandwidth = hardware.sm_count, hardware.memory_bandwidth
+        memory = self._memory(m, n, b_bytes, traffic, weights, hardware, cache, sparse)
+        times = np.empty((len(self.TILES) * len(self.SPLITS), m.size))
+        candidate = 0
+        for splits in self.SPLITS:
+            part = k if splits == 1 else self.K_STEP * self._whole(k / (self.K_STEP * splits))
+            loop = part * (step / self.K_STEP)
+            depth = 2.0 * (part + self.TILE_OVERHEAD[sparse]) * sms / (peak * efficiency)
+            extra = (
+                0.0 if splits == 1 else self.SPLIT_COST + 8.0 * splits * batch * m * n / (bandwidth * self.l2_bandwidth)
+            )
+            for bm, bn in self.TILES:
+                waves = self._whole(batch * self._whole(m / bm) * self._whole(n / bn) * splits / sms)
+                tensor = waves * depth * ((bm + edge) * (bn + edge) - edge * edge)
+                serial = (tensor**self.STEP_OVERLAP + loop**self.STEP_OVERLAP) ** (self.OVERLAP / self.STEP_OVERLAP)
+                times[candidate] = (serial + memory) ** (1.0 / self.OVERLAP) + extra
+                candidate += 1
+        best = times.min(axis=0)
+        weight = (times / best) ** -self.SELECTION
+        return np.asarray(launch + (weight * times).sum(axis=0) / weight.sum(axis=0))
+
+    def _memory(
+        self,
+        m: FloatArray,
+        n: FloatArray,
+        b_bytes: FloatArray,
+        traffic: FloatArray,
+        weights: FloatArray,
+        hardware: HardwareProfile,
+        cache: Cache,
+        sparse: bool,
+    ) -> FloatArray:
+        """Time of DRAM and L2 traffic to the power OVERLAP; an unswizzled kernel adds the repeated reads."""
+        bandwidth, l2 = hardware.memory_bandwidth, hardware.l2_size
+        slow = bandwidth * self.memory_efficiency
+        family = hardware.compute_capability.split(".")[0]
+        unswizzled = sparse and family in self.SM80_KIND
+        if l2 is None and (cache == "replayed" or unswizzled):
+            raise MissingValueError(
+                f"{hardware.name} has no L2 size, which the 2:4 kernel model needs; add it to the profile."
+            )
+        seconds = traffic / slow
+        if cache == "replayed" and l2 is not None:
+            miss = self._miss(traffic, l2)
+            seconds = traffic * (miss / slow + (1.0 - miss) / (bandwidth * self.l2_bandwidth))
+        if unswizzled and l2 is not None:
+            rows = self._whole(m / self.REREAD_TILE)
+            together = np.maximum(1.0, hardware.sm_count / self._whole(n / self.REREAD_TILE))
+            passes = np.maximum(0.0, rows / together - 1.0)
+            again = weights * passes * self._miss(weights, l2) / slow
+            # 8-bit kernels do not show it: b_bytes is that of the compressed weight.
+            seconds = seconds + np.where(b_bytes > 1.0, again, 0.0)
+        return np.asarray(seconds**self.OVERLAP)
+
+    def _miss(self, size: FloatArray, l2: float) -> FloatArray:
+        """Share of `size` bytes that L2 cannot hold from one use to the next."""
+        return np.asarray(1.0 / (1.0 + (l2 / size) ** self.MISS_SHARPNESS))
+
+    def _whole(self, count: FloatArray) -> FloatArray:
+        """Round up to whole tiles or waves; without quantisation, at least one."""
+        return np.ceil(count * (1.0 - SLACK)) if self.quantised else np.maximum(count, 1.0)
+
+
+@dataclass(frozen=True)
+class Vendor24:
+    """2:4 GEMM beside a dense GEMM from other timings: ``T_dense / ratio``.
+
+    Two data sets differ by 3 to 9 % on the same GPU, so a 2:4 time from one over a dense time from the other would be
+    a biased speedup. The ratio of the twins is free of that; it divides the dense time that the stack uses anyway.
+
+    Attributes
+    ----------
+    dense : KernelModel
+        Prices the dense GEMM.
+    sparse : SparseGemm24
+        Gives the ratio; of a calibration, its ``kernel``.
+    """
+
+    dense: KernelModel
+    sparse: SparseGemm24
+
+    def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
+        """Return the time of one run of each op, shape (*sweep, op) [s]; cold times are at least the roofline.
+
+        Raises
+        ------
+        MissingValueError
+            If the profile lacks a peak, or the size of L2 where it matters.
+        """
+        seconds = self.dense.latency(dense_twin(ops), hardware, cache=cache) / self.sparse.ratio(
+            ops, hardware, cache=cache
+        )
+        return np.maximum(seconds, roofline(ops, hardware)) if cache == "cold" else seconds
+
+    def without_quantisation(self) -> Vendor24:
+        """Return the same kernel with fractions of tiles and waves."""
+        dense = self.dense.without_quantisation() if isinstance(self.dense, Quantised) else self.dense
+        return replace(self, dense=dense, sparse=self.sparse.without_quantisation())

@@ -1,0 +1,29 @@
+"""Shared by all tests: hypothesis profiles and the optional reference measurements."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+VALIDATION_DATA = "PRUNINFERSIM_VALIDATION_DATA"
+
+# On a shared machine the time of one example says nothing, and a red gate must be reproducible.
+settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("local", deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture(scope="session")
+def validation_data() -> Path:
+    """Folder of the reference measurements, which are not part of this repository."""
+    given = os.environ.get(VALIDATION_DATA)
+    folder = Path(given) if given else ROOT.parent / "shared" / "data"
+    if folder.is_dir():
+        return folder
+    if given:
+        pytest.fail(f"{VALIDATION_DATA} names {given}, which is not a folder")
+    pytest.skip(f"needs the reference measurements, which are not shipped; set {VALIDATION_DATA} to their folder")
