@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,6 @@ from pruninfersim.errors import InvalidInputError, UnknownNameError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import Cache, parameters
 from pruninfersim.timings import parse, read_timings
-from pruninfersim.trace import OpTrace
 
 __all__ = ["Band", "Calibration", "Residuals", "calibrate", "read_timings"]
 

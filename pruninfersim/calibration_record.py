@@ -176,34 +176,25 @@ class Calibration:
 
     def to_toml(self, path: str | Path) -> Path:
         """Write the calibration, all but its residuals frame, and return the path; the file appears at once or not."""
-        path = Path(path)
-        lines = [
-            *_entries({
-                "kind": self.kind, "kernel": type(self.kernel).__name__, "hardware": self.hardware,
-                "dtype": self.dtype, "cache": self.cache, "source": self.source, "date": self.date,
-                "rows": self.n_rows, "fitted_error": self.fitted_error, "held_out_error": self.held_out_error,
-            }),
-            *_section("settings", _settings(self.kernel)),
-            *_section("residual", dataclasses.asdict(self.residual)),
-            *_section("ratio_error", self.ratio_error),
-            *_section("pair_correlation", self.pair_correlation),
-            *_section("domain", {name: list(limits) for name, limits in self.domain.items()}),
-        ]  # fmt: skip
-        for band in self.bands:
-            lines += ["", "[[band]]", *_entries(dataclasses.asdict(band))]
+        head = {
+            "kind": self.kind, "kernel": type(self.kernel).__name__, "hardware": self.hardware, "dtype": self.dtype,
+            "cache": self.cache, "source": self.source, "date": self.date, "rows": self.n_rows,
+            "fitted_error": self.fitted_error, "held_out_error": self.held_out_error,
+        }  # fmt: skip
+        sections: dict[str, Any] = {
+            "settings": _settings(self.kernel),
+            "residual": dataclasses.asdict(self.residual),
+            "ratio_error": self.ratio_error,
+            "pair_correlation": self.pair_correlation,
+            "domain": {name: list(limits) for name, limits in self.domain.items()},
+            "band": [dataclasses.asdict(band) for band in self.bands],
+        }
         for name, f in parameters(self.kernel).items():
             entry: dict[str, Any] = {"value": float(getattr(self.kernel, name)), "unit": f.metadata["unit"]}
             if name in self.standard_errors:
                 entry["standard_error"] = self.standard_errors[name]
-            lines += _section(f"parameters.{name}", {**entry, "meaning": f.metadata["meaning"]})
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}", delete=False
-        ) as file:
-            file.write("\n".join(lines) + "\n")
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
-        return path
+            sections[f"parameters.{name}"] = {**entry, "meaning": f.metadata["meaning"]}
+        return write_toml(Path(path), head, sections)
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Calibration:
@@ -225,7 +216,8 @@ class Calibration:
             if isinstance(error, FileFormatError):
                 raise
             reason = f"no entry {error}" if isinstance(error, KeyError) else str(error)
-            raise FileFormatError(f"{path}: not a calibration ({reason}); write it again with Calibration.to_toml") from None
+            advice = "write it again with Calibration.to_toml"
+            raise FileFormatError(f"{path}: not a calibration ({reason}); {advice}") from None
 
     @classmethod
     def _from_data(cls, data: dict[str, Any], path: Path) -> Calibration:
@@ -233,8 +225,8 @@ class Calibration:
         known, given = set(parameters(kernel)), set(data["parameters"])
         if data["kernel"] != kernel.__name__ or given != known:
             raise FileFormatError(
-                f"{path}: fitted for kernel {data['kernel']} with parameters {', '.join(sorted(given))}; this version has "
-                f"{kernel.__name__} with {', '.join(sorted(known))}. Calibrate again."
+                f"{path}: fitted for kernel {data['kernel']} with parameters {', '.join(sorted(given))}; this version "
+                f"has {kernel.__name__} with {', '.join(sorted(known))}. Calibrate again."
             )
         values = {name: float(entry["value"]) for name, entry in data["parameters"].items()}
         errors = {n: float(e["standard_error"]) for n, e in data["parameters"].items() if "standard_error" in e}
@@ -264,8 +256,25 @@ def _settings(kernel: Any) -> dict[str, Any]:
     return {f.name: getattr(kernel, f.name) for f in dataclasses.fields(kernel) if f.name not in fitted}
 
 
-def _section(name: str, entries: Mapping[str, Any]) -> list[str]:
-    return ["", f"[{name}]", *_entries(entries)] if entries else []
+def write_toml(path: Path, entries: Mapping[str, Any], sections: Mapping[str, Any], *, head: str = "") -> Path:
+    """Write a TOML file of top-level entries and sections (a list makes an array of tables) and return its path.
+
+    The file appears at once or not at all, so that a reader never sees half of it.
+    """
+    lines = [head] if head else []
+    lines += _entries(entries)
+    for name, section in sections.items():
+        if isinstance(section, list):
+            for item in section:
+                lines += ["", f"[[{name}]]", *_entries(item)]
+        elif section:
+            lines += ["", f"[{name}]", *_entries(section)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}", delete=False) as f:
+        f.write("\n".join(lines) + "\n")
+    os.chmod(f.name, 0o644)
+    os.replace(f.name, path)
+    return path
 
 
 def _entries(entries: Mapping[str, Any]) -> list[str]:

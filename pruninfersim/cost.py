@@ -61,6 +61,7 @@ class CostModel:
         Name of the software stack.
     hardware : HardwareProfile
     kernels : mapping of str to Priced
+        By kernel key, or by ``"key/dtype"`` where a dtype has a kernel of its own.
     launch_gap : float
         Time that each kernel launch adds beside the kernel's own time [s].
     """
@@ -69,6 +70,10 @@ class CostModel:
     hardware: HardwareProfile
     kernels: Mapping[str, Priced]
     launch_gap: float = 0.0
+
+    def priced(self, key: str, dtype: str) -> Priced:
+        """Return what prices a kernel key at a dtype: the entry ``"key/dtype"`` if there is one, else ``"key"``."""
+        return self.kernels.get(f"{key}/{dtype}") or self.kernels[key]
 
     def with_kernel(self, key: str, priced: Priced) -> CostModel:
         """Return a cost model in which `key` is priced by another kernel."""
@@ -109,8 +114,12 @@ class CostModel:
             seconds = np.maximum(model.latency(shapes, self.hardware), least)
             for out, values in ((run, seconds), (floor, least)):
                 out[..., index] = values if few else values[..., 0][where]
-        gaps = [self.launch_gap * getattr(self.kernels[key].model, "launches", 1.0) for key in trace.kernel]
+        gaps = [self.launch_gap * getattr(priced.model, "launches", 1.0) for priced in self.of(trace)]
         return Estimate(trace, self, run, trace.launches * np.array(gaps), floor)
+
+    def of(self, trace: OpTrace) -> list[Priced]:
+        """Return what prices each op of a trace."""
+        return [self.priced(key, dtype) for key, dtype in zip(trace.kernel, trace.dtype, strict=True)]
 
     def _groups(self, trace: OpTrace) -> list[tuple[KernelModel, NDArray[np.intp]]]:
         """Return the ops that one kernel model prices in one go: the same model and dtype.
@@ -120,7 +129,7 @@ class CostModel:
         """
         few = int(np.prod(trace.shape)) <= SMALL
         members: dict[tuple[int, str, str], list[int]] = {}
-        models = [self.kernels[key].model for key in trace.kernel]
+        models = [priced.model for priced in self.of(trace)]
         for i, model in enumerate(models):
             members.setdefault((id(model), "" if few else trace.kernel[i], trace.dtype[i]), []).append(i)
         return [(models[index[0]], np.array(index)) for index in members.values()]
@@ -188,7 +197,7 @@ class Estimate:
     @cached_property
     def errors(self) -> Errors:
         """Error bands of the ops, weighted by their share of the time."""
-        priced = [self.cost_model.kernels[key] for key in self.trace.kernel]
+        priced = self.cost_model.of(self.trace)
         total = self.seconds.sum(axis=-1, keepdims=True)
         share = self.seconds / np.where(total > 0, total, 1.0)
         return Errors(share, [p.spread for p in priced], [p.group or k for p, k in zip(priced, self.trace.kernel, strict=True)])
@@ -196,7 +205,7 @@ class Estimate:
     @property
     def provenance(self) -> tuple[Provenance, ...]:
         """What the time of each op rests on, one per op."""
-        return tuple(self.cost_model.kernels[key].provenance for key in self.trace.kernel)
+        return tuple(priced.provenance for priced in self.cost_model.of(self.trace))
 
     @property
     def bound(self) -> np.ndarray:

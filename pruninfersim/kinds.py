@@ -11,11 +11,12 @@ import pandas as pd
 
 from pruninfersim import precision
 from pruninfersim._arrays import FloatArray
-from pruninfersim.errors import unknown_name
+from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.attention_decode import DecodeAttention
 from pruninfersim.kernels.attention_prefill import PrefillAttention
 from pruninfersim.kernels.base import Cache, KernelModel
+from pruninfersim.kernels.elementwise import Elementwise
 from pruninfersim.kernels.gemm import PROTOCOLS, Gemm
 from pruninfersim.kernels.gemm_2of4 import SparseGemm24
 from pruninfersim.trace import OpTrace
@@ -176,6 +177,32 @@ def _twin_ratios(frame: pd.DataFrame, rows: FloatArray) -> FloatArray:
     return np.asarray((sides[0] - sides[1]).dropna().to_numpy(), dtype=np.float64)
 
 
+def _elementwise(kernel: str, names: tuple[str, ...], a_reads: float, out_writes: float) -> Kind:
+    """Return the kind of one elementwise op; `k` is the width of its row, as in a trace."""
+
+    def as_ops(frame: pd.DataFrame) -> OpTrace:
+        other = sorted(set(frame["op"]) - set(names))
+        if other:
+            raise InvalidInputError(
+                f"these timings hold op {', '.join(other)}; elementwise_{names[0]} is fitted to "
+                f"{' or '.join(names)} only. "
+                "Select its rows first"
+            )
+        width = frame["k"].to_numpy()
+        columns = {"m": frame["m"].to_numpy(), "n": width, "k": width, "a_reads": a_reads, "out_writes": out_writes}
+        return rows_as_ops(frame, columns, kernel=kernel, name=names[0])
+
+    return Kind(
+        kernel=Elementwise,
+        shape=("m", "k"),
+        labels=("op",),
+        group=("m",),
+        axes=("m", "k"),
+        as_ops=as_ops,
+        scarce=("launch", "row_bandwidth", "memory_efficiency"),
+    )
+
+
 def _same_kernels(hardware: HardwareProfile) -> str:
     return f"{hardware.compute_capability} {tensor_rate(hardware)}"
 
@@ -250,6 +277,12 @@ KERNELS: dict[str, Kind] = {
         prior_sd=PRIOR_24,
         similarity=(_same_kernels, tensor_rate),
     ),
+    "elementwise_norm": _elementwise("norm", ("norm", "layernorm", "attn_norm", "mlp_norm"), 2.0, 2.0),
+    "elementwise_final_norm": _elementwise("norm", ("final_norm", "final_layernorm"), 2.0, 2.0),
+    "elementwise_qk_norm": _elementwise("qk_norm", ("qk_norm",), 1.0, 1.0),
+    "elementwise_rope": _elementwise("rope", ("rope", "rotary_emb"), 1.0, 1.0),
+    "elementwise_act": _elementwise("act", ("act", "act_fn"), 2.0, 1.0),
+    "elementwise_embedding": _elementwise("embedding", ("embedding",), 1.0, 1.0),
 }
 
 

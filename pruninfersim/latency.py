@@ -160,6 +160,6 @@ def _priced(
     if cache == "cold":
         return cost_model.predict(ops).latency
     parts = [
-        cost_model.kernels[key].model.latency(ops.select([i]), gpu, cache=cache)[..., 0] for i, key in enumerate(ops.kernel)
+        priced.model.latency(ops.select([i]), gpu, cache=cache)[..., 0] for i, priced in enumerate(cost_model.of(ops))
     ]
     return scalar(np.asarray(sum(parts)))

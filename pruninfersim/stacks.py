@@ -28,8 +28,15 @@ def ideal(hardware: HardwareProfile) -> CostModel:
     return CostModel("ideal", hardware, dict.fromkeys(KERNEL_KEYS, priced))
 
 
+def vendor(hardware: HardwareProfile) -> CostModel:
+    """Return the stack of NVIDIA's libraries; see `pruninfersim.vendor`, which is imported when first asked for."""
+    from pruninfersim.vendor import vendor as build
+
+    return build(hardware)
+
+
 #: Name -> function that builds the cost model of a stack for a GPU.
-STACKS: dict[str, Callable[[HardwareProfile], CostModel]] = {"ideal": ideal}
+STACKS: dict[str, Callable[[HardwareProfile], CostModel]] = {"ideal": ideal, "vendor": vendor}
 
 
 def get(stack: str | CostModel, hardware: HardwareProfile) -> CostModel:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pruninfersim import kinds
-from pruninfersim.errors import FileFormatError
+from pruninfersim import kinds, timings_aiconfigurator
+from pruninfersim.errors import FileFormatError, unknown_name
 from pruninfersim.precision import PRECISIONS
 from pruninfersim.trace import OpTrace
 
@@ -73,7 +73,8 @@ def read_timings(path: str | Path, *, kind: str | None = None) -> pd.DataFrame:
     try:
         text = pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False)
     except FileNotFoundError:
-        raise FileFormatError(f"{path}: there is no such file; give a CSV with columns {', '.join(COMMON)}, ...") from None
+        columns = ", ".join(COMMON)
+        raise FileFormatError(f"{path}: there is no such file; give a CSV with columns {columns}, ...") from None
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise FileFormatError(f"{path}: not a readable CSV file ({str(error).strip()})") from None
     frame = parse(text, kind=kind, where=str(path))
@@ -104,9 +105,10 @@ def parse(text: pd.DataFrame, *, kind: str | None = None, where: str = "timings"
     spec = kinds.get(kind)
     missing = [name for name in (*COMMON, *spec.shape, *spec.labels) if name not in columns]
     if missing:
+        needed = ", ".join((*COMMON, *spec.shape, *spec.labels))
         raise FileFormatError(
-            f"{where}: no column {', '.join(missing)}. A {kind} file has {', '.join((*COMMON, *spec.shape, *spec.labels))} "
-            f"and optionally backend; this one has {', '.join(columns)}."
+            f"{where}: no column {', '.join(missing)}. A {kind} file has {needed} and optionally backend; "
+            f"this one has {', '.join(columns)}."
         )
     frame = pd.DataFrame(index=range(len(text)))
     bad: list[tuple[int, str]] = []
@@ -130,6 +132,36 @@ def parse(text: pd.DataFrame, *, kind: str | None = None, where: str = "timings"
         raise FileFormatError(_complaint(where, bad, len(frame), first_line))
     frame.attrs.update(kind=kind, source=where)
     return frame
+
+
+def aiconfigurator(gpu: str, kind: str = "gemm", *, grid: bool = True, root: Path | None = None) -> pd.DataFrame:
+    """Return the public timings of a GPU in PyPI aiconfigurator-core 0.12.0 (ai-dynamo/aiconfigurator, Apache-2.0).
+
+    Needs the optional extra ``pruninfersim[aiconfigurator]``. Dense GEMM, bf16 and fp8, two campaigns (TensorRT-LLM
+    and SGLang) under a CUDA graph. With ``grid=True`` these are exactly the rows that the shipped coefficients are
+    fitted to, so that ``calibrate("gemm", aiconfigurator("h100-sxm"), "h100-sxm", dtype="bf16")`` repeats the fit.
+
+    Parameters
+    ----------
+    gpu : str
+        For instance ``"h100-sxm"``; underscores as in the package's own names pass too.
+    kind : {"gemm"}
+    grid : bool
+        Only the shapes that the shipped coefficients are fitted to: m a power of two up to 8192, n and k of twelve
+        sizes from 512 to 16384.
+    root : Path, optional
+        Folder of the package; default is where it is installed.
+
+    Raises
+    ------
+    UnknownNameError, MissingValueError, FileFormatError
+        For a GPU without tables, a package that is not installed, a table that is not as in this release.
+    """
+    if kind != "gemm":
+        raise unknown_name("kind of aiconfigurator table", kind, ["gemm"])
+    names = {system.name: name for name, system in timings_aiconfigurator.SYSTEMS.items()}
+    rows = timings_aiconfigurator.read_gemm(names.get(gpu, gpu), grid=grid, root=root)
+    return parse(rows, kind=kind, where=timings_aiconfigurator.SOURCE, first_line=0)
 
 
 def _guess_kind(columns: dict[str, Any], where: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,16 @@ from typing import Any
 import numpy as np
 
 from pruninfersim import kinds
-from pruninfersim.calibration_record import Calibration
+from pruninfersim.calibration_record import Band, Calibration, Residuals, write_toml
 from pruninfersim.errors import MissingValueError
 from pruninfersim.hardware import HardwareProfile, get, profiles_directory
 from pruninfersim.kernels.base import parameters
 
+#: File beside the calibrations that says what carrying over costs, measured by leaving out every GPU in turn.
+ERRORS_FILE = "carried_over.toml"
+#: Where that is not known, the band of the calibration that is carried over is widened by this (an assumption: for
+#: dense GEMM the measured factor is about 2).
+WIDENING = 2.0
 #: Precision -> precisions whose kernels it may borrow, best first. 16-bit formats share kernels.
 SAME_KERNELS: dict[str, tuple[str, ...]] = {"bf16": ("bf16", "fp16"), "fp16": ("fp16", "bf16")}
 SIMILAR_KERNELS: dict[str, tuple[str, ...]] = {
@@ -102,13 +108,62 @@ def _carried_over(kind: str, known: dict[str, Calibration], hardware: HardwarePr
             alike = matching
             break
     first = alike[0]
-    if len(alike) == 1:
-        return first
     means = {
         name: float(np.exp(np.mean([np.log(getattr(c.kernel, name)) for c in alike])))
         for name in parameters(first.kernel)
     }
-    return replace(first, kernel=replace(first.kernel, **means), source="; ".join(dict.fromkeys(c.source for c in alike)))
+    residual, error = _carried_over_error(kind, first)
+    return replace(
+        first,
+        kernel=replace(first.kernel, **means),
+        source="; ".join(dict.fromkeys(c.source for c in alike)),
+        held_out_error=error,
+        residual=residual,
+        bands=(Band(np.inf, residual.low, residual.high),),
+    )
+
+
+def _carried_over_error(kind: str, calibration: Calibration) -> tuple[Residuals, float]:
+    """Return the residuals and the error to expect where a calibration is carried over to another GPU.
+
+    Measured by leaving out every GPU in turn, where the shipped file says so; else the GPU's own, widened.
+    """
+    measured = _load_errors(profiles_directory() / "calibrations" / ERRORS_FILE).get(f"{kind}-{calibration.dtype}")
+    if measured is None:
+        own = calibration.residual
+        wide = Residuals(own.low * WIDENING, own.median, own.high * WIDENING, own.robust_sd * WIDENING)
+        return wide, calibration.held_out_error * WIDENING
+    entry = dict(measured)
+    error = entry.pop("error")
+    return Residuals(**entry), error
+
+
+def write_carried_over_error(key: str, residual: Residuals, error: float, directory: Path | None = None) -> Path:
+    """Note the error of carried-over calibrations of `key` (kind-dtype) in the shipped file, and return its path.
+
+    Parameters
+    ----------
+    key : str
+        For instance ``"gemm-bf16"``.
+    residual : Residuals
+        Pooled over GPUs that were left out in turn.
+    error : float
+        Their mean absolute error, as a fraction.
+    directory : Path, optional
+        Folder of the calibrations; default is the shipped one.
+    """
+    file = (directory or profiles_directory() / "calibrations") / ERRORS_FILE
+    known = dict(_load_errors(file))
+    known[key] = {**asdict(residual), "error": error}
+    head = (
+        "# ln(measured / predicted) on GPUs that were left out: what to expect of a calibration that is carried over."
+    )
+    write_toml(file, {}, {name: known[name] for name in sorted(known)}, head=head)
+    return file
+
+
+def _load_errors(file: Path) -> dict[str, dict[str, float]]:
+    return tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
 def _shipped(kind: str, dtype: str) -> dict[str, Calibration]:

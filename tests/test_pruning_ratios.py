@@ -207,7 +207,7 @@ def test_depth_takes_no_ratio_per_layer_and_no_layers_that_do_not_exist():
 
 @pytest.mark.parametrize("layers", [(1.5,), ("first",), 3, (np.nan,), None])
 def test_layers_are_whole_numbers(layers):
-    with pytest.raises(InvalidInputError, match="whole"):
+    with pytest.raises(InvalidInputError, match="layers must be a"):
         StaticDepth(layers=layers)
 
 

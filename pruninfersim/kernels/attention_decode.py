@@ -84,7 +84,7 @@ class DecodeAttention:
     combine_part: float = parameter(2e-7, 1e-9, 2e-6, "s", "its time per part")
     row: float = parameter(7e-10, 1e-11, 1e-8, "s", "query and output of one head of one sequence")
     algorithm: str = "fa2"
-    whole_tiles: bool = True
+    quantised: bool = True
 
     BLOCK: ClassVar[int] = 128
     #: Sharpness of a wave's roofline, and of the L2 switch: cyclic reads just above L2 all miss; fixed.
@@ -95,7 +95,7 @@ class DecodeAttention:
 
     def without_quantisation(self) -> KernelModel:
         """Return the same kernel in fractions of waves."""
-        return replace(self, whole_tiles=False)
+        return replace(self, quantised=False)
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
         """Return the time of one run of each op, shape (*sweep, op) [s]; cold times are at least the roofline."""
@@ -126,7 +126,7 @@ class DecodeAttention:
             miss = 1.0 / (1.0 + (self.l2_share * (hardware.l2_size or np.nan) / size) ** self.SWITCH)
         read = size / ctas * miss / bandwidth
         walk = self.block_latency * per_cta
-        if self.whole_tiles:
+        if self.quantised:
             full = np.floor(ctas / sms)
             rest = ctas - full * sms
             waves = np.ceil(ctas / sms)

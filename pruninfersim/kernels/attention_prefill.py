@@ -43,7 +43,7 @@ class PrefillAttention:
     kv_write: float = parameter(4e-9, 1e-10, 5e-8, "s", "separate write of a token's keys and values by a benchmark")
     power_droop: float = parameter(0.02, 1e-4, 1.0, "1", "slow-down of a sustained kernel by the power limit")
     algorithm: str = "fa2"
-    whole_tiles: bool = True
+    quantised: bool = True
 
     #: Keys of one block; query rows of one CTA by algorithm.
     BLOCK: ClassVar[int] = 128
@@ -61,12 +61,12 @@ class PrefillAttention:
 
     def without_quantisation(self) -> KernelModel:
         """Return the same kernel in fractions of tiles and waves."""
-        return replace(self, whole_tiles=False)
+        return replace(self, quantised=False)
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
         """Return the time of one run of each op, shape (*sweep, op) [s]; cold times are at least the roofline."""
         packed = self.algorithm == "fa3"
-        whole = np.ceil if self.whole_tiles else (lambda x: np.maximum(x, 1.0))
+        whole = np.ceil if self.quantised else (lambda x: np.maximum(x, 1.0))
         group = ops.batch / ops.b_batch
         heads, rows = (ops.b_batch, ops.m * group) if packed else (ops.batch, ops.m)
         tiles = whole(rows / self.tile_rows)

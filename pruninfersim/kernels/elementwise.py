@@ -18,7 +18,7 @@ from pruninfersim.trace import OpTrace
 class Elementwise:
     """Time of one elementwise kernel (norm, rotary embedding, activation, copy) without its launch gap.
 
-    ``launch + pnorm_3(rows, memory)``: a CTA owns a row, so that a wide row takes time even when there is only one;
+    ``launch + pnorm_2(rows, memory)``: a CTA owns a row, so that a wide row takes time even when there is only one;
     memory moves all bytes, those that do not fit L2 at DRAM speed.
 
     A micro-benchmark, and a model step as well, finds activations in L2 that the kernel before has just written. A
@@ -46,7 +46,7 @@ class Elementwise:
     #: CTAs of 256 threads that one SM holds (2048 threads).
     ROWS_PER_SM: ClassVar[float] = 8.0
     #: Exponents: overlap of rows and memory, sharpness of the L2 limit; fixed.
-    OVERLAP: ClassVar[float] = 3.0
+    OVERLAP: ClassVar[float] = 2.0
     MISS_SHARPNESS: ClassVar[float] = 4.0
     #: Most that a copy kernel reaches of the data-sheet DRAM rate: 0.92, as dense GEMMs do when they stream weights
     #: (fitted 0.76 to 0.93; ai-dynamo/aiconfigurator); no timing here is free of L2 hits.

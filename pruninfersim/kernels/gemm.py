@@ -40,14 +40,15 @@ class Gemm:
     For every candidate kernel (a CTA tile and a number of split-K parts) four limits overlap, as a p-norm: tensor
     cores in whole waves of tiles, DRAM, the L2-to-SM operand feed, and the latency of one CTA's serial k-loop.
     Split-K adds a second kernel and fp32 partial sums. The library mostly, not always, picks the fastest candidate:
-    the result is the mean over candidates with weights ``(t / t_best)**-25``.
+    the result is the mean over candidates with weights ``(t / t_best)**-25``. One token may also go through a
+    matrix-vector kernel, which has no tiles and no serial k-loop.
 
     In 8-bit precision the activations are quantised first, by a kernel that reads 16 bit and writes 8; its launch
     is part of `launch`.
 
     >>> from pruninfersim.kernels.base import parameters
     >>> len(parameters(Gemm))
-    11
+    12
     """
 
     launch: float = parameter(2.5e-6, 5e-7, 1e-5, "s", "launch and drain of the kernel inside a CUDA graph")
@@ -61,6 +62,7 @@ class Gemm:
     split_bandwidth: float = parameter(2.0, 0.01, 20.0, "1", "bandwidth of split-K partial sums over DRAM bandwidth")
     k_step: float = parameter(1e-7, 1e-9, 1e-6, "s", "latency of a 64-deep k step of one CTA")
     power_droop: float = parameter(0.15, 1e-3, 2.0, "1", "slow-down of a sustained kernel by the power limit")
+    vector_latency: float = parameter(1e-6, 1e-8, 5e-6, "s", "latency of a matrix-vector kernel beside its DRAM time")
 
     #: CTA tiles (rows along m, columns along n) that cuBLAS is known to use.
     TILES: ClassVar[tuple[tuple[int, int], ...]] = (
@@ -75,9 +77,12 @@ class Gemm:
     SELECTION: ClassVar[int] = 25
     #: Time constant after which the power limit shows [s]; fixed, of the order of a driver's control interval.
     POWER_TIME: ClassVar[float] = 1e-3
-    #: Exponent of the L2 hit curve, and bandwidth of a hit over DRAM bandwidth; fixed.
-    HIT_SHARPNESS: ClassVar[float] = 12.0
+    #: Exponent of the L2 hit curve (cyclic reads of slightly more than L2 all miss, so it is sharp), and bandwidth of
+    #: a hit over DRAM bandwidth; fixed.
+    HIT_SHARPNESS: ClassVar[float] = 40.0
     HIT_BANDWIDTH: ClassVar[float] = 2.5
+    #: Footprint over L2 beyond which nothing hits anyway; keeps the power finite.
+    FULL: ClassVar[float] = 1e3
     #: Bytes of a row that vector loads need, and the rate that is left where rows of the operands (k) or of the
     #: result (n) are not a multiple of it. Not fitted: no vendor timing is at hand. k: half, a cautious reading of
     #: NVIDIA, "Matrix Multiplication Background User's Guide" (alignment), above the 0.33 that a Triton GEMM shows;
@@ -85,8 +90,10 @@ class Gemm:
     ALIGNMENT: ClassVar[int] = 16
     MISALIGNED_K: ClassVar[float] = 0.5
     MISALIGNED_N: ClassVar[float] = 0.92
+    #: Time of a candidate that cannot run a shape [s]: finite, so that its weight is zero and not undefined.
+    NEVER: ClassVar[float] = 1e30
     #: Shapes priced at a time: temporaries stay in the CPU cache.
-    CHUNK: ClassVar[int] = 8192
+    CHUNK: ClassVar[int] = 2048
 
     def seconds(
         self,
@@ -172,38 +179,45 @@ class Gemm:
         """Price a chunk of shapes: geometric mean over the replay protocols."""
         m, n, k, batch, peak, a_bytes, b_bytes, out_bytes, a, w, out = columns
         sms, bandwidth, p = hardware.sm_count, hardware.memory_bandwidth, self.overlap
-        aligned = np.where((k * np.minimum(a_bytes, b_bytes)) % self.ALIGNMENT == 0, 1.0, self.MISALIGNED_K)
-        aligned *= np.where((n * out_bytes) % self.ALIGNMENT == 0, 1.0, self.MISALIGNED_N)
-        rate = peak / sms * self.compute_efficiency * aligned
+        rate = peak / sms * self.compute_efficiency * self._alignment(n, k, np.minimum(a_bytes, b_bytes), out_bytes)
         a_feed, w_feed = batch * m * k * a_bytes, batch * n * k * b_bytes
-
-        dram = [self._dram(a, w, out, hardware, footprint) ** p for footprint in footprints]
+        dram = [self._dram(a, w, out, hardware, footprint) for footprint in footprints]
+        dram_p = [time**p for time in dram]
         rows = {size: np.ceil(m / size) for size in {tile[0] for tile in self.TILES}}
         cols = {size: np.ceil(n / size) for size in {tile[1] for tile in self.TILES}}
-        feed = [
-            ((cols[bn] * a_feed + rows[bm] * w_feed) / (bandwidth * self.l2_feed)) ** p for bm, bn in self.TILES
-        ]
         tiles = [batch * rows[bm] * cols[bn] for bm, bn in self.TILES]
-        times = [np.empty((len(self.SPLITS) * len(self.TILES), m.size)) for _ in footprints]
+        feed_p = [((cols[bn] * a_feed + rows[bm] * w_feed) / (bandwidth * self.l2_feed)) ** p for bm, bn in self.TILES]
+        single = m <= 1.0
+        times = [np.empty((len(self.SPLITS) * len(self.TILES) + bool(single.any()), m.size)) for _ in footprints]
         candidate = 0
         for splits in self.SPLITS:
             part = k if splits == 1 else self.K_STEP * np.ceil(k / (self.K_STEP * splits))
-            loop = (part * (self.k_step / self.K_STEP)) ** p
+            loop_p = (part * (self.k_step / self.K_STEP)) ** p
+            serial_p = [loop_p + time for time in dram_p]
             work = 2.0 * (part + self.tile_overhead) / rate
-            extra = 0.0 if splits == 1 else self.split_cost + 8.0 * splits / (bandwidth * self.split_bandwidth) * (batch * m * n)
-            serial = [loop + part_dram for part_dram in dram]
+            partials = 8.0 * splits / (bandwidth * self.split_bandwidth) * (batch * m * n)
             for index, (bm, bn) in enumerate(self.TILES):
                 tensor = np.ceil(tiles[index] * (splits / sms)) * (bm * bn) * work
                 tensor *= 1.0 + self.power_droop * tensor / (tensor + self.POWER_TIME)
                 tensor **= p
-                tensor += feed[index]
-                for time, other in zip(times, serial, strict=True):
+                tensor += feed_p[index]
+                for time, other in zip(times, serial_p, strict=True):
                     np.power(tensor + other, 1.0 / p, out=time[candidate])
-                    time[candidate] += extra
+                    if splits > 1:
+                        time[candidate] += self.split_cost + partials
                 candidate += 1
+        if single.any():
+            for time, alone in zip(times, dram, strict=True):
+                time[candidate] = np.where(single, alone + self.vector_latency, self.NEVER)
         quantise = np.where(a_bytes < 2.0, batch * m * k * (2.0 + a_bytes), 0.0) / (bandwidth * self.memory_efficiency)
-        logs = [np.log(self._choose(time) + quantise + self.launch) for time in times]
-        return np.exp(np.mean(logs, axis=0)) if len(logs) > 1 else np.exp(logs[0])
+        totals = [self._choose(time) + quantise + self.launch for time in times]
+        return totals[0] if len(totals) == 1 else np.asarray(np.exp(np.mean(np.log(totals), axis=0)))
+
+    def _alignment(self, n: FloatArray, k: FloatArray, element: FloatArray, out_element: FloatArray) -> FloatArray:
+        """Share of the tensor-core rate that is left where rows are not a multiple of a vector load."""
+        packed = np.where(element < 1.0, 0.5, element)  # 4-bit formats store scales beside the values, not between them
+        loads = np.where((k * packed) % self.ALIGNMENT == 0, 1.0, self.MISALIGNED_K)
+        return np.asarray(loads * np.where((n * out_element) % self.ALIGNMENT == 0, 1.0, self.MISALIGNED_N))
 
     def _dram(
         self, a: FloatArray, w: FloatArray, out: FloatArray, hardware: HardwareProfile, footprint: Footprint | None
@@ -212,7 +226,8 @@ class Gemm:
         bandwidth = hardware.memory_bandwidth
         if footprint is None or hardware.l2_size is None:
             return (a + w + out) / (bandwidth * self.memory_efficiency)
-        hit = 1.0 / (1.0 + (footprint(a, w, hardware.l2_size) / (self.l2_reach * hardware.l2_size)) ** self.HIT_SHARPNESS)
+        fill = footprint(a, w, hardware.l2_size) / (self.l2_reach * hardware.l2_size)
+        hit = 1.0 / (1.0 + np.minimum(fill, self.FULL) ** self.HIT_SHARPNESS)
         miss = ((a + w) * (1.0 - hit) + out) / (bandwidth * self.memory_efficiency)
         return np.asarray(miss + (a + w) * hit / (bandwidth * self.HIT_BANDWIDTH))
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 
 Tensor = Any
@@ -56,6 +55,11 @@ def evenly(keep: float, total: int) -> list[int]:
     """
     kept = max(1, round(keep * total))
     return [-(-(i + 1) * total // kept) - 1 for i in range(kept)]
+
+
+def widened(x: Tensor) -> Tensor:
+    """Return x in at least float32, the precision of norms and softmax."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def pooled_keys(k: Tensor, block: int) -> Tensor:
@@ -119,7 +123,7 @@ class Blockwise:
             grouped = q[:, :, start:stop].reshape(batch, kv_heads, heads // kv_heads * (stop - start), size)
             with scope("attention"):
                 scores = grouped @ k.transpose(-1, -2)
-            scores = (scores.float() * size**-0.5).view(batch, kv_heads, -1, stop - start, len(keys))
+            scores = (widened(scores) * size**-0.5).view(batch, kv_heads, -1, stop - start, len(keys))
             if self.causal:
                 hidden = keys[None, :] > positions[start:stop, None]
                 scores = scores.masked_fill(hidden, float("-inf"))
@@ -171,39 +175,53 @@ class Flex:
     """
 
     def __init__(
-        self, positions: Tensor, keys: int, *, causal: bool = True, block: int = 128, keep: float = 1.0, score: bool = False
+        self,
+        positions: Tensor,
+        keys: int,
+        *,
+        causal: bool = True,
+        block: int = 128,
+        keep: float = 1.0,
+        score: bool = False,
     ) -> None:
         self.positions, self.keys = positions, keys
         self.causal, self.block, self.keep, self.score = causal, block, keep, score
 
     @cached_property
     def mask(self) -> Any:
-        """Block mask, made once."""
+        """Block mask, made once; only blocks that a mask cuts into pay for it."""
         from torch.nn.attention.flex_attention import BlockMask
 
-        table, count = self.table()
+        partial, full = (self._tensors(chosen) for chosen in self.chosen())
         positions = self.positions
 
         def causal(batch: Any, head: Any, row: Any, key: Any) -> Any:
             return positions[row] >= key
 
         return BlockMask.from_kv_blocks(
-            count[None, None], table[None, None], BLOCK_SIZE=(self.block, self.block),
-            mask_mod=causal if self.causal else None, seq_lengths=(len(positions), self.keys),
+            *partial, *full, BLOCK_SIZE=(self.block, self.block), mask_mod=causal if self.causal else None,
+            seq_lengths=(len(positions), self.keys),
         )  # fmt: skip
 
-    def table(self) -> tuple[Tensor, Tensor]:
-        """Return the chosen key blocks of each query block, padded with the others, and how many are chosen."""
-        where = self.positions.cpu().numpy()
-        blocks = -(-self.keys // self.block)
-        rows, counts = [], []
+    def chosen(self) -> tuple[list[list[int]], list[list[int]]]:
+        """Return, per query block, the chosen key blocks that the causal mask cuts into, and those seen in full."""
+        where = self.positions.tolist()
+        partial, full = [], []
         for start in range(0, len(where), self.block):
-            seen = int(where[start : start + self.block].max()) + 1 if self.causal else self.keys
-            chosen = evenly(self.keep, -(-seen // self.block))
-            rows.append([*chosen, *sorted(set(range(blocks)) - set(chosen))])
-            counts.append(len(chosen))
+            part = where[start : start + self.block]
+            seen = max(part) + 1 if self.causal else self.keys
+            blocks = evenly(self.keep, -(-seen // self.block))
+            cut = [i for i in blocks if self.causal and (i + 1) * self.block - 1 > min(part)]
+            partial.append(cut)
+            full.append([i for i in blocks if i not in cut])
+        return partial, full
+
+    def _tensors(self, chosen: list[list[int]]) -> tuple[Tensor, Tensor]:
+        """Return how many blocks each row has, and which, padded with the others."""
+        blocks = -(-self.keys // self.block)
+        padded = [[*row, *sorted(set(range(blocks)) - set(row))] for row in chosen]
         kind = {"dtype": torch.int32, "device": self.positions.device}
-        return torch.tensor(np.array(rows), **kind), torch.tensor(counts, **kind)
+        return torch.tensor([[[len(row) for row in chosen]]], **kind), torch.tensor([[padded]], **kind)
 
     @cached_property
     def compiled(self) -> Any:
@@ -217,6 +235,4 @@ class Flex:
         if self.score:
             score_blocks(q, cache, self.block, scope)
         with scope("attention"):
-            return self.compiled(
-                q, cache.k, cache.v, block_mask=self.mask, enable_gqa=q.shape[1] != cache.k.shape[1]
-            )
+            return self.compiled(q, cache.k, cache.v, block_mask=self.mask, enable_gqa=q.shape[1] != cache.k.shape[1])

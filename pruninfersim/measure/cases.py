@@ -9,6 +9,8 @@ from types import MappingProxyType
 #: Value of a shape column.
 Value = int | float | str
 
+#: Elementwise ops, each a kind of its own.
+ELEMENTWISE = ("norm", "act", "rope", "embedding", "kv_append", "transpose", "mask_sort")
 #: Kind of case -> shape columns of its file, in order. Kinds that `pruninfersim.calibrate` knows have its columns;
 #: the others avoid that set of names, so that no file is taken for another kind.
 COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -23,7 +25,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "attention_decode": ("batch", "heads", "kv_heads", "head_dim", "q_len", "kv_len"),
         "block_sparse_prefill": ("batch", "heads", "kv_heads", "head_dim", "queries", "keys", "keep", "block"),
         "block_sparse_decode": ("batch", "heads", "kv_heads", "head_dim", "queries", "keys", "keep", "block"),
-        "elementwise": ("op", "m", "k"),
+        **{f"elementwise_{op}": ("op", "m", "k") for op in ELEMENTWISE},
         "launch": ("mode", "kernels"),
         "bandwidth": ("op", "bytes"),
         "layer": ("model", "method", "sparsity", "phase", "batch", "context"),

@@ -15,7 +15,7 @@ import torch
 
 from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.measure.attention import Attend, Blockwise, Cache, Flash, Flex, Scope, Tensor, pooled_keys, silent
-from pruninfersim.measure.layer import Compressed, Dense, Elementwise, Layer, Linear, Pair, Sizes, Tokens
+from pruninfersim.measure.layer import Compressed, Dense, Elementwise, Layer, Linear, Pair, Sizes, Tokens, rotation
 from pruninfersim.models import ModelConfig
 
 Weights = Mapping[str, Tensor]
@@ -46,6 +46,8 @@ class Base:
     fast : bool
         Library kernels on CUDA (flash, FlexAttention, cuSPARSELt, compiled elementwise ops) in place of products that
         run anywhere.
+    zeros : bool
+        2:4 weights as dense ones with zeros in them: the same function, for a reference of any size.
     """
 
     batch: int
@@ -54,20 +56,26 @@ class Base:
     causal: bool = True
     block: int = 16
     fast: bool = False
+    zeros: bool = False
 
     def layer(
-        self, weights: Weights, sizes: Sizes, linear: Mapping[str, Linear] | None = None, keep_tokens: float | None = None,
+        self,
+        weights: Weights,
+        sizes: Sizes,
+        linear: Mapping[str, Linear] | None = None,
+        *,
+        keep_tokens: float | None = None,
         keep_blocks: float | None = None,
-    ) -> Layer:  # fmt: skip
+    ) -> Layer:
         """Return a layer; linear layers that are not given are dense."""
         some = next(iter(weights.values()))
         gain = dict.fromkeys(("attention", "mlp"), some.new_ones(sizes.hidden))
         tokens = Tokens.choose(self.batch, self.query, self.context, keep_tokens, some.device)
         dense: dict[str, Linear] = {name: Dense(weight) for name, weight in weights.items()}
         linears = {**dense, **(linear or {})}
-        return Layer(
-            sizes, linears, gain, self._attend(tokens, keep_blocks), Elementwise(compiled=self.fast), tokens
-        )
+        at_q, at_k = (rotation(where, sizes.head_dim, some.dtype) for where in (tokens.kept, tokens.positions))
+        attend, elementwise = self._attend(tokens, keep_blocks), Elementwise(compiled=self.fast)
+        return Layer(sizes, linears, gain, attend, elementwise, tokens, (at_q, at_k))
 
     def _attend(self, tokens: Tokens, keep_blocks: float | None) -> Attend:
         causal = self.causal and self.query > 1
@@ -119,6 +127,8 @@ def semi_structured(weights: Weights, sizes: Sizes, sparsity: float, number: int
 
         stored: dict[str, Linear] = {n: Dense(to_sparse_semi_structured(two_of_four(w))) for n, w in weights.items()}
         return base.layer(weights, sizes, stored)
+    if base.zeros:
+        return base.layer({name: two_of_four(weight) for name, weight in weights.items()}, sizes)
     return base.layer(weights, sizes, {name: compress(weight) for name, weight in weights.items()})
 
 
@@ -284,8 +294,8 @@ def stack(
         made.append(layer)
         caches.append(Cache(k, v, pooled_keys(k, base.block) if base.query == 1 else None))
     generator = torch.Generator(device=device).manual_seed(seed + 2000)
-    shape = (base.batch, base.query, sizes.hidden)
-    x, delta = (torch.randn(shape, generator=generator, device=device) for _ in range(2))
+    wide = (base.batch, base.query, sizes.hidden)
+    x, delta = (torch.randn(wide, generator=generator, device=device) for _ in range(2))
     hidden = made[0].sizes.hidden if made else sizes.hidden
     x, delta = (t[..., :hidden].to(rounded).to(dtype).contiguous() for t in (x, delta))
     return Stack(tuple(made), tuple(caches), x, delta)

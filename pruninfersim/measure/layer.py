@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 
-from pruninfersim.measure.attention import Attend, Cache, Scope, Tensor, evenly, silent
+from pruninfersim.measure.attention import Attend, Cache, Scope, Tensor, evenly, silent, widened
 from pruninfersim.models import ModelConfig
 
 
@@ -103,7 +103,7 @@ class Elementwise:
 def add_norm(x: Tensor, delta: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
     """Return the residual stream ``x + delta`` and its RMSNorm."""
     x = x + delta
-    wide = x.float()
+    wide = widened(x)
     return x, (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-5)).to(x.dtype) * gain
 
 
@@ -114,10 +114,12 @@ def act(gate: Tensor, up: Tensor) -> Tensor:
 
 def rope(q: Tensor, k: Tensor, at_q: Tensor, at_k: Tensor) -> tuple[Tensor, Tensor]:
     """Rotate q and k, [batch, rows, heads, head_dim]; `at_q` and `at_k` hold cosines and sines, [2, rows, head_dim]."""
-    return tuple(  # type: ignore[return-value]
-        x * at[0][:, None] + torch.cat((-x[..., x.shape[-1] // 2 :], x[..., : x.shape[-1] // 2]), -1) * at[1][:, None]
-        for x, at in ((q, at_q), (k, at_k))
-    )
+
+    def turned(x: Tensor, at: Tensor) -> Tensor:
+        half = x.shape[-1] // 2
+        return x * at[0][:, None] + torch.cat((-x[..., half:], x[..., :half]), -1) * at[1][:, None]
+
+    return turned(q, at_q), turned(k, at_k)
 
 
 def rotation(positions: Tensor, head_dim: int, dtype: Any) -> Tensor:
@@ -150,9 +152,9 @@ class Tokens:
 
     @classmethod
     def choose(cls, batch: int, query: int, context: int, keep: float | None, device: Any) -> Tokens:
-        """Keep a share of the tokens, the same positions of every prompt; in decode the first ``keep * batch`` sequences.
+        """Keep a share of the tokens: the same positions of every prompt, or in decode the first sequences.
 
-        In decode the kept ones come first, so that their keys are read in place, as a paged cache would allow.
+        In decode the kept sequences come first, so that their keys are read in place, as a paged cache allows.
         """
         positions = torch.arange(context - query, context, device=device)
         if keep is None:
@@ -180,6 +182,8 @@ class Layer:
     attend : Attend
     elementwise : Elementwise
     tokens : Tokens
+    angles : tuple of tensor
+        `rotation` of the kept tokens and of all new ones.
     """
 
     sizes: Sizes
@@ -188,6 +192,7 @@ class Layer:
     attend: Attend
     elementwise: Elementwise
     tokens: Tokens
+    angles: tuple[Tensor, Tensor]
 
     def __call__(self, x: Tensor, delta: Tensor, cache: Cache, scope: Scope = silent) -> tuple[Tensor, Tensor]:
         """Run the layer.
@@ -218,8 +223,7 @@ class Layer:
         heads = (-1, sizes.head_dim)
         q = self._run("q", some, scope).unflatten(-1, heads).unflatten(0, (-1, len(tokens.kept)))
         k, v = (self._run(n, h, scope).unflatten(-1, heads).unflatten(0, (batch, -1)) for n in ("k", "v"))
-        at = [rotation(where, sizes.head_dim, q.dtype) for where in (tokens.kept, tokens.positions)]
-        q, k = self.elementwise.rope(q, k, *at)
+        q, k = self.elementwise.rope(q, k, *self.angles)
         start = cache.k.shape[2] - len(tokens.positions)
         cache.k[:, :, start:] = k.transpose(1, 2)
         cache.v[:, :, start:] = v.transpose(1, 2)

@@ -14,7 +14,8 @@ from typing import Self
 #: Bits of clocks_throttle_reasons.active that slow kernels down (NVML, nvmlClocksThrottleReasons); idle and user-set
 #: clocks are left out, the former because a sample between two cases says idle.
 REASONS = {
-    0x4: "power-cap", 0x8: "hw-slowdown", 0x10: "sync-boost", 0x20: "sw-thermal", 0x40: "hw-thermal", 0x80: "power-brake",
+    0x4: "power-cap", 0x8: "hw-slowdown", 0x10: "sync-boost", 0x20: "sw-thermal", 0x40: "hw-thermal",
+    0x80: "power-brake",
 }  # fmt: skip
 FIELDS = "clocks.sm,clocks.mem,temperature.gpu,power.draw,clocks_throttle_reasons.active"
 #: Time between two samples [ms].
@@ -53,7 +54,8 @@ def parse_sample(line: str, when: float) -> Sample | None:
         reasons = int(cells[4], 16)
     except ValueError:
         reasons = 0
-    return Sample(when, *(number(cell) for cell in cells[:4]), reasons)
+    sm, memory, temperature, power = (number(cell) for cell in cells[:4])
+    return Sample(when, sm, memory, temperature, power, reasons)
 
 
 def summary(samples: list[Sample]) -> dict[str, float | str]:

@@ -161,7 +161,12 @@ class Recorder:
             os.fsync(file.fileno())
 
     def _head(self, kind: str) -> str:
-        lines = [MAGIC, f"# kind: {kind}", *(f"# {k}: {_fact(v)}" for k, v in self.header.items()), DIGEST + self.digest]
+        lines = [
+            MAGIC,
+            f"# kind: {kind}",
+            *(f"# {k}: {_fact(v)}" for k, v in self.header.items()),
+            DIGEST + self.digest,
+        ]
         return "\n".join([*lines, ",".join(columns_of(kind))]) + "\n"
 
 

@@ -142,7 +142,7 @@ def block_sparse() -> Iterator[Case]:
 
 
 #: Elementwise op -> widths that are timed, elements moved per position, whether it has to be compiled.
-ELEMENTWISE: dict[str, tuple[tuple[int, ...], float, bool]] = {
+WIDTHS: dict[str, tuple[tuple[int, ...], float, bool]] = {
     "norm": ((1024, 2048, 4096), 4.0, True),
     "act": ((4096, 7168, 14336), 3.0, True),
     "rope": ((2560, 5120), 2.0, True),
@@ -155,12 +155,12 @@ ELEMENTWISE: dict[str, tuple[tuple[int, ...], float, bool]] = {
 
 def elementwise() -> Iterator[Case]:
     """Elementwise kernels, each fused into one: residual add and norm, SiLU and product, rotary positions ..."""
-    for op, (widths, moved, compiled) in ELEMENTWISE.items():
+    for op, (widths, moved, compiled) in WIDTHS.items():
         for width in widths:
             for m in (1, 16, 128, 1024, 4096, 16384):
                 setup = COMPILE if compiled else 0.3
                 shape: dict[str, Value] = {"op": op, "m": m, "k": width}
-                yield Case("elementwise", "elementwise", "bf16", shape, 0.0, 2.0 * moved * m * width, 1.0, setup)
+                yield Case("elementwise", f"elementwise_{op}", "bf16", shape, 0.0, 2.0 * moved * m * width, 1.0, setup)
 
 
 def launch() -> Iterator[Case]:

@@ -83,7 +83,7 @@ def model_of(trace: OpTrace) -> ModelConfig:
         If the trace was built by hand without a model.
     """
     if trace.model is None:
-        raise InvalidInputError("this method needs the model behind the trace; build it with pis.trace(model, workload)")
+        raise InvalidInputError("this method needs the model behind the trace; build it with trace(model, workload)")
     return trace.model
 
 

@@ -58,8 +58,10 @@ class SemiStructured:
 
     def __post_init__(self) -> None:
         check_ratio("sparsity", self.sparsity)
-        values = (self.sparsity.attention, self.sparsity.mlp) if isinstance(self.sparsity, PerBlock) else (
-            self.sparsity.values if isinstance(self.sparsity, PerLayer) else self.sparsity,
+        values = (
+            (self.sparsity.attention, self.sparsity.mlp)
+            if isinstance(self.sparsity, PerBlock)
+            else (self.sparsity.values if isinstance(self.sparsity, PerLayer) else self.sparsity,)
         )
         if any(np.any(np.asarray(value, dtype=float) > HALF) for value in values):
             raise InvalidInputError(

@@ -65,12 +65,31 @@ class SparseAttention:
         keys = np.ceil(trace.n[..., index] / self.block_size)
         common = {"layers": trace.layers[index], "block": "attention", "m": queries}
         share = {"a_reads": of["mac_fraction"], "out_writes": of["mac_fraction"]}
-        score = common | of | {
-            "name": "block_score", "kernel": "block_score", "gemms": 1.0, "n": keys, "k": trace.k[..., index],
-            "k_axis": "head_dim", "out_writes": of["mac_fraction"], "dtype": trace.dtype[index],
-        }
-        choose = common | of | share | {
-            "name": "block_index", "kernel": "block_index", "n": keys, "k": keys, "k_axis": "head_dim",
-            "dtype": trace.dtype[index],
-        }
+        score = (
+            common
+            | of
+            | {
+                "name": "block_score",
+                "kernel": "block_score",
+                "gemms": 1.0,
+                "n": keys,
+                "k": trace.k[..., index],
+                "k_axis": "head_dim",
+                "out_writes": of["mac_fraction"],
+                "dtype": trace.dtype[index],
+            }
+        )
+        choose = (
+            common
+            | of
+            | share
+            | {
+                "name": "block_index",
+                "kernel": "block_index",
+                "n": keys,
+                "k": keys,
+                "k_axis": "head_dim",
+                "dtype": trace.dtype[index],
+            }
+        )
         return [score, choose]

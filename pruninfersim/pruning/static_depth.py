@@ -13,7 +13,17 @@ from numpy.typing import ArrayLike
 
 from pruninfersim._arrays import FloatArray, checked
 from pruninfersim.errors import InvalidInputError, unknown_name
-from pruninfersim.pruning.base import OPENER, TINY, PerBlock, PerLayer, Ratio, check_ratio, check_sweep, model_of, record
+from pruninfersim.pruning.base import (
+    OPENER,
+    TINY,
+    PerBlock,
+    PerLayer,
+    Ratio,
+    check_ratio,
+    check_sweep,
+    model_of,
+    record,
+)
 from pruninfersim.trace import OpTrace
 
 
@@ -71,9 +81,7 @@ class StaticDepth:
         total = model_of(trace).num_layers
         check_sweep(trace, self.sparsity)
         attention, mlp = self._listed_keep(trace, total) if self._listed else self._ratio_keep(total)
-        keep = np.where(
-            trace.mask(blocks=["attention"]), attention, np.where(trace.mask(blocks=["mlp"]), mlp, 1.0)
-        )
+        keep = np.where(trace.mask(blocks=["attention"]), attention, np.where(trace.mask(blocks=["mlp"]), mlp, 1.0))
         pruned = trace.with_columns(count=trace.count * keep)
         if self._listed:
             pruned = self._relabelled(pruned)
@@ -87,7 +95,8 @@ class StaticDepth:
     def _ratio_keep(self, total: int) -> tuple[FloatArray, FloatArray]:
         """Return the kept share of attention and of MLP sub-layers, shape (*sweep, 1)."""
         if isinstance(self.sparsity, PerBlock):
-            attention, mlp = (np.floor(np.asarray(x, float) * total + TINY) for x in (self.sparsity.attention, self.sparsity.mlp))
+            ratios = (self.sparsity.attention, self.sparsity.mlp)
+            attention, mlp = (np.floor(np.asarray(ratio, dtype=float) * total + TINY) for ratio in ratios)
         elif self.unit == "sublayer":
             gone = np.floor(np.asarray(self.sparsity, dtype=float) * 2 * total + TINY)
             attention, mlp = np.ceil(gone / 2.0), np.floor(gone / 2.0)

@@ -73,11 +73,16 @@ class StaticWidth:
 
 
 def _kv_groups(trace: OpTrace) -> FloatArray:
-    """Return how many KV groups the layer of each op has left, shape (*sweep, op); an earlier method may take some."""
+    """Return how many KV groups the layer of each op has left, shape (op,) or (*sweep, op).
+
+    An earlier method may have taken some.
+    """
     attention = np.flatnonzero(trace.mask(names=["attention"]))
     if not len(attention):
         return np.full(len(trace), float(model_of(trace).num_kv_heads))
     home = {layer: i for i in attention for layer in trace.layers[i]}
     place = [home.get(row[0], attention[0]) if row else attention[0] for row in trace.layers]
-    sequences = np.broadcast_to(trace.sequences, trace.shape)[..., place]
-    return np.rint(np.broadcast_to(trace.b_batch, trace.shape)[..., place] / sequences)
+    groups = np.rint(trace.b_batch[..., place] / trace.sequences[..., place])
+    # The batch has cancelled, most often: do not drag its sweep axis along.
+    first = groups.reshape(-1, len(trace))[0]
+    return first if np.all(groups == first) else groups

@@ -1,0 +1,146 @@
+"""Dense GEMM of the reference paper: tiles and waves above 64 tokens, a stream of weights up to there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from pruninfersim._arrays import FloatArray
+from pruninfersim.hardware import HardwareProfile
+from pruninfersim.kernels.base import Cache, roofline
+from pruninfersim.trace import OpTrace
+
+#: Largest number of tokens for which a GEMM is a stream of weights (a decode step) and not a grid of tiles.
+STREAM_TOKENS = 64.0
+
+
+def peaks(ops: OpTrace, hardware: HardwareProfile) -> FloatArray:
+    """Return the dense peak of each op's dtype, shape (op,) [FLOP/s]."""
+    return np.array([hardware.peak_flops(dtype) for dtype in ops.dtype])
+
+
+def operands(ops: OpTrace) -> FloatArray:
+    """Return the bytes of one whole reading of A and B and one writing of the output, shape (*sweep, op) [B]."""
+    a = ops.batch * ops.m * ops.k * ops.a_bytes
+    b = ops.b_batch * ops.n * ops.k * ops.b_bytes
+    return np.asarray(a + b + ops.batch * ops.m * ops.n * ops.out_bytes)
+
+
+@dataclass(frozen=True)
+class PaperGemm:
+    """Time of a cuBLAS GEMM as torch calls it under a CUDA graph, without its launch gap.
+
+    Above 64 tokens: the best of five tiles, each the smooth maximum of tensor cores in whole waves, the feed of operands
+    from L2, and DRAM. There is no split-K: rates at 1024 tokens (0.68, 0.76 and 0.65 of those of long prompts for q, up
+    and down; arXiv 2606.09080, Table 7) are those of the waves of whole-K tiles.
+    Up to 64 tokens: the stream of the operands at a share of the DRAM rate, plus a start-up time. Two rules hold for
+    compute capability 12.0 only, see `_few_tokens` and `_last_wave`.
+
+    Values, units, meanings and anchors of the fields: ``hardware_profiles/stacks/paper.toml``.
+    """
+
+    compute_efficiency: float
+    feed: float
+    tile_overhead: float
+    small_tile_efficiency: float
+    tile_start: float
+    memory_efficiency: float
+    stream_start: float
+    misaligned: float
+    cta_stream: float
+    cta_least: float
+    tail_stream: float
+    launches: float
+    #: Rate of the LM head: one large grid, no tiles and no small-m rules.
+    whole_grid: bool = False
+    quantised: bool = True
+
+    TILES: ClassVar[tuple[tuple[float, float], ...]] = ((128.0, 256.0), (256.0, 128.0), (128.0, 128.0), (128.0, 64.0), (64.0, 128.0))
+    #: Sharpness of the smooth maximum; 3 to 5.5 in fits to kernels alone, with whole waves nothing to gain above 8.
+    OVERLAP: ClassVar[float] = 8.0
+    #: Width of a CTA of the small-m kernels, which walk all of k.
+    CTA_WIDTH: ClassVar[float] = 64.0
+    #: Tokens up to which the small-m kernels never split k.
+    FEW_TOKENS: ClassVar[float] = 16.0
+    #: The cost of a last partial wave fades in between these k: absent at 2048 and below, half at 3072 (Table 2,
+    #: NK cross at 25 %), whole at 4096.
+    TAIL_K: ClassVar[tuple[float, float]] = (2048.0, 4096.0)
+
+    def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
+        """Return the time of one run of each op, shape (*sweep, op) [s]; at least the roofline."""
+        stream = self.stream(ops, hardware) + self._rules(ops, hardware)
+        seconds = np.where(ops.m > STREAM_TOKENS, self.tiled(ops, hardware), stream)
+        return np.maximum(seconds, roofline(ops, hardware))
+
+    def without_quantisation(self) -> PaperGemm:
+        """Return the same kernel with fractions of waves."""
+        return replace(self, quantised=False)
+
+    def tiled(self, ops: OpTrace, hardware: HardwareProfile) -> FloatArray:
+        """Return the time of the best tile, shape (*sweep, op) [s]."""
+        peak = peaks(ops, hardware)
+        dram = operands(ops) / (self.memory_efficiency * hardware.memory_bandwidth)
+        if self.whole_grid:
+            compute = 2.0 * ops.batch * ops.m * ops.n * ops.k / (self.compute_efficiency * peak)
+            return np.asarray(np.maximum(compute, dram) + self.tile_start)
+        best: FloatArray = np.full(ops.shape, np.inf)
+        for rows, columns in self.TILES:
+            down, across = np.ceil(ops.m / rows), np.ceil(ops.n / columns)
+            waves = ops.batch * down * across / hardware.sm_count
+            waves = np.maximum(1.0, np.ceil(waves)) if self.quantised else np.maximum(1.0, waves)
+            rate = self.compute_efficiency * (1.0 if min(rows, columns) >= 128.0 else self.small_tile_efficiency)
+            tile = 2.0 * rows * columns * (ops.k + self.tile_overhead)
+            tensor = waves * tile * hardware.sm_count / (rate * peak)
+            reread = ops.batch * ops.k * (across * ops.m * ops.a_bytes + down * ops.n * ops.b_bytes)
+            best = np.minimum(best, self._smooth_max(tensor, reread / (self.feed * peak), dram))
+        return best + self.tile_start
+
+    def stream(self, ops: OpTrace, hardware: HardwareProfile) -> FloatArray:
+        """Return the time of the operands at the DRAM rate, plus the start-up, shape (*sweep, op) [s]."""
+        return np.asarray(operands(ops) / self._bandwidth(ops, hardware) + self.stream_start)
+
+    def _bandwidth(self, ops: OpTrace, hardware: HardwareProfile) -> FloatArray:
+        aligned = (ops.n % 64 == 0) & (ops.k % 64 == 0)
+        share = self.memory_efficiency * np.where(aligned, 1.0, self.misaligned)
+        return np.asarray(share * hardware.memory_bandwidth)
+
+    def _smooth_max(self, *times: FloatArray) -> FloatArray:
+        high = np.maximum.reduce(np.broadcast_arrays(*times))
+        total: FloatArray = np.zeros_like(high)
+        for time in times:
+            total = total + (time / high) ** self.OVERLAP
+        return np.asarray(high * total ** (1.0 / self.OVERLAP))
+
+    def _rules(self, ops: OpTrace, hardware: HardwareProfile) -> FloatArray:
+        """Return what the small-m kernels of compute capability 12.0 add to the stream, shape (*sweep, op) [s]."""
+        if hardware.compute_capability != "12.0" or self.whole_grid:
+            return np.zeros(ops.shape)
+        ctas = np.ceil(ops.n / self.CTA_WIDTH)
+        weights = self.CTA_WIDTH * ops.k * ops.b_bytes
+        return self._few_tokens(ops, hardware, ctas, weights) + self._last_wave(ops, hardware, ctas, weights)
+
+    def _few_tokens(
+        self, ops: OpTrace, hardware: HardwareProfile, ctas: FloatArray, weights: FloatArray
+    ) -> FloatArray:
+        """A CTA streams its columns no faster than `cta_stream`: 2 to 16 tokens, no split of k.
+
+        At 8 tokens `down` of Llama-3.1-8B (k 14336) takes twice the time of `up` (Table 7); gone at 32 tokens.
+        """
+        least = weights / self.cta_stream
+        missing = np.maximum(0.0, least - operands(ops) / self._bandwidth(ops, hardware))
+        hit = (ops.m >= 2) & (ops.m <= self.FEW_TOKENS) & (ctas >= hardware.sm_count / self.cta_least)
+        return np.where(hit, missing, 0.0)
+
+    def _last_wave(self, ops: OpTrace, hardware: HardwareProfile, ctas: FloatArray, weights: FloatArray) -> FloatArray:
+        """The few CTAs of a last partial wave cannot fill DRAM: 17 to 64 tokens, more CTAs than SMs.
+
+        Table 2: static width at 25 % reaches 1.39 at batch 32 (168 CTAs, one wave) where dense has 224.
+        """
+        rest = ctas % hardware.sm_count
+        alone = weights / self.tail_stream
+        slower = np.maximum(0.0, alone - rest * weights / self._bandwidth(ops, hardware))
+        fade = np.clip((ops.k - self.TAIL_K[0]) / (self.TAIL_K[1] - self.TAIL_K[0]), 0.0, 1.0)
+        hit = (ops.m > self.FEW_TOKENS) & (ops.m <= STREAM_TOKENS) & (ctas > hardware.sm_count) & (rest > 0)
+        return np.where(hit, fade * slower, 0.0)

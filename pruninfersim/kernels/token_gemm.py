@@ -1,0 +1,122 @@
+"""Token-wise GEMMs composed of library calls: gather the kept rows, multiply, scatter; and what goes with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from pruninfersim._arrays import FloatArray
+from pruninfersim.hardware import HardwareProfile
+from pruninfersim.kernels.base import Cache, KernelModel, Quantised, compute_time, pnorm, roofline
+from pruninfersim.kernels.elementwise import Elementwise
+from pruninfersim.trace import OpTrace
+
+#: Start-up and drain of a gather, scatter or other small kernel [s]: 1.4e-6 to 3.5e-6 for the elementwise kernels of two
+#: GPUs (fitted to casys-kaist/LLMServingSim, MIT).
+SMALL_KERNEL = 2e-6
+#: Smallest probability that a tile has a kept token; below, the op hardly ever runs.
+RARE = 1e-12
+
+
+@dataclass(frozen=True)
+class VendorTokenGemm:
+    """Expected time of a GEMM on the kept tokens only, without a fused kernel: gather, dense GEMM, scatter.
+
+    Of m tokens, Binomial(m, keep) are kept. The GEMM runs if any is (probability ``b_reads`` = 1 - s^m, as the trace
+    says), then on ``m * keep / b_reads`` rows in the mean; the rest of the time two kernels find nothing to do.
+    Building the row index is an op of its own (`MaskSort`), once per sub-layer.
+
+    Copies move at `Elementwise.COPY_EFFICIENCY` of the DRAM rate. With the index, "GEMM-M naive" of the dynamic-pruning
+    kernels measured on an RTX 5090 (M = N = K, half of the rows) is reproduced to 5 to 20 %; see `MaskSort`.
+
+    Attributes
+    ----------
+    dense : KernelModel
+        Prices the dense GEMM on the kept rows.
+    """
+
+    dense: KernelModel
+
+    #: Kernels that one op launches: gather, GEMM, scatter.
+    launches: ClassVar[float] = 3.0
+
+    def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
+        """Return the expected time of one run of each op, shape (*sweep, op) [s]; cold times are at least the roofline.
+
+        Raises
+        ------
+        MissingValueError
+            If the profile lacks a figure that the dense GEMM needs.
+        """
+        runs = np.clip(ops.b_reads, RARE, 1.0)
+        rows = np.maximum(ops.m * ops.mac_fraction / runs, 1.0)
+        kept = ops.with_columns(
+            kernel=("gemm",) * len(ops), m=rows, mac_fraction=1.0 + 0.0 * rows, a_reads=1.0 + 0.0 * rows,
+            b_reads=1.0 + 0.0 * rows, out_writes=1.0 + 0.0 * rows,
+        )  # fmt: skip
+        # Each copy reads and writes what it moves.
+        copied = 2.0 * (kept.a_traffic + kept.out_traffic)
+        copies = 2.0 * SMALL_KERNEL + copied / (hardware.memory_bandwidth * Elementwise.COPY_EFFICIENCY)
+        busy = self.dense.latency(kept, hardware, cache=cache) + copies
+        seconds = runs * busy + (1.0 - runs) * 2.0 * SMALL_KERNEL
+        return np.maximum(seconds, roofline(ops, hardware)) if cache == "cold" else seconds
+
+    def without_quantisation(self) -> VendorTokenGemm:
+        """Return the same kernel with fractions of tiles and waves."""
+        return replace(self, dense=self.dense.without_quantisation()) if isinstance(self.dense, Quantised) else self
+
+
+@dataclass(frozen=True)
+class MaskSort:
+    """Time to turn a token mask into the index of the kept rows with library calls (sort or scan, compaction).
+
+    A constant: the mask has a few bytes per token, the time is that of several small dependent kernels. It is the one
+    number fitted to "GEMM-M naive" in the published timings of dynamic-pruning kernels on an RTX 5090 (M = N = K,
+    half of the rows, CUDA graph, layout preparation included): 0.239, 0.928 and 1.478 times the speed of dense at
+    1024, 2048 and 4096.
+
+    >>> from pruninfersim import hardware
+    >>> from pruninfersim.trace import OpTrace
+    >>> float(MaskSort().latency(OpTrace.from_rows([{"kernel": "mask_sort", "m": 64}]), hardware.get("h100-sxm"))[0])
+    5e-05
+    """
+
+    index_time: float = 50e-6
+
+    def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
+        """Return the time of one run of each op, shape (*sweep, op) [s]; cold times are at least the roofline."""
+        seconds = np.maximum(self.index_time, ops.traffic / (hardware.memory_bandwidth * Elementwise.COPY_EFFICIENCY))
+        return np.maximum(seconds, roofline(ops, hardware)) if cache == "cold" else seconds
+
+
+@dataclass(frozen=True)
+class BatchedGemm:
+    """Time of many small GEMMs in one launch, such as the block scores of block-sparse attention.
+
+    ``launch + pnorm_2(compute of whole 64 x 64 tiles, bytes)``. Nothing of the kind is timed here: the compute
+    efficiency is the lowest that a FlashAttention-2 prefill loop of the same depth (head_dim 128) reaches (0.54 on an
+    L40S; vLLM timings of ai-dynamo/aiconfigurator, Apache-2.0), the memory efficiency is that of streaming GEMMs.
+    """
+
+    #: Start-up and drain [s], share of tensor-core peak, share of DRAM rate; sources above.
+    launch: ClassVar[float] = 2.5e-6
+    compute_efficiency: ClassVar[float] = 0.54
+    memory_efficiency: ClassVar[float] = 0.85
+    #: Edge of a tile.
+    TILE: ClassVar[float] = 64.0
+
+    def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
+        """Return the time of one run of each op, shape (*sweep, op) [s]; cold times are at least the roofline.
+
+        Raises
+        ------
+        MissingValueError
+            If the profile lacks the peak of the op's dtype.
+        """
+        padded = ops.with_columns(m=self.TILE * np.ceil(ops.m / self.TILE), n=self.TILE * np.ceil(ops.n / self.TILE))
+        compute = compute_time(padded, hardware) / self.compute_efficiency
+        memory = ops.traffic / (hardware.memory_bandwidth * self.memory_efficiency)
+        seconds = self.launch + pnorm(compute, memory, 2.0)
+        return np.maximum(seconds, roofline(ops, hardware)) if cache == "cold" else seconds

@@ -1,0 +1,196 @@
+"""``pruninfersim measure``: plan, then time, on the GPU at hand."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+import pruninfersim
+from pruninfersim import hardware
+from pruninfersim.errors import PruninfersimError, unknown_name
+from pruninfersim.hardware import HardwareProfile
+from pruninfersim.measure import device, planning, suites
+from pruninfersim.measure.planning import Plan, Step
+from pruninfersim.measure.protocol import Protocol, digest
+from pruninfersim.measure.records import Recorder
+from pruninfersim.measure.runner import ContextLostError, Execute, Outcome, run
+
+#: GPU of a plan where none is named.
+PLANNED_GPU = "h100-sxm"
+#: Failures that are listed at the end; all are in the files.
+SHOWN = 10
+
+
+def measure(
+    suite: str = "all",
+    *,
+    plan_only: bool = False,
+    budget: str | None = None,
+    gpu: str | None = None,
+    out: Path = Path("timings"),
+    repeats: int = Protocol.repeats,
+    retry_failed: bool = False,
+) -> int:
+    """Print the plan, or time what it holds; return the exit code.
+
+    Parameters
+    ----------
+    suite : str
+        ``"all"``, or names of `pruninfersim.measure.suites.SUITES` separated by commas.
+    plan_only : bool
+        Needs neither torch nor a GPU.
+    budget : str, optional
+        Time for all, such as ``"8m"``: the most informative shapes are taken first.
+    gpu : str, optional
+        Name of the GPU profile; default is the GPU at hand, in a plan h100-sxm.
+    out : Path
+        Folder of the CSV files.
+    repeats : int
+    retry_failed : bool
+        Whether to try shapes again that failed in an earlier run.
+
+    Raises
+    ------
+    PruninfersimError
+        If there is no torch or no GPU, a name is unknown, or the files were written under other conditions.
+    """
+    cases = suites.select(suite)
+    seconds = None if budget is None else planning.parse_budget(budget)
+    protocol = Protocol(repeats=repeats)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    if plan_only:
+        plan = planning.plan(cases, hardware.get(gpu or PLANNED_GPU), protocol=protocol, budget=seconds)
+        show(plan, console)
+        return 0
+    torch = device.need_cuda()
+    profile = _profile(torch.cuda.get_device_name(0), gpu)
+    environment = device.environment(torch)
+    recorder = Recorder(
+        out,
+        {
+            "pruninfersim": pruninfersim.__version__,
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            **environment,
+            "protocol": asdict(protocol),
+        },
+        digest(protocol, environment),
+        gpu=profile.name,
+        backend=f"torch {torch.__version__}",
+    )
+    done = recorder.resume({case.kind for case in cases}, retry_failed=retry_failed)
+    plan = planning.plan(cases, profile, protocol=protocol, budget=seconds, done=done)
+    show(plan, console)
+    if done:
+        console.print(f"{len(done)} shapes are in {out} already; they are not taken again.")
+    with _executor(torch, protocol) as execute:
+        try:
+            outcome = run(plan, recorder, execute, console=console)
+        except ContextLostError as error:
+            raise PruninfersimError(
+                f"CUDA is unusable after an error ({error}); run the same command again, it goes on after this shape"
+            ) from None
+    report(outcome, out, console)
+    return 0
+
+
+def _profile(title: str, gpu: str | None) -> HardwareProfile:
+    """Return the profile of the GPU at hand."""
+    name = gpu or device.profile_name(title)
+    if name is None:
+        raise PruninfersimError(
+            f"there is no profile of {title!r}: name the one to use with --gpu ({', '.join(hardware.names())}), or add "
+            f"a file of your own to a folder in {hardware.SEARCH_PATH_VARIABLE}"
+        )
+    if name not in hardware.names():
+        raise unknown_name("hardware", name, hardware.names())
+    return hardware.get(name)
+
+
+class _executor:
+    """Context in which steps can be timed: nvidia-smi is read in the background."""
+
+    def __init__(self, torch: Any, protocol: Protocol) -> None:
+        from pruninfersim.measure.monitor import Monitor
+
+        self.monitor = Monitor(device.smi_identifier(torch))
+        self.protocol = protocol
+        self.l2_size = torch.cuda.get_device_properties(0).L2_cache_size
+
+    def __enter__(self) -> Execute:
+        import torch
+
+        # More shapes are compiled than torch expects of one function.
+        config = torch._dynamo.config
+        for name in ("recompile_limit", "cache_size_limit"):
+            if hasattr(config, name):
+                setattr(config, name, 10_000)
+        torch.manual_seed(0)
+        self.monitor.__enter__()
+        return self.execute
+
+    def execute(self, step: Step) -> dict[str, Any]:
+        """Build the bench of a step and time it."""
+        import torch
+
+        from pruninfersim.measure import timing
+        from pruninfersim.measure.benches import Maker
+        from pruninfersim.measure.benches_layer import BUILDERS_OF_ALL
+
+        case = step.case
+        try:
+            with torch.no_grad():
+                bench = BUILDERS_OF_ALL[case.kind](case, Maker(self.protocol.copies(case.traffic, self.l2_size)))
+                result = timing.take(bench, self.protocol, self.monitor)
+                del bench
+        except Exception as error:
+            if timing.context_is_lost():
+                raise ContextLostError(f"{type(error).__name__} in {case}") from error
+            raise
+        finally:
+            if not timing.context_is_lost():
+                timing.release()
+        return result
+
+    def __exit__(self, *error: Any) -> None:
+        self.monitor.__exit__(None, None, None)
+
+
+def show(plan: Plan, console: Console) -> None:
+    """Print what would run, by kind, and how long it takes."""
+    table = Table(title=f"Plan for {plan.hardware}: {len(plan.steps)} shapes, about {duration(plan.wall)}")
+    table.title_justify = "left"
+    for name in ("file", "shapes", "time", "known to ±"):
+        table.add_column(name, justify="left" if name == "file" else "right")
+    for kind, (count, wall, doubt) in plan.by_kind().items():
+        known = "a factor of 2" if doubt >= planning.UNKNOWN_DOUBT else f"{100 * doubt:.0f} %"
+        table.add_row(f"{kind}.csv", str(count), duration(wall), known)
+    console.print(table)
+    if plan.budget is not None:
+        first = ", ".join(str(step.case) for step in plan.steps[:3])
+        console.print(f"Budget {duration(plan.budget)}: {plan.left_out} shapes are left out. First: {first}.")
+
+
+def report(outcome: Outcome, out: Path, console: Console) -> None:
+    """Print what was timed, and what failed and why."""
+    late = f", {outcome.not_reached} not reached within the budget" if outcome.not_reached else ""
+    console.print(f"{outcome.timed} shapes timed, {len(outcome.failed)} failed{late}. Files: {out}/*.csv")
+    for case, reason in list(outcome.failed.items())[:SHOWN]:
+        console.print(f"failed: {case}: {reason}", markup=False, highlight=False)
+    if len(outcome.failed) > SHOWN:
+        console.print(f"and {len(outcome.failed) - SHOWN} more; see the lines '# failed' in the files")
+
+
+def duration(seconds: float) -> str:
+    """Return a time for a reader.
+
+    >>> duration(12.3), duration(495)
+    ('12 s', '8 min 15 s')
+    """
+    whole = round(seconds)
+    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"

@@ -1,0 +1,122 @@
+"""The four speedups keep their definitions, and the bound holds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cases import (
+    FAMILIES,
+    GPUS,
+    IGNORE_PROVENANCE,
+    MAIN_GPUS,
+    STACKS,
+    WITH_OVERHEAD,
+    native,
+    top_sparsity,
+    total,
+    workload,
+)
+
+import pruninfersim as pis
+
+BATCH = np.array([1, 8, 32])[:, None, None]
+CONTEXT = np.array([128, 1024, 8192, 32768, 131072])[:, None]
+#: Share of the speed that one more per cent of sparsity may cost; another simulator had steps of 48 %.
+STEP = 0.10
+GPU_OF = [(stack, gpu) for stack in STACKS for gpu in MAIN_GPUS]
+
+pytestmark = IGNORE_PROVENANCE
+
+
+def runs_on(family: str, gpu: str) -> bool:
+    return family != "semi-structured" or native(gpu) in pis.hardware.get(gpu).peak_2of4
+
+
+def compared(family, sparsity, gpu, stack, phase, batch, context):
+    dense = pis.trace("llama-3.1-8b", workload(phase, batch, context), dtype=native(gpu))
+    return pis.compare(dense, dense.prune(pis.pruning.get(family, sparsity)), hardware=gpu, stack=stack)
+
+
+def test_definitions():
+    dense = pis.trace("llama-3.1-8b", workload("decode", 8, 4096))
+    pruned = dense.prune(pis.pruning.DynamicDepth(0.5))
+    slow = pis.stacks.get("ideal", pis.hardware.get("h100-sxm"))
+    result = pis.compare(dense, pruned, hardware="h100-sxm", stack=slow)
+    assert result.flops == total(dense, "flops") / total(pruned, "flops")
+    assert result.ideal == result.dense.roofline / result.pruned.roofline
+    assert result.estimated == result.dense.latency / result.pruned.latency
+    assert result.bound == result.dense.latency / result.pruned.roofline
+    assert result.claim == 2.0
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("stack", "gpu"), GPU_OF)
+def test_bound_holds(stack, gpu, family, phase):
+    sparsity = np.linspace(0, top_sparsity(family), 4)
+    result = compared(family, sparsity, gpu, stack, phase, BATCH, CONTEXT)
+    assert result.estimated.shape == result.bound.shape == (3, 5, 4)
+    assert np.all(result.estimated <= result.bound * (1 + 1e-12))
+    low, high = result.interval
+    assert np.all((low <= result.estimated) & (result.estimated <= high * (1 + 1e-12)))
+    assert np.all(high <= result.bound * (1 + 1e-12))
+    for values in (result.estimated, result.bound, result.ideal, low, high):
+        assert np.all(np.isfinite(values) & (values > 0))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_in_the_ideal_stack_all_three_times_agree(family):
+    result = compared(family, np.linspace(0, 0.5, 3), "h100-sxm", "ideal", "decode", BATCH, CONTEXT)
+    np.testing.assert_allclose(result.estimated, result.bound, rtol=1e-12)
+    np.testing.assert_allclose(result.estimated, result.ideal, rtol=1e-12)
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("stack", "gpu"), GPU_OF)
+def test_at_sparsity_zero_nothing_is_gained(stack, gpu, family, phase):
+    estimated = compared(
+        family, 0.0, gpu, stack, phase, np.array([1, 8, 32])[:, None], [128, 1024, 8192, 32768]
+    ).estimated
+    assert np.all(estimated <= 1 + 1e-12)
+    if family in WITH_OVERHEAD:
+        assert np.all(estimated < 1)
+    else:
+        np.testing.assert_allclose(estimated, 1.0, rtol=1e-12)
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+@pytest.mark.parametrize(
+    "family", ["static-depth", "static-width", "static-width-cross", "low-rank", "semi-structured"]
+)
+@pytest.mark.parametrize("gpu", [g for g in GPUS if native(g) == "bf16"][::4])
+def test_ideal_speedup_never_falls_with_sparsity(gpu, family, phase):
+    if not runs_on(family, gpu):
+        pytest.skip(f"{gpu} has no 2:4 peak")
+    sparsity = np.arange(0, top_sparsity(family) + 1e-9, 0.01)
+    batch, context = np.array([1, 16])[:, None, None], np.array([512, 16384])[:, None]
+    estimated = compared(family, sparsity, gpu, "ideal", phase, batch, context).estimated
+    assert np.all(np.diff(estimated, axis=-1) >= -1e-12)
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("stack", "gpu"), GPU_OF)
+def test_one_per_cent_more_sparsity_is_no_cliff(stack, gpu, family, phase):
+    sparsity = np.arange(0, top_sparsity(family) + 1e-9, 0.01)
+    estimated = compared(
+        family, sparsity, gpu, stack, phase, np.array([1, 8])[:, None, None], [[128], [2048]]
+    ).estimated
+    drop = estimated[..., 1:] / estimated[..., :-1]
+    assert drop.min() > 1 - STEP
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_family_beats_its_claim_where_everything_else_is_negligible(family, phase):
+    """Against the roofline, nothing is faster than 1/(1 - s) of what was achieved at most."""
+    sparsity = np.linspace(0, top_sparsity(family), 7)
+    result = compared(family, sparsity, "h100-sxm", "ideal", phase, BATCH, CONTEXT)
+    achieved = np.max(list(result.achieved[family].values()), axis=0)
+    slack = 1.02 if family == "low-rank" else 1 + 1e-12  # a thin pair may fall below the ridge point, a wide one not
+    assert np.all(result.ideal <= slack / (1 - achieved))

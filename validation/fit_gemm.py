@@ -1,0 +1,131 @@
+"""Fit the dense GEMM model to the public tables of ai-dynamo/aiconfigurator and write its calibrations.
+
+Usage: python validation/fit_gemm.py [DIRECTORY] [--write] [--gpu NAME ...]
+
+Reads DIRECTORY/gemm_aiconfigurator.csv.gz, or, without DIRECTORY, the PyPI package aiconfigurator-core 0.12.0
+(``pip install 'pruninfersim[aiconfigurator]'``); both hold the same rows. Prints the error on shapes that were
+fitted, on weight shapes (n, k) left out in folds, on values of n and k left out altogether, and on GPUs left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pruninfersim import calibration, hardware, kinds, timings, transfer
+from pruninfersim.calibration_fit import mape, pairs
+from pruninfersim.calibration_record import Calibration
+from pruninfersim.errors import MissingValueError
+from pruninfersim.timings_aiconfigurator import SOURCE, SYSTEMS
+
+FILE = "gemm_aiconfigurator.csv.gz"
+KIND = "gemm"
+CALIBRATIONS = hardware.profiles_directory() / "calibrations"
+#: Values of n and k that are left out together in the strictest test within a GPU.
+LEFT_OUT = (2560, 3584, 7168, 10240)
+
+
+def load(directory: Path | None, gpu: str) -> pd.DataFrame:
+    """Return the rows of one GPU."""
+    if directory is None:
+        return timings.aiconfigurator(gpu)
+    rows = timings.read_timings(directory / FILE, kind=KIND)
+    return rows[rows["gpu"] == gpu].sort_values(["dtype", "m", "n", "k", "backend"], ignore_index=True)
+
+
+def residual(kernel: object, rows: pd.DataFrame, gpu: str, cache: str = "replayed") -> np.ndarray:
+    """ln(measured / predicted) with the replay protocol of a row not known."""
+    predicted = kinds.get(KIND).seconds(kernel, rows, hardware.get(gpu), cache)
+    return np.log(rows["latency_us"].to_numpy() * 1e-6 / predicted)
+
+
+def ratio_errors(rows: pd.DataFrame, values: np.ndarray) -> dict[str, float]:
+    """Mean absolute error [%] of ratios of pairs that differ by at most a factor of two in one axis."""
+    out = {}
+    for axis in ("m", "n", "k"):
+        large, small = pairs(rows, axis, tuple(c for c in ("backend", "m", "n", "k") if c != axis))
+        near = rows[axis].to_numpy()[large] <= 2.0 * rows[axis].to_numpy()[small]
+        out[f"ratio {axis}"] = 100 * mape((values[large] - values[small])[near])
+    return out
+
+
+def strict(rows: pd.DataFrame, gpu: str, dtype: str) -> dict[str, float]:
+    """Fit without some values of n and k; return errors and coverage on the shapes that have one of them."""
+    test = (rows["n"].isin(LEFT_OUT) | rows["k"].isin(LEFT_OUT)).to_numpy()
+    fitted = calibration.calibrate(KIND, rows[~test].reset_index(drop=True), gpu, dtype=dtype, source=SOURCE)
+    unseen = rows[test].reset_index(drop=True)
+    values = residual(fitted.kernel, unseen, gpu)
+    predicted = unseen["latency_us"].to_numpy() * 1e-6 / np.exp(values)
+    low, high = fitted.band(predicted)
+    inside = (values >= fitted.residual.low) & (values <= fitted.residual.high)
+    return {
+        "other n, k": 100 * mape(values),
+        **ratio_errors(unseen, values),
+        "inside 90 %": 100 * inside.mean(),
+        "inside 90 %, by band": 100 * ((values >= low) & (values <= high)).mean(),
+    }
+
+
+def left_out_gpus(frames: dict[str, pd.DataFrame], dtype: str, write: bool) -> None:
+    """Print, and with `write` note, the error of the shipped calibrations carried over to each GPU in turn."""
+    pooled = []
+    for gpu, rows in frames.items():
+        found, _ = transfer.nearest_calibration(KIND, dtype, hardware.get(gpu), leave_out=[gpu])
+        values = residual(found.kernel, rows, gpu)
+        print(f"  {gpu:22s} {100 * mape(values):6.1f} %   median {100 * np.median(values):+6.1f} %")
+        pooled.append(values)
+    everything = np.concatenate(pooled)
+    summary = calibration.summary(everything)
+    band = f"{summary.low:+.3f} to {summary.high:+.3f}"
+    print(f"  all: {100 * mape(everything):.1f} %, 90 % of ln(measured / predicted) {band}")
+    if write:
+        transfer.write_carried_over_error(f"{KIND}-{dtype}", summary, mape(everything))
+
+
+def run(directory: Path | None, gpus: list[str], dtypes: list[str], write: bool) -> None:
+    for dtype in dtypes:
+        frames: dict[str, pd.DataFrame] = {}
+        table: dict[str, dict[str, float]] = {}
+        for gpu in gpus:
+            rows = load(directory, gpu)
+            rows = rows[rows["dtype"] == dtype].reset_index(drop=True)
+            if rows.empty:
+                continue
+            frames[gpu] = rows
+            fitted: Calibration = calibration.calibrate(KIND, rows, gpu, dtype=dtype, source=SOURCE)
+            table[gpu] = {"fitted": 100 * fitted.fitted_error, "folds": 100 * fitted.held_out_error}
+            table[gpu] |= strict(rows, gpu, dtype)
+            if write:
+                fitted.to_toml(CALIBRATIONS / gpu / f"{KIND}-{dtype}.toml")
+            print(fitted, flush=True)
+            print("   ", ", ".join(f"{name} {value:.4g}" for name, value in vars(fitted.kernel).items()), flush=True)
+        print(f"\n{dtype}: mean absolute error [%]")
+        print(pd.DataFrame(table).T.round(2).to_string())
+        if write and len(frames) > 1:
+            print(f"\n{dtype}: GPUs left out")
+            left_out_gpus(frames, dtype, write)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", nargs="?", type=Path)
+    parser.add_argument("--write", action="store_true", help="write the calibrations into hardware_profiles/")
+    parser.add_argument("--gpu", nargs="+", default=list(SYSTEMS))
+    parser.add_argument("--dtype", nargs="+", default=["bf16", "fp8"])
+    given = parser.parse_args()
+    if given.directory is not None and not (given.directory / FILE).exists():
+        print(f"skipped: {given.directory / FILE} is not there; leave DIRECTORY out to use aiconfigurator-core")
+        return 0
+    try:
+        run(given.directory, given.gpu, given.dtype, given.write)
+    except MissingValueError as error:
+        print(f"skipped: {error}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
