@@ -22,7 +22,8 @@ from pruninfersim.trace import OpTrace, trace
 from pruninfersim.workload import Workload
 
 if TYPE_CHECKING:
-    from pruninfersim import pareto, plots, testing
+    from pruninfersim import pareto, plots, report, testing
+    from pruninfersim.hardware_comparison import compare_hardware
     from pruninfersim.inverse import break_even, max_speedup, required_efficiency, suggest_width
 
 __version__ = "0.1.0"
@@ -30,11 +31,13 @@ __version__ = "0.1.0"
 #: Names that need a heavy import (scipy, pandas, plotly) -> where they live; imported when first asked for.
 _LAZY = {
     "break_even": "inverse",
+    "compare_hardware": "hardware_comparison",
     "max_speedup": "inverse",
     "required_efficiency": "inverse",
     "suggest_width": "inverse",
     "pareto": "",
     "plots": "",
+    "report": "",
     "testing": "",
 }
 
@@ -51,6 +54,7 @@ __all__ = [
     "attention_latency",
     "break_even",
     "compare",
+    "compare_hardware",
     "errors",
     "estimate",
     "explain",
@@ -61,6 +65,7 @@ __all__ = [
     "pareto",
     "plots",
     "pruning",
+    "report",
     "required_efficiency",
     "speedup",
     "stacks",

@@ -14,6 +14,8 @@ from pruninfersim._arrays import FloatArray
 
 #: Log residual at which the Cauchy loss starts to discount a row.
 SCALE = 0.05
+#: Relative change of cost or parameters at which a fit ends: far below any standard error.
+TOLERANCE = 1e-5
 #: Pairs of shapes further apart than this factor say little about pruning one to the other.
 FARTHEST_PAIR = 8.0
 #: Normal quantile of the 90 % interval, to turn a 5-95 % range into a standard deviation.
@@ -70,7 +72,16 @@ def fit_logs(
         return rho
 
     result = least_squares(
-        function, first, bounds=(low, high), loss=loss, f_scale=SCALE, diff_step=1e-3, x_scale=0.3, max_nfev=evaluations
+        function,
+        first,
+        bounds=(low, high),
+        loss=loss,
+        f_scale=SCALE,
+        diff_step=1e-3,
+        x_scale=0.3,
+        ftol=TOLERANCE,
+        xtol=TOLERANCE,
+        max_nfev=evaluations,
     )
     r = function(result.x)
     weight = 1.0 / (1.0 + (r / SCALE) ** 2)

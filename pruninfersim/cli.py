@@ -1,4 +1,4 @@
-"""Command line: ``pruninfersim speedup | trace | hardware | models``."""
+"""Command line: ``pruninfersim speedup | trace | hardware | models | measure``."""
 
 from __future__ import annotations
 
@@ -174,6 +174,24 @@ def models(output: Output = Format.table) -> None:
         shown = ["name", "family", "num_layers", "hidden_size", "intermediate_size", "num_heads", "num_kv_heads"]
         frame = frame[[*shown, "head_dim", "vocab_size", "parameters"]]
     _show(frame, output, title="Models")
+
+
+@app.command()
+def measure(
+    suite: Annotated[str, typer.Option(help="all, or suites separated by commas; an unknown one lists them.")] = "all",
+    plan: Annotated[bool, typer.Option("--plan", help="Print what would run and how long; needs no GPU.")] = False,
+    budget: Annotated[str | None, typer.Option(help="Time for all, such as 8m; the most informative first.")] = None,
+    gpu: Annotated[str | None, typer.Option("--gpu", "--hardware", help="GPU profile; default: the one here.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the CSV files; a run that was cut off goes on.")] = Path("timings"),
+    repeats: Annotated[int, typer.Option(help="Timed repeats per shape.")] = 25,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed shapes again.")] = False,
+) -> None:
+    """Time kernels and layers on the GPU of this machine, for `pruninfersim.calibrate`."""
+    from pruninfersim.measure import command
+
+    command.measure(
+        suite, plan_only=plan, budget=budget, gpu=gpu, out=out, repeats=repeats, retry_failed=retry_failed
+    )
 
 
 def _show(frame: pd.DataFrame, output: Format, *, title: str, caption: str = "") -> None:

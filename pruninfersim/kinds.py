@@ -114,11 +114,19 @@ def _gemm_ops(frame: pd.DataFrame) -> OpTrace:
 def _gemm_seconds(kernel: Gemm, frame: pd.DataFrame, hardware: HardwareProfile, cache: Cache) -> FloatArray:
     """Price each row under the replay protocol of its backend, where that is known."""
     protocol = frame["backend"].str.split().str[0].to_numpy() if "backend" in frame else np.full(len(frame), "")
+    shapes = frame.groupby(["dtype", "m", "n", "k"], sort=False)
+    distinct = _gemm_ops(frame.loc[shapes.head(1).index])
+    of_shape = shapes.ngroup().to_numpy()
     out = np.empty(len(frame))
-    for name in np.unique(protocol):
-        rows = protocol == name
-        ops = _gemm_ops(frame[rows])
-        out[rows] = kernel.latency(ops, hardware, cache=cache, footprint=PROTOCOLS.get(name))
+    known = [name for name in PROTOCOLS if (protocol == name).any()]
+    if known:  # the protocols share all but the DRAM time, so they are priced together
+        footprints = [PROTOCOLS[name] for name in known]
+        for name, seconds in zip(known, kernel.by_protocol(distinct, hardware, cache, footprints), strict=True):
+            rows = protocol == name
+            out[rows] = seconds[of_shape[rows]]
+    rest = ~np.isin(protocol, known)
+    if rest.any():
+        out[rest] = kernel.latency(distinct, hardware, cache=cache)[of_shape[rest]]
     return out
 
 

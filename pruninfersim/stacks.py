@@ -8,7 +8,9 @@ from functools import lru_cache
 from pruninfersim.cost import CostModel, Priced
 from pruninfersim.errors import unknown_name
 from pruninfersim.hardware import HardwareProfile
-from pruninfersim.kernels.base import Roofline
+from pruninfersim.kernels import paper as research
+from pruninfersim.kernels.base import NO_GEMM, Roofline
+from pruninfersim.uncertainty import Spread
 from pruninfersim.workload import Logits
 
 #: Stack of the command line where none is named.
@@ -35,8 +37,28 @@ def vendor(hardware: HardwareProfile) -> CostModel:
     return build(hardware)
 
 
+def paper(hardware: HardwareProfile) -> CostModel:
+    """Return the stack of the research kernels of arXiv 2606.09080; see `pruninfersim.kernels.paper`."""
+    on_card = hardware.name in research.MEASURED_ON
+    factor = 1.0 if on_card else CARRIED_OVER
+    bands = research.bands()
+    priced = {
+        key: Priced(
+            model,
+            "calibrated" if on_card else "extrapolated",
+            Spread(*bands.get(key, bands["elementwise"])).widened(factor),
+            "attention" if "attention" in key or "block_sparse" in key else "elementwise" if key in NO_GEMM else "gemm",
+            research.SOURCE,
+        )
+        for key, model in research.kernels(hardware).items()
+    }
+    return CostModel("paper", hardware, priced, research.launch_gap())
+
+
+#: How much wider the bands of the paper stack are on a GPU whose timings set none of its constants.
+CARRIED_OVER = 2.0
 #: Name -> function that builds the cost model of a stack for a GPU.
-STACKS: dict[str, Callable[[HardwareProfile], CostModel]] = {"ideal": ideal, "vendor": vendor}
+STACKS: dict[str, Callable[[HardwareProfile], CostModel]] = {"ideal": ideal, "paper": paper, "vendor": vendor}
 
 
 def get(stack: str | CostModel, hardware: HardwareProfile) -> CostModel:

@@ -128,7 +128,7 @@ MISTAKES = {
     "sparsity of one": (["speedup", "--sparsity", "1"], "must be in [0, 1); got 1"),
     "negative sparsity": (["speedup", "--sparsity", "-0.5"], "got -0.5"),
     "sparsity nan": (["speedup", "--sparsity", "nan"], "got nan"),
-    "sparsity of a word": (["speedup", "--sparsity", "half"], "half"),
+    "sparsity of a word": (["speedup", "--sparsity", "half"], "--sparsity"),
     "2:4 above half": (["speedup", "--method", "semi-structured", "--sparsity", "0.6"], "[0, 0.5]"),
     "no tokens": (["speedup", "--context", "0"], "at least 1; got 0"),
     "negative batch": (["speedup", "--batch", "-4", "--phase", "decode"], "at least 1; got -4"),

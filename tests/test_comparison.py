@@ -124,7 +124,7 @@ def test_the_same_evidence_on_both_sides_says_nothing():
 
 def test_evidence_behind_a_sliver_of_the_time_does_not_matter():
     before = dense()
-    stack = stack_of(**dict.fromkeys(pis.stacks.KERNEL_KEYS, "calibrated"), transpose="roofline")
+    stack = stack_of(**dict.fromkeys(pis.stacks.KERNEL_KEYS, "calibrated") | {"transpose": "roofline"})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pis.compare(before, before.prune(pis.pruning.SemiStructured(0.0)), hardware=H100, stack=stack)
@@ -134,7 +134,7 @@ def test_warning_points_at_the_caller():
     before = dense()
     pruned = before.prune(pis.pruning.SemiStructured(0.5))
     with pytest.warns(ProvenanceWarning) as caught:
-        pis.compare(before, pruned, hardware=H100, stack=stack_of(**CALIBRATED))
+        pis.compare(before, pruned, hardware=H100, stack=stack_of(**CALIBRATED, attention_decode="calibrated"))
     assert caught[0].filename == __file__
 
 

@@ -4,13 +4,14 @@ import itertools
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pruninfersim import calibration, hardware, kinds, precision, transfer
 from pruninfersim.errors import MissingValueError
-from pruninfersim.kernels.base import Quantised, Roofline, roofline
+from pruninfersim.kernels.base import Quantised, Roofline, parameters, roofline
 from pruninfersim.kernels.gemm_2of4 import SparseGemm24, Vendor24, dense_twin
 from pruninfersim.trace import OpTrace
 
@@ -38,6 +39,10 @@ def kernel(gpu, dtype="bf16"):
 
 def speedup(gpu, m, n, k, dtype="bf16", cache="replayed"):
     return kernel(gpu, dtype).ratio(sparse_ops(m, n, k, dtype), hardware.get(gpu), cache=cache)[..., 0]
+
+
+def alike(one, other):
+    return all(np.isclose(getattr(one, name), getattr(other, name), rtol=1e-9) for name in parameters(one))
 
 
 def oracle(model, m, n, k, gpu, sparse, cache):
@@ -189,7 +194,7 @@ def test_fp8_on_b200_at_many_tokens(n, k):
 
 
 def test_wide_layers_on_a_small_l2_are_slower_than_dense():
-    # bcacdwk/vllmbench on GB10: 8192^3 takes 13.6 ms as dense and 25 ms as 2:4, the weights of which exceed its 24 MB of L2.
+    # bcacdwk/vllmbench on GB10: 8192^3 takes 13.6 ms as dense and 25 ms as 2:4, as the weights exceed its 24 MB of L2.
     assert speedup("gb10", 8192.0, 8192.0, 8192.0) == pytest.approx(13.6 / 25.0, rel=0.15)
     # The same matrix fits the L2 of an RTX 4090 almost, and B200 kernels do not read weights twice.
     assert speedup("rtx-4090", 8192.0, 8192.0, 8192.0) > 1.7
@@ -216,7 +221,7 @@ def test_geforce_cards_without_data_follow_the_timed_geforce_card():
     for gpu in ("rtx-5080", "rtx-5090"):
         found, extrapolated = transfer.nearest_calibration("gemm_2of4", "bf16", hardware.get(gpu))
         assert extrapolated
-        assert found.kernel == known
+        assert alike(found.kernel, known)
     assert kinds.tensor_rate(hardware.get("rtx-5080")) == "half"
     assert kinds.tensor_rate(hardware.get("rtx-pro-6000")) == kinds.tensor_rate(hardware.get("h100-sxm")) == "full"
 
@@ -225,7 +230,7 @@ def test_other_cards_average_those_at_full_tensor_rate():
     pooled = kernel("h100-sxm")
     timed = [kernel(gpu).sparse_efficiency for gpu in ("a100-pcie-80gb", "gb10", "b200-sxm")]
     assert pooled.sparse_efficiency == pytest.approx(np.exp(np.mean(np.log(timed))))
-    assert kernel("a100-sxm-80gb") == kernel("a100-pcie-80gb")
+    assert alike(kernel("a100-sxm-80gb"), kernel("a100-pcie-80gb"))
 
 
 @pytest.mark.parametrize("gpu", TIMED)
@@ -243,8 +248,6 @@ def test_a_fit_recovers_the_model_that_made_the_timings():
     )
     m, (n, k) = np.array([64.0, 512.0, 4096.0, 16384.0]), np.array([[2048, 4096, 16384], [2048, 8192, 4096]], float)
     m, n, k = (np.ravel(x) for x in np.broadcast_arrays(m[:, None], n, k))
-    import pandas as pd
-
     parts = []
     for sparsity, ops in (("2:4", sparse_ops(m, n, k)), ("dense", dense_twin(sparse_ops(m, n, k)))):
         seconds = truth.latency(ops, device, cache="replayed")[:, 0]
@@ -264,8 +267,6 @@ def test_a_missing_l2_size_is_reported():
 
 def test_held_out_error_of_the_data(validation_data):
     """The shipped coefficients against the rows they were fitted to, of all GPUs."""
-    import pandas as pd
-
     path = validation_data / "timings" / "gemm_2of4_slidesparse.csv.gz"
     if not path.exists():
         pytest.skip("the 2:4 timings are not there")

@@ -60,7 +60,9 @@ def main() -> int:
     """Fit every GPU, write the files if asked, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", type=Path)
-    parser.add_argument("--write", action="store_true", help="write hardware_profiles/calibrations/<gpu>/attention_*.toml")
+    parser.add_argument(
+        "--write", action="store_true", help="write hardware_profiles/calibrations/<gpu>/attention_*.toml"
+    )
     arguments = parser.parse_args()
     missing = [name for name in FILES.values() if not (arguments.directory / name).exists()]
     if missing:
@@ -74,7 +76,11 @@ def main() -> int:
             rows = frame[frame["gpu"] == gpu].reset_index(drop=True)
             fitted = calibration.calibrate(kind, rows, gpu, start=start(kind, gpu), source=SOURCE)
             low, high = fitted.residual.low, fitted.residual.high
-            lines[gpu] = {"rows": len(rows), "fitted": 100 * fitted.fitted_error, "held out": 100 * fitted.held_out_error}
+            lines[gpu] = {
+                "rows": len(rows),
+                "fitted": 100 * fitted.fitted_error,
+                "held out": 100 * fitted.held_out_error,
+            }
             lines[gpu] |= {"q05": 100 * np.expm1(low), "q95": 100 * np.expm1(high)}
             for name, where in REGIONS.items():
                 test = where(rows)

@@ -126,6 +126,7 @@ def main() -> int:
     pd.set_option("display.width", 250, "display.max_columns", 20)
     print(f"error [%] and parameters\n{pd.DataFrame(lines).round(1).to_string(index=False)}")
     for kind, op in OPS.items():
+        elsewhere = []
         for gpu in frame.loc[frame["op"] == op, "gpu"].unique():
             rows = frame[(frame["gpu"] == gpu) & (frame["op"] == op)].reset_index(drop=True)
             try:
@@ -133,8 +134,12 @@ def main() -> int:
             except LookupError:
                 continue
             residual = log_residual(kind, found.kernel, rows, gpu)
+            elsewhere.append(residual)
             low, high = np.quantile(residual, [0.05, 0.95])
             print(f"{op} of {gpu} from the other GPU: {100 * mape(residual):.1f} %, 5-95 % {low:.2f} to {high:.2f}")
+        if arguments.write and elsewhere:
+            pooled = np.concatenate(elsewhere)
+            transfer.write_carried_over_error(f"{kind}-bf16", calibration.summary(pooled), mape(pooled))
     return 0
 
 

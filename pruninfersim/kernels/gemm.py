@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -157,26 +157,39 @@ class Gemm:
         MissingValueError
             If the profile lacks a peak, or, for ``"replayed"``, the size of L2.
         """
+        if cache == "cold":
+            return np.maximum(self._price(ops, hardware, [None])[0], roofline(ops, hardware))
+        seconds = self.by_protocol(ops, hardware, cache, [footprint] if footprint else list(PROTOCOLS.values()))
+        return seconds[0] if len(seconds) == 1 else np.asarray(np.exp(np.mean(np.log(seconds), axis=0)))
+
+    def by_protocol(
+        self, ops: OpTrace, hardware: HardwareProfile, cache: Cache, footprints: Sequence[Footprint]
+    ) -> FloatArray:
+        """Return the time of each op under several replay protocols, shape (protocol, *sweep, op) [s]."""
+        if cache == "cold":
+            return np.repeat(self.latency(ops, hardware)[None], len(footprints), axis=0)
+        if hardware.l2_size is None:
+            raise MissingValueError(f"{hardware.name} has no L2 size, which cache='replayed' needs; use cache='cold'.")
+        return self._price(ops, hardware, footprints)
+
+    def _price(self, ops: OpTrace, hardware: HardwareProfile, footprints: Sequence[Footprint | None]) -> FloatArray:
+        """Price ops chunk by chunk, shape (footprint, *sweep, op) [s]."""
         peak = np.array([hardware.peak_flops(dtype) for dtype in ops.dtype])
         wide = np.broadcast_arrays(
             ops.m, ops.n, ops.k, ops.batch, peak, ops.a_bytes, ops.b_bytes, ops.out_bytes,
             ops.a_traffic, ops.b_traffic, ops.out_traffic,
         )  # fmt: skip
         columns = [np.ascontiguousarray(column, dtype=np.float64).ravel() for column in wide]
-        if cache == "replayed" and hardware.l2_size is None:
-            raise MissingValueError(f"{hardware.name} has no L2 size, which cache='replayed' needs; use cache='cold'.")
-        prints = [None] if cache == "cold" else [footprint] if footprint else list(PROTOCOLS.values())
-        out = np.empty(columns[0].size)
-        for start in range(0, out.size, self.CHUNK):
+        out = np.empty((len(footprints), columns[0].size))
+        for start in range(0, out.shape[1], self.CHUNK):
             part = slice(start, start + self.CHUNK)
-            out[part] = self._chunk([column[part] for column in columns], hardware, prints)
-        seconds = out.reshape(wide[0].shape)
-        return np.maximum(seconds, roofline(ops, hardware)) if cache == "cold" else seconds
+            out[:, part] = self._chunk([column[part] for column in columns], hardware, footprints)
+        return out.reshape(len(footprints), *wide[0].shape)
 
     def _chunk(
-        self, columns: list[FloatArray], hardware: HardwareProfile, footprints: list[Footprint | None]
+        self, columns: list[FloatArray], hardware: HardwareProfile, footprints: Sequence[Footprint | None]
     ) -> FloatArray:
-        """Price a chunk of shapes: geometric mean over the replay protocols."""
+        """Price a chunk of shapes, shape (footprint, shape) [s]."""
         m, n, k, batch, peak, a_bytes, b_bytes, out_bytes, a, w, out = columns
         sms, bandwidth, p = hardware.sm_count, hardware.memory_bandwidth, self.overlap
         rate = peak / sms * self.compute_efficiency * self._alignment(n, k, np.minimum(a_bytes, b_bytes), out_bytes)
@@ -210,8 +223,7 @@ class Gemm:
             for time, alone in zip(times, dram, strict=True):
                 time[candidate] = np.where(single, alone + self.vector_latency, self.NEVER)
         quantise = np.where(a_bytes < 2.0, batch * m * k * (2.0 + a_bytes), 0.0) / (bandwidth * self.memory_efficiency)
-        totals = [self._choose(time) + quantise + self.launch for time in times]
-        return totals[0] if len(totals) == 1 else np.asarray(np.exp(np.mean(np.log(totals), axis=0)))
+        return np.stack([self._choose(time) + quantise + self.launch for time in times])
 
     def _alignment(self, n: FloatArray, k: FloatArray, element: FloatArray, out_element: FloatArray) -> FloatArray:
         """Share of the tensor-core rate that is left where rows are not a multiple of a vector load."""

@@ -150,8 +150,8 @@ def token_gemm(case: Case, make: Maker) -> Bench:
 def elementwise(case: Case, make: Maker) -> Bench:
     """One elementwise kernel of a layer."""
     m, width = sizes(case, "m", "k")
-    fused = layer.Elementwise(compiled=True)
     op = str(case.shape["op"])
+    fused = layer.Elementwise(compiled=op in ("norm", "act", "rope"))
     if op == "norm":
         sets = make.many(lambda: (make.normal(m, width), make.normal(m, width), make.normal(width)))
         return _fused(fused.add_norm, layer.add_norm, sets)

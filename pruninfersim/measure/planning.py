@@ -124,7 +124,7 @@ def doubt_of(kind: str, hardware: HardwareProfile, stack: str = stacks.DEFAULT) 
     from another GPU counts by the band that it states, which is wider for that reason.
     """
     try:
-        priced = stacks.get(stack, hardware).kernels.get(kind)
+        priced = stacks.get(stack, hardware).kernels.get(kind.removeprefix("elementwise_"))
     except PruninfersimError:  # no such stack in this version, or none for this GPU
         return UNKNOWN_DOUBT
     if priced is None or priced.provenance == "roofline" or priced.spread.half_width <= 0:
