@@ -25,6 +25,8 @@ from pruninfersim.workload import Logits, Workload
 
 #: Columns that decide how long a run of an op takes; where they agree, both sides run the very same kernel.
 SHAPE_COLUMNS = tuple(name for name in NEUTRAL if name not in ("count", "launches"))
+#: Half of the central 90 % of a normal distribution, in standard deviations.
+NORMAL_90 = 1.645
 #: Share of the time from which the provenance of an op counts for a comparison.
 MATERIAL_SHARE = 0.05
 
@@ -173,6 +175,8 @@ def compare_estimates(before: Estimate, after: Estimate) -> Speedup:
     dense, pruned = before.trace, after.trace
     estimated, bound = estimated_speedup(before, after), bound_speedup(before, after)
     half = ratio_half_width(before.errors, after.errors, *twins(dense, pruned))
+    noise = after.cost_model.repeatability
+    half = np.sqrt(half**2 + noise**2 + mask_draw_half_width(after) ** 2)
     low, high = estimated * np.exp(-half), np.minimum(estimated * np.exp(half), bound)
     return Speedup(
         flops=scalar(flops_speedup(dense, pruned)),
@@ -184,6 +188,30 @@ def compare_estimates(before: Estimate, after: Estimate) -> Speedup:
         pruned=after,
         notes=_provenance_notes(before, after),
     )
+
+
+def mask_draw_half_width(step: Estimate) -> FloatArray:
+    """Return the half-width at 90 % of what random masks do to a measured decode step, in log units, shape (*sweep).
+
+    A protocol that draws token masks when it captures a CUDA graph measures a draw: each token-wise sub-layer runs or
+    not, with the probability that some token is active (``b_reads``). Zero where the stack averages over steps.
+    """
+    draws, ops = step.cost_model.mask_draws, step.trace
+    gemms = ops.mask(kernels=["token_gemm"])
+    if not draws or not gemms.any():
+        return np.zeros(ops.sweep_shape)
+    active = np.where(gemms, ops.b_reads, 1.0)
+    total = step.seconds.sum(axis=-1)
+    variance: FloatArray = np.zeros(())
+    for block in ("attention", "mlp"):
+        ran = gemms & ops.mask(blocks=[block])
+        if not ran.any():
+            continue
+        whole = np.where(ran, step.seconds / active, 0.0).sum(axis=-1) / total
+        chance = active[..., ran].mean(axis=-1)
+        layers = np.where(ran, ops.count, 0.0).max(axis=-1)
+        variance = variance + chance * (1.0 - chance) * whole**2 / (layers * draws)
+    return np.asarray(NORMAL_90 * np.sqrt(variance))
 
 
 def twins(dense: OpTrace, pruned: OpTrace) -> tuple[np.ndarray, list[int]]:

@@ -64,12 +64,18 @@ class CostModel:
         By kernel key, or by ``"key/dtype"`` where a dtype has a kernel of its own.
     launch_gap : float
         Time that each kernel launch adds beside the kernel's own time [s].
+    repeatability : float
+        Half-width at 90 % of ln of two measurements of the same speedup [1]; part of every interval of a speedup.
+    mask_draws : int
+        Random token masks over which a measurement of dynamic pruning averages; 0 if over very many.
     """
 
     stack: str
     hardware: HardwareProfile
     kernels: Mapping[str, Priced]
     launch_gap: float = 0.0
+    repeatability: float = 0.0
+    mask_draws: int = 0
 
     def priced(self, key: str, dtype: str) -> Priced:
         """Return what prices a kernel key at a dtype: the entry ``"key/dtype"`` if there is one, else ``"key"``."""

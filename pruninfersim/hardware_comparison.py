@@ -172,7 +172,9 @@ def ranking_flips(frame: pd.DataFrame, axis: str = "hardware") -> pd.DataFrame:
     usable = frame[frame["fits"] & frame["tokens_per_second"].notna()]
     table = usable.set_index([*WORKLOAD, other, axis])["tokens_per_second"].unstack(axis)
     table = table[[name for name in dict.fromkeys(frame[axis]) if name in table.columns]]
-    cases = np.array([f"{phase}, batch {batch:g}, context {context:g}, {x}" for phase, batch, context, x in table.index])
+    cases = np.array(
+        [f"{phase}, batch {batch:g}, context {context:g}, {x}" for phase, batch, context, x in table.index]
+    )
     rows = []
     for first, second in itertools.combinations(table.columns, 2):
         lead = (table[first] - table[second]).to_numpy()
@@ -285,7 +287,9 @@ def _ranked(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _ranks(frame: pd.DataFrame, keys: list[str], values: pd.Series[float]) -> pd.Series[Any]:
     """Rank values, least first, inside the groups of keys; missing where the value is, or where it does not fit."""
-    return values.where(frame["fits"]).groupby([frame[key] for key in keys], sort=False).rank(method="min").astype("Int64")
+    return (
+        values.where(frame["fits"]).groupby([frame[key] for key in keys], sort=False).rank(method="min").astype("Int64")
+    )
 
 
 def _several(values: Any, kind: Any, name: str) -> list[Any]:
@@ -314,7 +318,10 @@ def _prices(prices: Mapping[str, float] | None, gpus: list[HardwareProfile]) -> 
     unknown = sorted(set(prices or {}) - {gpu.name for gpu in gpus})
     if unknown:
         raise InvalidInputError(f"price_per_hour has a price of {unknown[0]}, which is not among the GPUs asked for")
-    return {name: float(checked(f"price_per_hour of {name}", price, minimum=1e-12)) for name, price in (prices or {}).items()}
+    return {
+        name: float(checked(f"price_per_hour of {name}", price, minimum=1e-12))
+        for name, price in (prices or {}).items()
+    }
 
 
 def _check(workloads: list[Workload], gpus: list[HardwareProfile], stack: str | CostModel) -> None:

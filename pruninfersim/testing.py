@@ -191,7 +191,8 @@ def _snapshot(ops: OpTrace) -> tuple[Any, ...]:
     """Return everything in a trace as plain values that compare by content."""
     if not isinstance(ops, OpTrace):
         return (ops,)
-    columns = [(getattr(ops, name).shape, getattr(ops, name).tobytes()) for name in NEUTRAL]
+    arrays = [np.asarray(getattr(ops, name)) for name in NEUTRAL]
+    columns = [(array.shape, array.tobytes()) for array in arrays]
     return (*columns, *(getattr(ops, name) for name in LABELS), id(ops.model), id(ops.workload), len(ops.applied))
 
 

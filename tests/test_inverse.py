@@ -112,7 +112,9 @@ def test_crossings_come_in_order_and_alternate():
 @pytest.mark.parametrize("stack", STACKS)
 def test_break_even_answers_on_every_stack(stack):
     for axis in RANGES:
-        for crossing in break_even(axis=axis, method="dynamic-depth", **(QUESTION | {"stack": stack, "hardware": "rtx-pro-6000"})):
+        for crossing in break_even(
+            axis=axis, method="dynamic-depth", **(QUESTION | {"stack": stack, "hardware": "rtx-pro-6000"})
+        ):
             assert RANGES[axis][0] <= crossing.value <= RANGES[axis][1]
 
 

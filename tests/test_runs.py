@@ -162,7 +162,9 @@ def test_what_a_kill_leaves_half_written_is_not_read(tmp_path):
     assert len(pd.read_parquet(out)) == 36
 
 
-@pytest.mark.parametrize("change", [{"sparsity": [0.2]}, {"models": "qwen3-8b"}, {"hardware": "b200-sxm"}, {"dtype": "fp8"}])
+@pytest.mark.parametrize(
+    "change", [{"sparsity": [0.2]}, {"models": "qwen3-8b"}, {"hardware": "b200-sxm"}, {"dtype": "fp8"}]
+)
 def test_a_directory_of_another_sweep_is_refused(tmp_path, change):
     small = {"workloads": pis.Workload.decode(4, 64), "hardware": "h100-sxm"}
     ask(tmp_path / "out", **small)

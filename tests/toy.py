@@ -43,7 +43,9 @@ class Staircase:
         return waves * 2.0 * TILE * TILE * ops.k * ops.mac_fraction / rate
 
 
-def toy(gpu: str = "h100-sxm", *, efficiency: float = 0.5, spread: Spread = SPREAD, launch_gap: float = 1e-6) -> CostModel:
+def toy(
+    gpu: str = "h100-sxm", *, efficiency: float = 0.5, spread: Spread = SPREAD, launch_gap: float = 1e-6
+) -> CostModel:
     """Every op at a share of its roofline but dense GEMMs, which run on a staircase."""
     profile = pis.hardware.get(gpu)
     slow = Priced(Slow(efficiency), "calibrated", spread, "all", "made up")

@@ -12,10 +12,6 @@ from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
 
-import numpy as np
-from numpy.typing import ArrayLike
-
-from pruninfersim._arrays import FloatArray
 from pruninfersim._profile_toml import read_toml
 from pruninfersim.errors import FileFormatError
 from pruninfersim.hardware import HardwareProfile, profiles_directory
@@ -32,6 +28,7 @@ from pruninfersim.kernels.paper.sparse24 import PaperSparse24
 from pruninfersim.kernels.paper.token import PaperMaskSort, PaperTokenGemm
 
 __all__ = [
+    "MASK_DRAWS",
     "MEASURED_ON",
     "SOURCE",
     "PaperBlockIndex",
@@ -48,12 +45,13 @@ __all__ = [
     "kernels",
     "kernels_from",
     "launch_gap",
-    "mask_draw_spread",
 ]
 
 SOURCE = "arXiv 2606.09080: Tables 2, 7, 8, Fig. 2, 6 and part of its grid of speedups"
 #: Profiles that stand for the card on which the constants were set; on every other GPU they are extrapolated.
 MEASURED_ON = ("rtx-pro-6000", "rtx-pro-6000-server")
+#: Masks are drawn when a graph is captured, and three captures are averaged (protocol of the paper).
+MASK_DRAWS = 3
 
 
 @lru_cache(maxsize=1)
@@ -226,27 +224,3 @@ def _elementwise(c: Mapping[str, float]) -> dict[str, KernelModel]:
         "elementwise": once,
         "transpose": unfused(c["sparse24_transposes"], c["sparse24_transposes"]),
     }
-
-
-def mask_draw_spread(sparsity: ArrayLike, shares: ArrayLike, layers: ArrayLike, draws: float = 3.0) -> FloatArray:
-    """Return the relative standard deviation of a decode step of dynamic depth at batch 1 [1].
-
-    The protocol draws its masks when a CUDA graph is captured: one coin per sub-layer, and the mean of three draws is
-    reported. A prediction is the expectation; measurements scatter by ``sqrt(s (1-s) sum(w^2) / (L draws))``.
-
-    Parameters
-    ----------
-    sparsity : array_like
-        Probability to skip a sub-layer [1].
-    shares : array_like, shape (..., sub-layer kind)
-        Time of an active attention and of an active MLP sub-layer in all layers, over that of the expected step [1].
-    layers : array_like
-    draws : float
-        Masks that are averaged.
-
-    >>> float(round(mask_draw_spread(0.5, [0.4, 0.7], 32), 3))
-    0.041
-    """
-    skip = np.asarray(sparsity, dtype=np.float64)
-    weight = (np.asarray(shares, dtype=np.float64) ** 2).sum(axis=-1)
-    return np.asarray(np.sqrt(skip * (1.0 - skip) * weight / (np.asarray(layers) * draws)))
