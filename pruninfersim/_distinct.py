@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,9 +57,11 @@ def distinct(ops: OpTrace) -> tuple[OpTrace, NDArray[np.intp]]:
     first = np.empty(span, dtype=np.intp)
     first[index.reshape(-1)[::-1]] = np.arange(size - 1, -1, -1)
     place = np.unravel_index(first, full)
-    columns = {name: sealed(np.broadcast_to(getattr(ops, name), full)[place][:, None]) for name in timed}
+    columns: dict[str, Any] = {
+        name: sealed(np.broadcast_to(getattr(ops, name), full)[place][:, None]) for name in timed
+    }
     columns |= {name: sealed(np.ones(1)) for name in UNTIMED}
-    labels = {name: getattr(ops, name)[:1] for name in LABELS}
+    labels: dict[str, Any] = {name: getattr(ops, name)[:1] for name in LABELS}
     return replace(ops, **columns, **labels), index
 
 

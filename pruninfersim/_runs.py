@@ -107,7 +107,7 @@ def _joined(parts: Sequence[dict[str, Any]]) -> pd.DataFrame:
             names = list(dict.fromkeys(label for part in parts for label in part[name][1]))
             renumber = [np.array([names.index(label) for label in part[name][1]]) for part in parts]
             codes = np.concatenate([new[part[name][0]] for new, part in zip(renumber, parts, strict=True)])
-            columns[name] = pd.Categorical.from_codes(codes, categories=names)
+            columns[name] = pd.Categorical.from_codes(codes, categories=pd.Index(names))
         else:
             columns[name] = np.concatenate([part[name] for part in parts])
     return pd.DataFrame(columns, copy=False)
@@ -122,7 +122,9 @@ def _into_parts(blocks: Sequence[Piece], out: Path, executor: Executor | None, p
     try:
         import pyarrow as _  # noqa: F401
     except ImportError:
-        raise InvalidInputError("sweep(out=...) needs pyarrow; install it with: pip install 'pruninfersim[parquet]'") from None
+        raise InvalidInputError(
+            "sweep(out=...) needs pyarrow; install it with: pip install 'pruninfersim[parquet]'"
+        ) from None
     plan = [block.describe() for block in blocks]
     _claim(out, plan)
     parts = [out / _partition(what) / f"part-{i:06d}.parquet" for i, what in enumerate(plan)]

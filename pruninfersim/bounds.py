@@ -38,14 +38,14 @@ def flops_speedup(dense: OpTrace, pruned: OpTrace) -> FloatArray:
 
 def ideal_speedup(dense: Estimate, pruned: Estimate) -> FloatArray:
     """Return T_roofline(dense) / T_roofline(pruned), shape (*sweep). Not a bound on the estimated speedup."""
-    return np.asarray(dense.roofline) / np.asarray(pruned.roofline)
+    return np.asarray(np.asarray(dense.roofline) / np.asarray(pruned.roofline))
 
 
 def estimated_speedup(dense: Estimate, pruned: Estimate) -> FloatArray:
     """Return T_model(dense) / T_model(pruned), shape (*sweep)."""
-    return np.asarray(dense.latency) / np.asarray(pruned.latency)
+    return np.asarray(np.asarray(dense.latency) / np.asarray(pruned.latency))
 
 
 def bound_speedup(dense: Estimate, pruned: Estimate) -> FloatArray:
     """Return T_model(dense) / T_roofline(pruned), shape (*sweep): no kernel makes this pruned model faster."""
-    return np.asarray(dense.latency) / np.asarray(pruned.roofline)
+    return np.asarray(np.asarray(dense.latency) / np.asarray(pruned.roofline))

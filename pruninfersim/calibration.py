@@ -21,12 +21,14 @@ from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import Cache, parameters
 from pruninfersim.timings import parse, read_timings
 
-__all__ = ["Band", "Calibration", "Residuals", "calibrate", "read_timings"]
+__all__ = ["Band", "Calibration", "Residuals", "calibrate", "fit_kernel", "read_timings"]
 
 #: Below so many rows only the parameters that few rows can tell are fitted.
 SCARCE_ROWS = 40
 #: Below so many rows a weak prior holds the parameters near those of the most similar GPU.
 FEW_ROWS = 100
+#: The same below so many groups of rows that share a weight shape.
+FEW_SHAPES = 20
 #: Standard deviation of that prior on each log parameter.
 PRIOR_SD = 0.4
 #: Folds of the cross-validation.
@@ -67,7 +69,8 @@ def calibrate(
         Precision to fit; needed only if the timings have several.
     parameters : "auto", "all" or list of str
         Parameters to fit. "auto": all of them, from 40 rows on; below, the few that so few rows can tell, the others
-        taken from the most similar GPU. From 40 to 100 rows a weak prior holds all near those of that GPU.
+        taken from the most similar GPU. Up to 100 rows, or with fewer than 20 weight shapes, a weak prior holds all
+        near those of that GPU.
     start : KernelModel, optional
         Where the fit begins, and the values of what is not fitted; default as above.
     cache : {"replayed", "cold"}
@@ -88,16 +91,9 @@ def calibrate(
     FileFormatError
         If a column is missing or a row is bad.
     """
-    spec = kinds.get(kind)
-    gpu = profiles.get(hardware)
-    if cache not in ("cold", "replayed"):
-        raise InvalidInputError(f"cache must be 'cold' or 'replayed'; got {cache!r}")
-    where = source or str(timings.attrs.get("source", "timings"))
-    frame = _one_dtype(parse(timings, kind=kind, where=where, first_line=0), dtype)
-    base, free, prior = _plan(spec, kind, frame, gpu, parameters, start)
-    problem = _Problem(spec, gpu, cache, base, free, prior)
-
-    fit = problem.fit(frame, base)
+    problem, frame, where = _prepare(kind, timings, hardware, dtype, parameters, start, cache, source)
+    spec = problem.spec
+    fit = problem.fit(frame, problem.base)
     kernel = problem.kernel(fit)
     fold = folds(frame, spec.group, FOLDS)
     held_out = np.empty(len(frame))
@@ -106,8 +102,46 @@ def calibrate(
         known = frame[~test] if (~test).any() else frame
         fitted = problem.kernel(problem.fit(known.reset_index(drop=True), kernel))
         held_out[test] = problem.log_residual(fitted, frame[test])
-    in_sample = problem.log_residual(kernel, frame)
-    return _record(kind, spec, frame, kernel, fit, free, in_sample, held_out, gpu, where, cache)
+    return _record(kind, problem, frame, fit, held_out, where)
+
+
+def fit_kernel(
+    kind: str,
+    timings: pd.DataFrame,
+    hardware: HardwareProfile | str,
+    *,
+    dtype: str | None = None,
+    parameters: str | Sequence[str] = "auto",
+    start: Any = None,
+    cache: Cache = "replayed",
+) -> Any:
+    """Return the kernel model that `calibrate` fits, without its cross-validation: for tests of one's own.
+
+    Parameters, errors: as in `calibrate`.
+    """
+    problem, frame, _ = _prepare(kind, timings, hardware, dtype, parameters, start, cache, None)
+    return problem.kernel(problem.fit(frame, problem.base))
+
+
+def _prepare(
+    kind: str,
+    timings: pd.DataFrame,
+    hardware: HardwareProfile | str,
+    dtype: str | None,
+    wanted: str | Sequence[str],
+    start: Any,
+    cache: Cache,
+    source: str | None,
+) -> tuple[_Problem, pd.DataFrame, str]:
+    """Check the input; return the problem, the rows of one precision and where they come from."""
+    spec = kinds.get(kind)
+    gpu = profiles.get(hardware)
+    if cache not in ("cold", "replayed"):
+        raise InvalidInputError(f"cache must be 'cold' or 'replayed'; got {cache!r}")
+    where = source or str(timings.attrs.get("source", "timings"))
+    frame = _one_dtype(parse(timings, kind=kind, where=where, first_line=0), dtype)
+    base, free, prior = _plan(spec, kind, frame, gpu, wanted, start)
+    return _Problem(spec, gpu, cache, base, free, prior), frame, where
 
 
 def _one_dtype(frame: pd.DataFrame, dtype: str | None) -> pd.DataFrame:
@@ -137,7 +171,8 @@ def _plan(
         unknown = [name for name in free if name not in known]
         if unknown or not free:
             raise UnknownNameError(f"{kind} has no parameter {', '.join(unknown)}. It has: {', '.join(known)}.")
-    few = count < FEW_ROWS
+    # Rows of one weight shape share their error, so that many rows of few shapes are few, too.
+    few = count < FEW_ROWS or frame.groupby(list(spec.group)).ngroups < FEW_SHAPES
     if start is None and few:
         start = transfer.starting_kernel(kind, str(frame["dtype"].iat[0]), gpu)
     base = spec.kernel() if start is None else getattr(start, "kernel", start)
@@ -192,19 +227,11 @@ class _Problem:
 
 
 def _record(
-    kind: str,
-    spec: kinds.Kind,
-    frame: pd.DataFrame,
-    kernel: Any,
-    fit: Fit,
-    free: tuple[str, ...],
-    in_sample: FloatArray,
-    held_out: FloatArray,
-    gpu: HardwareProfile,
-    source: str,
-    cache: Cache,
+    kind: str, problem: _Problem, frame: pd.DataFrame, fit: Fit, held_out: FloatArray, source: str
 ) -> Calibration:
     """Summarise residuals and put the record together."""
+    spec, kernel = problem.spec, problem.kernel(fit)
+    in_sample = problem.log_residual(kernel, frame)
     seconds = frame["latency_us"].to_numpy() * 1e-6 / np.exp(in_sample)
     ratio_error, correlation = {}, {}
     for axis in spec.axes:
@@ -216,7 +243,7 @@ def _record(
     ops = spec.as_ops(frame)
     columns = {name: getattr(ops, name) for name in DOMAIN}
     rows = frame.assign(predicted_us=seconds * 1e6, log_residual=in_sample, held_out_log_residual=held_out)
-    errors = {name: float(v * e) for name, v, e in zip(free, fit.values, fit.log_errors, strict=True)}
+    errors = {name: float(v * e) for name, v, e in zip(problem.free, fit.values, fit.log_errors, strict=True)}
     return Calibration(
         kind=kind,
         kernel=kernel,
@@ -229,11 +256,11 @@ def _record(
         pair_correlation=correlation,
         domain={name: (float(column.min()), float(column.max())) for name, column in columns.items()},
         n_rows=len(frame),
-        hardware=gpu.name,
+        hardware=problem.gpu.name,
         dtype=str(frame["dtype"].iat[0]),
         source=source,
         date=datetime.date.today().isoformat(),
-        cache=cache,
+        cache=problem.cache,
         residuals=rows,
     )
 

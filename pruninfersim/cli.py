@@ -81,7 +81,13 @@ def speedup(
                 notes.append(f"{name}: left out, {error}")
                 continue
             results[name] = pis.speedup(
-                model=chosen, hardware=gpu, method=pruner, phase=phase, batch=batch, context=context, stack=stack,
+                model=chosen,
+                hardware=gpu,
+                method=pruner,
+                phase=phase,
+                batch=batch,
+                context=context,
+                stack=stack,
                 dtype=dtype,
             )
     if output is Format.json:
@@ -113,7 +119,7 @@ def _row(name: str, result: pis.Speedup) -> dict[str, Any]:
 
 def _caption(results: dict[str, pis.Speedup], notes: list[str]) -> str:
     lines = [
-        "estimated: what this stack delivers, 90 % interval low to high. bound: no kernel makes the pruned model faster.",
+        "estimated: what this stack delivers, 90 % interval low to high. bound: no kernel makes it faster.",
         "ideal: both sides at their roofline. flops: ratio of FLOPs. 1/(1-s): the usual claim.",
     ]
     lines += [f"{name}: {note}" for name, result in results.items() for note in result.notes]
@@ -182,16 +188,16 @@ def measure(
     plan: Annotated[bool, typer.Option("--plan", help="Print what would run and how long; needs no GPU.")] = False,
     budget: Annotated[str | None, typer.Option(help="Time for all, such as 8m; the most informative first.")] = None,
     gpu: Annotated[str | None, typer.Option("--gpu", "--hardware", help="GPU profile; default: the one here.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the CSV files; a run that was cut off goes on.")] = Path("timings"),
+    out: Annotated[Path, typer.Option(help="Folder of the CSV files; a run that was cut off goes on.")] = Path(
+        "timings"
+    ),
     repeats: Annotated[int, typer.Option(help="Timed repeats per shape.")] = 25,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed shapes again.")] = False,
 ) -> None:
     """Time kernels and layers on the GPU of this machine, for `pruninfersim.calibrate`."""
     from pruninfersim.measure import command
 
-    command.measure(
-        suite, plan_only=plan, budget=budget, gpu=gpu, out=out, repeats=repeats, retry_failed=retry_failed
-    )
+    command.measure(suite, plan_only=plan, budget=budget, gpu=gpu, out=out, repeats=repeats, retry_failed=retry_failed)
 
 
 def _show(frame: pd.DataFrame, output: Format, *, title: str, caption: str = "") -> None:
@@ -201,7 +207,9 @@ def _show(frame: pd.DataFrame, output: Format, *, title: str, caption: str = "")
         typer.echo(frame.to_json(orient="records", indent=2))
     else:
         # Square brackets are units here; rich would take them for markup.
-        table = Table(title=escape(title), caption=escape(caption) or None, caption_justify="left", title_justify="left")
+        table = Table(
+            title=escape(title), caption=escape(caption) or None, caption_justify="left", title_justify="left"
+        )
         for name in frame.columns:
             numeric = pd.api.types.is_numeric_dtype(frame[name])
             table.add_column(escape(str(name)), justify="right" if numeric else "left")

@@ -206,7 +206,9 @@ class Estimate:
         priced = self.cost_model.of(self.trace)
         total = self.seconds.sum(axis=-1, keepdims=True)
         share = self.seconds / np.where(total > 0, total, 1.0)
-        return Errors(share, [p.spread for p in priced], [p.group or k for p, k in zip(priced, self.trace.kernel, strict=True)])
+        return Errors(
+            share, [p.spread for p in priced], [p.group or k for p, k in zip(priced, self.trace.kernel, strict=True)]
+        )
 
     @property
     def provenance(self) -> tuple[Provenance, ...]:

@@ -84,8 +84,8 @@ class Explanation:
     def __str__(self) -> str:
         frame = self.to_frame()
         lines = [
-            f"{row.step:>16}  {row.seconds * 1e3:+10.4f} ms  speedup {row.speedup_so_far:5.2f}  {row.meaning}"
-            for row in frame.itertuples()
+            f"{step:>16}  {seconds * 1e3:+10.4f} ms  speedup {so_far:5.2f}  {STEPS[step]}"
+            for step, seconds, so_far in zip(frame["step"], frame["seconds"], frame["speedup_so_far"], strict=True)
         ]
         return "\n".join(lines)
 

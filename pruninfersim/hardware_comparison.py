@@ -1,4 +1,4 @@
-"""Which card for this model, and does pruning change the answer? Speedups, rates, memory, ranks and costs side by side."""
+"""Which GPU for this model, and does pruning change the answer? Speedups, rates, memory, ranks, costs side by side."""
 
 from __future__ import annotations
 
@@ -72,7 +72,8 @@ def compare_hardware(
         phase, batch, context, hardware, method, sparsity
             The question; sparsity is what was asked for, 0 for dense [1].
         estimated_speedup, estimated_low, estimated_high, bound_speedup
-            Over the dense model on the same GPU, as in `pruninfersim.compare` [1].
+            Over the dense model on the same GPU, as in `pruninfersim.compare`; 1 for dense itself, but for the bound,
+            which says how far its kernels are from their roofline [1].
         seconds
             Time of the pass [s].
         tokens_per_second
@@ -81,6 +82,7 @@ def compare_hardware(
             Peak over bandwidth: ops of less intensity are memory-bound at best [FLOP/B].
         limited_by, limited_share
             "compute", "memory" or "overhead": what limits the ops that take most of the time, and their share [1].
+            Overhead means that the roofline is less than half of the time of an op: launches, or an inefficient kernel.
         weight_bytes, kv_bytes, memory_share, fits
             Weights as stored and KV cache of the batch [B]; both over the memory of the GPU [1]; whether that is at
             most 1. Activations and the runtime of the driver and the engine are not counted.
@@ -89,9 +91,9 @@ def compare_hardware(
         rank_method
             1 is the method of most tokens per second, among those of the same workload and GPU that fit; dense counts.
         hardware_flips
-            Whether the rank of the GPU differs from its rank for the dense model: pruning changes the choice of card.
+            Whether the rank of the GPU differs from its rank for the dense model: pruning changes the choice of GPU.
         method_flips
-            Whether the rank of the method differs from its rank on the first GPU: the card changes the choice of method.
+            Whether the rank of the method differs from its rank on the first GPU: the GPU changes the choice of method.
         provenance
             Kinds of evidence that carry 5 % or more of the time.
         price_per_hour, cost_per_million_tokens
@@ -112,7 +114,7 @@ def compare_hardware(
     >>> frame = compare_hardware("llama-3.1-8b", Workload.decode(16, 4096), "static-width", stack="ideal",
     ...                          hardware=["h100-sxm", "l40s"], price_per_hour={"h100-sxm": 3.0, "l40s": 1.0})
     >>> frame.query("method == 'dense'").cost_per_million_tokens.round(2).tolist()
-    [0.39, 0.5]
+    [0.37, 0.48]
     >>> frame.query("hardware == 'l40s'").limited_by.tolist()
     ['memory', 'memory']
     """
@@ -185,7 +187,7 @@ def ranking_flips(frame: pd.DataFrame, axis: str = "hardware") -> pd.DataFrame:
 
 
 def _rows(variants: Mapping[str, OpTrace], gpu: HardwareProfile, stack: str | CostModel) -> list[dict[str, Any]]:
-    """Return the rows of one workload on one GPU, dense first; without numbers, and with a note, where there are none."""
+    """Return the rows of one workload on one GPU, dense first; with blanks and a note where there are no numbers."""
     rows = []
     before: Estimate | None = None
     for label, ops in variants.items():
@@ -233,6 +235,7 @@ def _question(label: str, ops: OpTrace, gpu: HardwareProfile) -> dict[str, Any]:
 
 def _answers(before: Estimate, after: Estimate) -> dict[str, Any]:
     result = compare_estimates(before, after)
+    low, high = result.interval if after is not before else (1.0, 1.0)  # a pass against itself leaves no doubt
     seconds = float(after.latency)
     limits = {kind: float(after.seconds[after.bound == kind].sum()) for kind in ("compute", "memory", "overhead")}
     most = max(limits, key=lambda kind: limits[kind])
@@ -240,8 +243,8 @@ def _answers(before: Estimate, after: Estimate) -> dict[str, Any]:
     main = ops.dtype[int(np.argmax(ops.flops * ops.count))]
     return {
         "estimated_speedup": float(result.estimated),
-        "estimated_low": float(result.interval[0]),
-        "estimated_high": float(result.interval[1]),
+        "estimated_low": float(low),
+        "estimated_high": float(high),
         "bound_speedup": float(result.bound),
         "seconds": seconds,
         "tokens_per_second": float(workload.tokens) / seconds if workload is not None else np.nan,

@@ -108,10 +108,7 @@ def break_even(
         rival = dense if against is None else dense.prune(pruning.get(against, at["sparsity"]))
         return np.log(seconds(rival) / seconds(dense.prune(pruning.get(method, at["sparsity"]))))
 
-    if axis == "sparsity":
-        grid = np.linspace(low, high, SCAN)
-    else:
-        grid = np.unique(np.round(np.geomspace(low, high, SCAN)))
+    grid = np.linspace(low, high, SCAN) if axis == "sparsity" else np.unique(np.round(np.geomspace(low, high, SCAN)))
     leads = lead(grid)
     crossings = []
     for i in np.flatnonzero(np.sign(leads[:-1]) * np.sign(leads[1:]) < 0):
@@ -288,13 +285,12 @@ def suggest_width(
     ops = trace(config, workload, dtype=dtype)
     mlp = ops.select(ops.mask(names=["gate", "up", "down"]))
     ffn_n, ffn_k = np.isin(mlp.n_axis, ["ffn"]), np.isin(mlp.k_axis, ["ffn"])
-    wide = mlp.with_columns(
-        n=np.where(ffn_n, widths[:, None], mlp.n), k=np.where(ffn_k, widths[:, None], mlp.k)
-    )
+    wide = mlp.with_columns(n=np.where(ffn_n, widths[:, None], mlp.n), k=np.where(ffn_k, widths[:, None], mlp.k))
     seconds = np.asarray(estimate(wide, hardware=hardware, stack=stack).latency)
     later = np.minimum.accumulate(np.append(seconds[1:], np.inf)[::-1])[::-1]
     here = seconds[widths == wanted][0]
     frame = pd.DataFrame(
         {"width": widths, "mlp_seconds": seconds, "change": seconds / here - 1.0, "channels": widths / wanted - 1.0}
     )
-    return frame[(seconds < later) | (widths == wanted)].reset_index(drop=True)
+    kept: pd.DataFrame = frame[(seconds < later) | (widths == wanted)].reset_index(drop=True)
+    return kept

@@ -121,7 +121,9 @@ def attention_latency(
     size = {name: checked(name, value, minimum=1e-9) for name, value in given.items()}
     groups = size["heads"] if kv_heads is None else checked("kv_heads", kv_heads, minimum=1e-9)
     form = precision.activations(dtype)
-    share = 1.0 if phase == "decode" else 1.0 - size["query_len"] / (2.0 * np.maximum(size["context"], size["query_len"]))
+    share = (
+        1.0 if phase == "decode" else 1.0 - size["query_len"] / (2.0 * np.maximum(size["context"], size["query_len"]))
+    )
     common: dict[str, Any] = {
         "dtype": form.dtype,
         "a_bytes": form.input_bytes,

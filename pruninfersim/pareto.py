@@ -49,7 +49,7 @@ class Curve:
 
     def at(self, gap: ArrayLike) -> FloatArray:
         """Return the speedup at a quality loss, shape of `gap`; NaN beyond the last point."""
-        return np.interp(np.asarray(gap, dtype=float), self.gap, self.speed, right=np.nan)
+        return np.asarray(np.interp(np.asarray(gap, dtype=float), self.gap, self.speed, right=np.nan))
 
 
 @dataclass(frozen=True, eq=False)

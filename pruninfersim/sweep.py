@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 BLOCK_POINTS = 8192
 #: Columns of text, stored as categories.
 TEXT = ("model", "hardware", "stack", "method", "phase", "dtype")
+#: Array fields of a workload.
+FIELDS = ("batch", "query_len", "context")
 #: Columns that a frame of explicit rows must have.
 ROW_COLUMNS = ("model", "hardware", "method", "sparsity", "phase", "batch", "context")
 
@@ -68,7 +70,7 @@ class Block:
 
     def describe(self) -> dict[str, Any]:
         """Return what the block asks, in plain values."""
-        workload = [getattr(self.workload, name).tolist() for name in ("batch", "query_len", "context")]
+        workload = [getattr(self.workload, name).tolist() for name in FIELDS]
         points = len(self.sparsity) * (1 if self.paired else len(self.workload.batch))
         stack = stacks.get(self.stack, self.hardware).stack
         labels = [stack, self.dtype, self.workload.phase, self.workload.logits, self.workload.causal, self.methods]
@@ -219,8 +221,10 @@ def _blocks_of_rows(rows: pd.DataFrame, dtype: str | None) -> tuple[list[Block],
     if missing:
         raise InvalidInputError(f"rows lack the column {', '.join(missing)}; needed: {', '.join(ROW_COLUMNS)}")
     keys = ["model", "hardware", "method", "phase"] + (["stack"] if "stack" in rows.columns else [])
-    blocks, order = [], []
-    for values, index in rows.groupby(keys, sort=False, observed=True).indices.items():
+    blocks: list[Block] = []
+    order: list[Any] = []
+    groups: dict[Any, Any] = rows.groupby(keys, sort=False, observed=True).indices
+    for values, index in groups.items():
         label = dict(zip(keys, values, strict=True))
         for start in range(0, len(index), BLOCK_POINTS):
             part = index[start : start + BLOCK_POINTS]
@@ -231,7 +235,9 @@ def _blocks_of_rows(rows: pd.DataFrame, dtype: str | None) -> tuple[list[Block],
                     hardware_registry.get(label["hardware"]),
                     label.get("stack", stacks.DEFAULT),
                     dtype,
-                    Workload.of(label["phase"], batch, context, stacks.default_logits(label.get("stack", stacks.DEFAULT))),
+                    Workload.of(
+                        label["phase"], batch, context, stacks.default_logits(label.get("stack", stacks.DEFAULT))
+                    ),
                     (label["method"],),
                     checked("sparsity", ratio, minimum=0, below=1),
                     paired=True,
@@ -249,10 +255,9 @@ def _flattened(workloads: Sequence[Workload]) -> list[Workload]:
     merged = []
     for (phase, logits, causal), members in kinds.items():
         fields = [
-            np.concatenate([np.broadcast_to(getattr(w, name), w.shape).reshape(-1) for w in members])
-            for name in ("batch", "query_len", "context")
+            np.concatenate([np.broadcast_to(getattr(w, name), w.shape).reshape(-1) for w in members]) for name in FIELDS
         ]
-        merged.append(Workload(phase, *fields, logits=logits, causal=causal))
+        merged.append(Workload(phase, fields[0], fields[1], fields[2], logits, causal))
     return merged
 
 
@@ -263,10 +268,8 @@ def _chunks(workload: Workload, size: int) -> list[Workload]:
 
 
 def _taken(workload: Workload, part: slice) -> Workload:
-    fields = (getattr(workload, name)[part] for name in ("batch", "query_len", "context"))
-    return Workload(workload.phase, *fields, logits=workload.logits, causal=workload.causal)
+    return replace(workload, **{name: getattr(workload, name)[part] for name in FIELDS})
 
 
 def _reshaped(workload: Workload, shape: tuple[int, ...]) -> Workload:
-    fields = (getattr(workload, name).reshape(shape) for name in ("batch", "query_len", "context"))
-    return Workload(workload.phase, *fields, logits=workload.logits, causal=workload.causal)
+    return replace(workload, **{name: getattr(workload, name).reshape(shape) for name in FIELDS})

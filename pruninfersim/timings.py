@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from pruninfersim import kinds, timings_aiconfigurator
 from pruninfersim.errors import FileFormatError, unknown_name
@@ -115,18 +116,16 @@ def parse(text: pd.DataFrame, *, kind: str | None = None, where: str = "timings"
     for name in ("gpu", "backend", "dtype", *spec.labels):
         if name in columns:
             frame[name] = columns[name].astype(str).str.strip().to_numpy()
-            bad += [(i, f"{name} is empty") for i in np.flatnonzero(frame[name] == "") if name != "backend"]
+            bad += [(i, f"{name} is empty") for i in _where(frame[name] == "") if name != "backend"]
     frame["gpu"] = frame["gpu"].replace(GPU_NAMES)
     frame["dtype"] = frame["dtype"].replace(DTYPE_NAMES)
     known = frame["dtype"].isin(list(PRECISIONS)) | (frame["dtype"] == "")
-    bad += [
-        (i, f"dtype {frame['dtype'].iat[i]!r} is not one of {', '.join(PRECISIONS)}") for i in np.flatnonzero(~known)
-    ]
+    bad += [(i, f"dtype {frame['dtype'].iat[i]!r} is not one of {', '.join(PRECISIONS)}") for i in _where(~known)]
     for name in (*spec.shape, "latency_us"):
         raw = columns[name].to_numpy()
         values = pd.to_numeric(columns[name], errors="coerce").to_numpy(dtype=np.float64)
         wrong = ~np.isfinite(values) | (values <= 0)
-        bad += [(i, f"{name} is {raw[i]!r}, not a positive number") for i in np.flatnonzero(wrong)]
+        bad += [(i, f"{name} is {raw[i]!r}, not a positive number") for i in _where(wrong)]
         frame[name] = values
     if bad:
         raise FileFormatError(_complaint(where, bad, len(frame), first_line))
@@ -162,6 +161,11 @@ def aiconfigurator(gpu: str, kind: str = "gemm", *, grid: bool = True, root: Pat
     names = {system.name: name for name, system in timings_aiconfigurator.SYSTEMS.items()}
     rows = timings_aiconfigurator.read_gemm(names.get(gpu, gpu), grid=grid, root=root)
     return parse(rows, kind=kind, where=timings_aiconfigurator.SOURCE, first_line=0)
+
+
+def _where(mask: ArrayLike) -> list[int]:
+    """Return the positions at which a mask holds."""
+    return [int(i) for i in np.flatnonzero(mask)]
 
 
 def _guess_kind(columns: dict[str, Any], where: str) -> str:

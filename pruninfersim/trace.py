@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from pruninfersim import models
 from pruninfersim._arrays import FloatArray, frozen, sealed, stack_ops
 from pruninfersim.architectures import ARCHITECTURES
-from pruninfersim.errors import InvalidInputError
 from pruninfersim.models import ModelConfig
 from pruninfersim.workload import Workload
 
@@ -153,8 +152,10 @@ class OpTrace:
         >>> trace.shape, trace.flops.tolist()
         ((2, 1), [[33554432.0], [268435456.0]])
         """
-        columns = {name: sealed(stack_ops([row.get(name, v) for row in rows])) for name, v in NEUTRAL.items()}
-        labels = {name: tuple(row.get(name, v) for row in rows) for name, v in LABELS.items()}
+        columns: dict[str, Any] = {
+            name: sealed(stack_ops([row.get(name, v) for row in rows])) for name, v in NEUTRAL.items()
+        }
+        labels: dict[str, Any] = {name: tuple(row.get(name, v) for row in rows) for name, v in LABELS.items()}
         return cls(**columns, **labels, model=model, workload=workload)
 
     # --- shape and size -----------------------------------------------------------------------------------------
@@ -209,10 +210,12 @@ class OpTrace:
 
     def with_columns(self, **columns: Any) -> OpTrace:
         """Return a copy with some columns or labels replaced (arrays are frozen)."""
-        clean = {name: frozen(value) if name in NEUTRAL else value for name, value in columns.items()}
+        clean: dict[str, Any] = {name: frozen(value) if name in NEUTRAL else value for name, value in columns.items()}
         return replace(self, **clean)
 
-    def mask(self, *, names: Sequence[str] = (), kernels: Sequence[str] = (), blocks: Sequence[str] = ()) -> NDArray[Any]:
+    def mask(
+        self, *, names: Sequence[str] = (), kernels: Sequence[str] = (), blocks: Sequence[str] = ()
+    ) -> NDArray[Any]:
         """Return which ops match all of the given labels, shape (op,) of bool."""
         out = np.ones(len(self), dtype=bool)
         for wanted, labels in ((names, self.name), (kernels, self.kernel), (blocks, self.block)):
@@ -223,27 +226,27 @@ class OpTrace:
     def select(self, which: ArrayLike) -> OpTrace:
         """Return the ops at `which` (bool mask or indices), in that order."""
         index = np.flatnonzero(which) if np.asarray(which).dtype == bool else np.asarray(which, dtype=int)
-        columns = {name: sealed(getattr(self, name)[..., index]) for name in NEUTRAL}
-        labels = {name: tuple(getattr(self, name)[i] for i in index) for name in LABELS}
+        columns: dict[str, Any] = {name: sealed(getattr(self, name)[..., index]) for name in NEUTRAL}
+        labels: dict[str, Any] = {name: tuple(getattr(self, name)[i] for i in index) for name in LABELS}
         return replace(self, **columns, **labels)
 
     def concat(self, *others: OpTrace) -> OpTrace:
         """Return this trace followed by the ops of the others."""
         parts = (self, *others)
-        columns = {}
+        columns: dict[str, Any] = {}
         for name in NEUTRAL:
             arrays = [getattr(part, name) for part in parts]
             sweep = np.broadcast_shapes(*(array.shape[:-1] for array in arrays))
             wide = [np.broadcast_to(array, (*sweep, array.shape[-1])) for array in arrays]
             columns[name] = sealed(np.concatenate(wide, axis=-1))
-        labels = {name: tuple(x for part in parts for x in getattr(part, name)) for name in LABELS}
+        labels: dict[str, Any] = {name: tuple(x for part in parts for x in getattr(part, name)) for name in LABELS}
         return replace(self, **columns, **labels)
 
     def unfold(self) -> OpTrace:
         """Return an equal trace in which every row stands for at most one layer, ready for per-layer ratios."""
         index = [i for i, layers in enumerate(self.layers) for _ in range(max(1, len(layers)))]
         shares = [1.0 / max(1, len(layers)) for layers in self.layers for _ in range(max(1, len(layers)))]
-        layers = tuple((x,) for row in self.layers for x in row) if all(self.layers) else tuple(
+        layers: tuple[tuple[int, ...], ...] = tuple(
             single for row in self.layers for single in ([(x,) for x in row] or [()])
         )
         wide = self.select(index)
@@ -264,7 +267,9 @@ class OpTrace:
         for name, parts in (("qkv", ("q", "k", "v")), ("gate_up", ("gate", "up"))):
             index = np.flatnonzero(fused.mask(names=parts))
             kinds = {(fused.kernel[i], fused.dtype[i], fused.layers[i]) for i in index}
-            alike = all(np.ptp(getattr(fused, c)[..., index], axis=-1).max() == 0 for c in ("m", "k", "count", "b_bytes"))
+            alike = all(
+                np.ptp(getattr(fused, c)[..., index], axis=-1).max() == 0 for c in ("m", "k", "count", "b_bytes")
+            )
             if len(index) != len(parts) or len(kinds) != 1 or not alike:
                 continue
             first, width = index[0], fused.n[..., index].sum(axis=-1)

@@ -9,7 +9,7 @@ the measured kernel times.
 from __future__ import annotations
 
 from pruninfersim.calibration_record import Calibration
-from pruninfersim.cost import CostModel, Priced
+from pruninfersim.cost import CostModel, Priced, Provenance
 from pruninfersim.errors import MissingValueError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.attention_prefill import KVAppend
@@ -31,9 +31,11 @@ LEFT_OUT = {
     "attention_decode": Spread(-0.55, 0.55, 0.7),
     "elementwise": Spread(-0.40, 0.40, 0.7),
 }
-#: Half-width at 90 % of two measurements of one speedup of a whole model: 2.7 % in arXiv 2606.09080 (its figures against
-#: its grid), the only repetition of such measurements at hand.
+#: Half-width at 90 % of two measurements of one speedup of a whole model: 2.7 % in arXiv 2606.09080 (its figures
+#: against its grid), the only repetition of such measurements at hand.
 REPEATABILITY = 0.027
+#: Parameter of the prefill kernel that prices the separate write of the KV cache.
+WRITE = "kv_write"
 #: Half-width in log units of what a composition of library calls adds to the error of its parts.
 COMPOSED = 0.15
 
@@ -51,8 +53,13 @@ def vendor(hardware: HardwareProfile) -> CostModel:
             f"stack 'vendor' models NVIDIA's libraries, and {hardware.name} is from {hardware.vendor}; "
             "use stack='ideal', or a cost model of your own"
         )
-    gemm, prefill, decode = (_fitted(kind, "bf16", hardware) for kind in ("gemm", "attention_prefill", "attention_decode"))
-    ops = {name: _fitted(f"elementwise_{name}", "bf16", hardware) for name in ("norm", "qk_norm", "rope", "act", "embedding")}
+    gemm, prefill, decode = (
+        _fitted(kind, "bf16", hardware) for kind in ("gemm", "attention_prefill", "attention_decode")
+    )
+    ops = {
+        name: _fitted(f"elementwise_{name}", "bf16", hardware)
+        for name in ("norm", "qk_norm", "rope", "act", "embedding")
+    }
     stream = ops["act"]
     kernels = {
         "gemm": gemm,
@@ -67,7 +74,7 @@ def vendor(hardware: HardwareProfile) -> CostModel:
         "block_sparse_prefill": _composed(BlockSparseAttention(prefill.model, "prefill"), prefill, "block-sparse"),
         "block_sparse_decode": _composed(BlockSparseAttention(decode.model, "decode"), decode, "block-sparse"),
         "block_score": _composed(BatchedGemm(), gemm, "batched GEMM"),
-        "kv_append": _composed(KVAppend(prefill.model.kv_write), prefill, "KV write"),
+        "kv_append": _composed(KVAppend(getattr(prefill.model, WRITE)), prefill, "KV write"),
         **ops,
         "mask_sort": _composed(MaskSort(), stream, "sort and compaction"),
         **dict.fromkeys(("transpose", "block_index", "elementwise"), stream),
@@ -99,8 +106,10 @@ def _sparse(dense: Priced, dtype: str, hardware: HardwareProfile) -> Priced:
     """Return the 2:4 kernel beside a dense one: its error is that of the dense time and of the ratio."""
     ratio = _fitted("gemm_2of4", dtype, hardware)
     model = Vendor24(dense.model, ratio.model)  # type: ignore[arg-type]
-    provenance = "calibrated" if dense.provenance == ratio.provenance == "calibrated" else "extrapolated"
-    return Priced(model, provenance, _joined(dense.spread, ratio.spread.half_width), "gemm", f"{dense.source}; {ratio.source}")
+    provenance: Provenance = "calibrated" if dense.provenance == ratio.provenance == "calibrated" else "extrapolated"
+    return Priced(
+        model, provenance, _joined(dense.spread, ratio.spread.half_width), "gemm", f"{dense.source}; {ratio.source}"
+    )
 
 
 def _composed(model: KernelModel, part: Priced, what: str) -> Priced:

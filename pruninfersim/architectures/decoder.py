@@ -151,7 +151,7 @@ def attended_share(workload: Workload, keys: FloatArray, window: float) -> Float
     def seen_up_to(position: FloatArray) -> FloatArray:
         ramp = np.minimum(position, window)
         flat = np.where(position > window, position - ramp, 0.0)
-        return ramp**2 / 2.0 + flat * np.where(flat > 0, ramp, 0.0)
+        return np.asarray(ramp**2 / 2.0 + flat * np.where(flat > 0, ramp, 0.0))
 
     pairs = seen_up_to(workload.context) - seen_up_to(workload.context - workload.query_len)
     return np.asarray(pairs / (workload.query_len * keys))

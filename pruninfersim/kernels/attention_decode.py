@@ -121,7 +121,7 @@ class DecodeAttention:
             swapped = grouped & (sequences > 1)
         per_cta = np.ceil(blocks / parts)
         ctas = tiles * np.ceil(blocks / per_cta)
-        miss = 1.0
+        miss = np.ones_like(size)
         if cache == "replayed":
             miss = 1.0 / (1.0 + (self.l2_share * (hardware.l2_size or np.nan) / size) ** self.SWITCH)
         read = size / ctas * miss / bandwidth

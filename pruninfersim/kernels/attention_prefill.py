@@ -88,7 +88,9 @@ class PrefillAttention:
         kv, qo = ops.b_traffic, ops.a_traffic + ops.out_traffic
         bandwidth = hardware.memory_bandwidth * self.memory_efficiency
         miss = self._miss(qo + 2.0 * kv, hardware) if cache == "replayed" else 1.0
-        seconds = self.launch + pnorm(compute, miss * (qo + kv) / bandwidth, self.MEMORY_OVERLAP) + miss * kv / bandwidth
+        seconds = (
+            self.launch + pnorm(compute, miss * (qo + kv) / bandwidth, self.MEMORY_OVERLAP) + miss * kv / bandwidth
+        )
         if cache == "replayed":
             return np.asarray(seconds + self.kv_write * ops.sequences * ops.m)
         return np.maximum(seconds, roofline(ops, hardware))

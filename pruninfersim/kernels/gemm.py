@@ -158,7 +158,7 @@ class Gemm:
             If the profile lacks a peak, or, for ``"replayed"``, the size of L2.
         """
         if cache == "cold":
-            return np.maximum(self._price(ops, hardware, [None])[0], roofline(ops, hardware))
+            return np.asarray(np.maximum(self._price(ops, hardware, [None])[0], roofline(ops, hardware)))
         seconds = self.by_protocol(ops, hardware, cache, [footprint] if footprint else list(PROTOCOLS.values()))
         return seconds[0] if len(seconds) == 1 else np.asarray(np.exp(np.mean(np.log(seconds), axis=0)))
 

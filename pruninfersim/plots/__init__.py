@@ -1,4 +1,4 @@
-"""Figures, each as two functions: what is shown (a tested NamedTuple), and the plotly figure (returned, never shown)."""
+"""Figures, each as two functions: what is shown (a tested NamedTuple) and the plotly figure (returned, not shown)."""
 
 from __future__ import annotations
 

@@ -53,7 +53,9 @@ def curve_info(frame: pd.DataFrame, axis: str = "sparsity") -> list[CurveInfo]:
         ordered = rows.sort_values(axis)
         x = ordered[axis].to_numpy(dtype=float)
         if len(np.unique(x)) != len(x):
-            raise InvalidInputError(f"several rows of {method} share a {axis}; select one model, GPU and workload first")
+            raise InvalidInputError(
+                f"several rows of {method} share a {axis}; select one model, GPU and workload first"
+            )
         columns = ("estimated_speedup", "estimated_low", "estimated_high", "bound_speedup", "claim")
         lines.append(CurveInfo(str(method), x, *(ordered[name].to_numpy(dtype=float) for name in columns)))
     return lines

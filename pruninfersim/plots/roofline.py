@@ -86,7 +86,8 @@ def roofline_figure(dense: RooflineInfo, pruned: RooflineInfo | None = None, tit
                 fig.add_annotation(
                     x=np.log10(pruned.intensity[j]), y=np.log10(pruned.rate[j]),
                     ax=np.log10(dense.intensity[i]), ay=np.log10(dense.rate[i]),
-                    xref="x", yref="y", axref="x", ayref="y", showarrow=True, arrowhead=2, arrowcolor="#888888", text="",
+                    xref="x", yref="y", axref="x", ayref="y", showarrow=True, arrowhead=2,
+                    arrowcolor="#888888", text="",
                 )  # fmt: skip
     fig.update_xaxes(type="log")
     fig.update_yaxes(type="log")

@@ -61,11 +61,12 @@ def test_four_speedups(model, case, where):
 
 
 @settings(max_examples=100)
-@given(models(), cases(), STACK_AND_GPU)
-def test_nothing_is_free(model, case, where):
-    (family, _, work), (stack, gpu) = case, where
-    dense = pis.trace(model, work, dtype=native(gpu))
-    ratio = pis.compare(dense, dense.prune(pis.pruning.get(family, 0.0)), hardware=gpu, stack=stack).estimated
+@given(models(), cases())
+def test_code_paths_of_pruning_are_not_free(model, case):
+    """Against the roofline: full-rank factors hold as many weights as the matrix at least, routers and scores cost."""
+    family, _, work = case
+    dense = pis.trace(model, work)
+    ratio = pis.compare(dense, dense.prune(pis.pruning.get(family, 0.0)), hardware="h100-sxm", stack="ideal").estimated
     assert ratio < 1 if family in WITH_OVERHEAD else abs(ratio - 1) < 1e-12
 
 

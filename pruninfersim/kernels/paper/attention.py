@@ -72,7 +72,9 @@ class PaperBlockScore:
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
         """Return the time of one run of each op, shape (*sweep, op) [s]; at least the roofline."""
-        size = self.query_passes * ops.a_traffic + self.key_passes * ops.b_traffic
+        # The one query of a decode step is not pooled: it is read once.
+        queries = np.where(ops.m > 1, self.query_passes, 1.0) * ops.a_traffic
+        size = queries + self.key_passes * ops.b_traffic
         seconds = size / (self.copy_efficiency * hardware.memory_bandwidth) + self.start
         return np.maximum(seconds, roofline(ops, hardware))
 

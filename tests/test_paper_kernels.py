@@ -1,0 +1,195 @@
+"""The stack "paper" against the figures of arXiv 2606.09080, and against a scalar twin."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.oracle import paper_scalar as scalar
+
+import pruninfersim as pis
+from pruninfersim.cost import CostModel, Priced
+from pruninfersim.kernels import paper
+from pruninfersim.kernels.base import roofline
+from pruninfersim.trace import OpTrace
+
+FIGURES = Path(__file__).resolve().parents[1] / "validation" / "paper"
+FAMILIES = tuple(pis.pruning.METHODS)
+WORKLOADS = ((1, 1024), (1, 8192), (1, 16384), (1, 32768), (8, 1024), (16, 1024), (32, 1024))
+PHASES = ("prefill", "decode")
+
+
+def figures(name: str) -> list[dict[str, str]]:
+    lines = (FIGURES / name).read_text(encoding="utf-8").splitlines()
+    return list(csv.DictReader(line for line in lines if not line.startswith("#")))
+
+
+def cost_model(gpu: str) -> CostModel:
+    hardware = pis.hardware.get(gpu)
+    priced = {key: Priced(model, "measured") for key, model in paper.kernels(hardware).items()}
+    return CostModel("paper", hardware, priced, paper.launch_gap())
+
+
+def work(phase: str, batch, context) -> pis.Workload:
+    if phase == "prefill":
+        return pis.Workload.prefill(batch=batch, tokens=context, logits="all")
+    return pis.Workload.decode(batch=batch, context=context)
+
+
+@pytest.fixture(scope="module")
+def speedups() -> dict[tuple[str, str, float], np.ndarray]:
+    """Family, phase, sparsity -> speedup of Llama-3.1-8B on the paper's card, one per workload."""
+    batch, context = (np.array(column) for column in zip(*WORKLOADS, strict=True))
+    model = cost_model("rtx-pro-6000")
+    found = {}
+    for phase in PHASES:
+        dense = pis.trace("llama-3.1-8b", work(phase, batch, context))
+        time = model.predict(dense).latency
+        for family in FAMILIES:
+            for sparsity in (0.0, 0.25, 0.5):
+                pruned = dense.prune(pis.pruning.get(family, sparsity))
+                found[family, phase, sparsity] = time / model.predict(pruned).latency
+    return found
+
+
+@pytest.mark.parametrize("family", ["dense", *FAMILIES])
+@pytest.mark.parametrize("phase", PHASES)
+def test_equals_the_scalar_twin(family, phase):
+    constants = dict(paper.constants())
+    cases = (("llama-3.1-8b", "rtx-pro-6000", scalar.LLAMA, scalar.RTX), ("qwen3-14b", "a800-80gb", scalar.QWEN, scalar.A800))
+    for name, gpu, model, card in cases:
+        for batch, context in WORKLOADS:
+            dense = pis.trace(name, work(phase, batch, context))
+            for sparsity in (0.5,) if family in ("dense", "semi-structured") else (0.0, 0.375, 0.5, 0.7):
+                trace = dense if family == "dense" else dense.prune(pis.pruning.get(family, sparsity))
+                fast = cost_model(gpu).predict(trace).latency
+                slow = scalar.step(model, card, constants, family, sparsity, phase, batch, context)
+                assert fast == pytest.approx(slow, rel=1e-9), (name, batch, context, sparsity)
+
+
+def test_grid_of_speedups(speedups):
+    """Part of the paper's grid: 42 speedups at 50 %; one token of dynamic depth is a mean of three random masks."""
+    errors = {}
+    for row in figures("grid.csv"):
+        point = WORKLOADS.index((int(row["batch"]), int(row["context"])))
+        predicted = speedups[row["family"], row["phase"], float(row["sparsity"])][point]
+        errors.setdefault((row["family"], row["phase"]), []).append(predicted / float(row["speedup"]) - 1.0)
+    flat = np.abs(np.concatenate([np.array(group) for group in errors.values()]))
+    assert len(flat) == 42
+    assert flat.mean() < 0.024
+    for (family, phase), group in errors.items():
+        limit = 0.08 if (family, phase) == ("dynamic-depth", "decode") else 0.035
+        assert np.abs(group).mean() < limit, (family, phase)
+
+
+def test_table_2(speedups):
+    """Means over the seven workloads at 25 and 50 % (half of which are of workloads that the grid does not show)."""
+    errors = []
+    for row in figures("table2.csv"):
+        values = speedups[row["family"], row["phase"], float(row["sparsity"])]
+        errors.append(values.mean() / float(row["mean"]) - 1.0)
+        assert values.min() == pytest.approx(float(row["min"]), rel=0.05), row
+        assert values.max() == pytest.approx(float(row["max"]), rel=0.065), row
+    assert len(errors) == 26
+    assert np.abs(errors).mean() < 0.0125
+    assert np.abs(errors).max() < 0.035
+
+
+def test_share_of_the_claim_at_half(speedups):
+    """Finding 1 of the paper: the share of 1/(1-s) that is realised, family by family, prefill and decode."""
+    published = {
+        "static-depth": (0.94, 0.95), "static-width": (0.89, 0.85), "static-width-cross": (0.79, 0.73),
+        "low-rank": (0.71, 0.73), "dynamic-depth": (0.72, 0.55), "semi-structured": (0.54, 0.57),
+        "sparse-attention": (0.53, 0.52),
+    }  # fmt: skip
+    for family, shares in published.items():
+        for phase, share in zip(PHASES, shares, strict=True):
+            assert speedups[family, phase, 0.5].mean() / 2.0 == pytest.approx(share, abs=0.03), (family, phase)
+
+
+@pytest.mark.parametrize(
+    ("family", "low", "high"),
+    [("dynamic-depth", 0.86, 0.90), ("static-width-cross", 0.88, 0.92), ("low-rank", 0.91, 1.04)],
+)
+def test_pruned_code_paths_are_not_free(speedups, family, low, high):
+    """Speedup at sparsity 0 (digitised, so 0.05 off at most)."""
+    for phase in PHASES:
+        assert low - 0.05 < speedups[family, phase, 0.0].mean() < high + 0.05
+
+
+def test_absolute_times():
+    """Fig. 2: one dense pass at 32k context, and the shares of its parts."""
+    for row in figures("fig2.csv"):
+        estimate = cost_model("rtx-pro-6000").predict(pis.trace("llama-3.1-8b", work(row["phase"], 1, 32768)))
+        assert estimate.latency == pytest.approx(float(row["total_s"]), rel=0.04)
+        parts = {"gemm": ("gemm",), "attention": (f"attention_{row['phase']}",), "lm_head": ("lm_head",)}
+        for name, kernels in parts.items():
+            share = (estimate.run * estimate.trace.count)[estimate.trace.mask(kernels=list(kernels))].sum()
+            assert share / estimate.latency == pytest.approx(float(row[name]), abs=0.02), name
+
+
+def test_a_bigger_share_is_slower_than_none_on_few_tokens():
+    """Crossover: dynamic depth beats dense only above about 512 tokens of GEMM work (paper, finding 3)."""
+    kernels = paper.kernels(pis.hardware.get("rtx-pro-6000"))
+    tokens = np.array([128, 256, 512, 4096])
+    columns = {"gemms": 1.0, "m": tokens, "n": 14336, "k": 4096}
+    dense = OpTrace.from_rows([{**columns, "kernel": "gemm"}])
+    token = OpTrace.from_rows(
+        [{**columns, "kernel": "token_gemm", "mac_fraction": 0.5, "a_reads": 0.5, "out_writes": 0.5}]
+    )
+    gpu = pis.hardware.get("rtx-pro-6000")
+    ratio = (kernels["gemm"].latency(dense, gpu) / kernels["token_gemm"].latency(token, gpu))[:, 0]
+    assert ratio[0] < 1.3
+    assert ratio[-1] > 1.5
+
+
+@pytest.mark.parametrize("gpu", ["rtx-pro-6000", "a800-80gb", "h100-sxm", "rtx-4090"])
+def test_no_kernel_beats_its_roofline(gpu):
+    hardware = pis.hardware.get(gpu)
+    kernels = paper.kernels(hardware)
+    for phase in PHASES:
+        dense = pis.trace("llama-3.1-8b", work(phase, np.array([1, 3, 64, 65]), 256))
+        for family in FAMILIES:
+            trace = dense.prune(pis.pruning.get(family, 0.3))
+            for key in set(trace.kernel):
+                ops = trace.select(trace.mask(kernels=[key]))
+                seconds = kernels[key].latency(ops, hardware)
+                assert np.isfinite(seconds).all()
+                assert (seconds >= roofline(ops, hardware) * (1 - 1e-12)).all(), (family, key)
+
+
+def test_any_positive_shape_is_finite():
+    hardware = pis.hardware.get("rtx-pro-6000")
+    rows = {"gemms": 1.0, "m": np.array([1.0, 1.5, 17.0, 70.0, 1e6])[:, None], "n": np.array([1.0, 50000.0]), "k": 1.0}
+    for key in ("gemm", "lm_head", "gemm_2of4", "token_gemm"):
+        ops = OpTrace.from_rows([{**rows, "kernel": key, "mac_fraction": 0.5}])
+        seconds = paper.kernels(hardware)[key].latency(ops, hardware)
+        assert np.isfinite(seconds).all()
+        assert (seconds > 0).all()
+
+
+def test_every_constant_has_unit_meaning_and_anchor():
+    content = paper._table()["constants"]
+    assert set(content) == set(paper.constants())
+    assert all(str(entry[part]).strip() for entry in content.values() for part in ("unit", "meaning", "anchor"))
+    assert set(paper.bands()) == set(paper.kernels(pis.hardware.get("h100-sxm")))
+
+
+def test_without_quantisation_is_never_slower():
+    hardware = pis.hardware.get("rtx-pro-6000")
+    ops = OpTrace.from_rows([{"kernel": "gemm", "gemms": 1.0, "m": np.array([100, 1024, 5000]), "n": 3072, "k": 4096}])
+    gemm = paper.kernels(hardware)["gemm"]
+    smooth = gemm.without_quantisation()
+    assert smooth == replace(gemm, quantised=False)
+    assert (smooth.latency(ops, hardware) <= gemm.latency(ops, hardware)).all()
+
+
+def test_scatter_of_three_masks():
+    """Three draws at batch 1: 4.6 % at 50 % and 2.1 % at 12.5 % of two coins per layer in 32 layers."""
+    shares = (0.42, 0.95)
+    assert paper.mask_draw_spread(0.5, shares, 32) == pytest.approx(0.0530, abs=0.003)
+    one, three = (paper.mask_draw_spread(0.125, shares, 32, draws) for draws in (1, 3))
+    assert one == pytest.approx(np.sqrt(3) * three)
