@@ -22,26 +22,33 @@ from pruninfersim.trace import OpTrace, trace
 from pruninfersim.workload import Workload
 
 if TYPE_CHECKING:
-    from pruninfersim import pareto, plots, report, testing
+    from pruninfersim import pareto, plots, report, testing, timings
+    from pruninfersim.calibration import Calibration, calibrate
     from pruninfersim.hardware_comparison import compare_hardware
     from pruninfersim.inverse import break_even, max_speedup, required_efficiency, suggest_width
+    from pruninfersim.timings import read_timings
 
 __version__ = "0.1.0"
 
 #: Names that need a heavy import (scipy, pandas, plotly) -> where they live; imported when first asked for.
 _LAZY = {
+    "Calibration": "calibration",
     "break_even": "inverse",
+    "calibrate": "calibration",
     "compare_hardware": "hardware_comparison",
     "max_speedup": "inverse",
     "required_efficiency": "inverse",
     "suggest_width": "inverse",
     "pareto": "",
     "plots": "",
+    "read_timings": "timings",
     "report": "",
     "testing": "",
+    "timings": "",
 }
 
 __all__ = [
+    "Calibration",
     "CostModel",
     "Estimate",
     "Explanation",
@@ -53,6 +60,7 @@ __all__ = [
     "Workload",
     "attention_latency",
     "break_even",
+    "calibrate",
     "compare",
     "compare_hardware",
     "errors",
@@ -65,6 +73,7 @@ __all__ = [
     "pareto",
     "plots",
     "pruning",
+    "read_timings",
     "report",
     "required_efficiency",
     "speedup",
@@ -72,6 +81,7 @@ __all__ = [
     "suggest_width",
     "sweep",
     "testing",
+    "timings",
     "trace",
 ]
 

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 #: Forbids every request: scripts and styles are inline, images are data.
-POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
+)
 #: Options of plotly on the page: no logo, no button that would send data to a server.
 CONFIG = {"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": "", "responsive": False}
 
@@ -32,12 +34,13 @@ p, ul { margin: .5rem 0; max-width: 78ch; }
 nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1.1rem; list-style: none; padding: 0; }
 a { color: #00578a; }
 a:focus-visible, summary:focus-visible { outline: 3px solid #E69F00; outline-offset: 2px; }
-table { border-collapse: collapse; width: 100%; margin: .75rem 0; font-size: .85rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; width: 100%; margin: .75rem 0; font-size: .82rem;
+  font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding: .25rem 0; }
 th, td { padding: .3rem .5rem; border-bottom: 1px solid #d8d8d8; text-align: left; vertical-align: top; }
 thead th { border-bottom: 2px solid #888; vertical-align: bottom; }
 td.n, th.n { text-align: right; }
-td.n { white-space: nowrap; }
+td.n, tbody th { white-space: nowrap; }
 tbody tr:nth-child(even) { background: #f6f8fa; }
 .scroll { overflow-x: auto; }
 figure { margin: 1rem 0 1.5rem; }
@@ -89,39 +92,43 @@ def bullets(items: Iterable[object]) -> Html:
     return Html(f"<ul>{''.join(f'<li>{escaped(item)}</li>' for item in items)}</ul>")
 
 
-def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> Html:
-    """Return a table; the first cell of a row is its header, numbers (given as float or int) stand to the right.
+def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]], formats: Sequence[str] = ()) -> Html:
+    """Return a table; the first cell of a row is its header.
 
-    >>> "<td class='n'>1.5</td>" in table("speeds", ["name", "x"], [["a", 1.5]]).text
+    Parameters
+    ----------
+    caption, head : str and sequence of str
+    rows : sequences of cells
+    formats : sequence of str, optional
+        Format of each column, such as ".2f" for numbers, which then stand to the right; "" leaves a column as text.
+
+    >>> "<td class='n'>1.50</td>" in table("speeds", ["name", "x"], [["a", 1.5]], ["", ".2f"]).text
     True
     """
-    body = [list(row) for row in rows]
-    numeric = [bool(body) and all(isinstance(row[i], int | float) for row in body) for i in range(len(head))]
+    wanted = [*formats, *[""] * (len(head) - len(formats))]
 
     def kind(i: int) -> str:
-        return " class='n'" if numeric[i] else ""
+        return " class='n'" if wanted[i] else ""
 
     top = "".join(f"<th scope='col'{kind(i)}>{escaped(name)}</th>" for i, name in enumerate(head))
     lines = []
-    for row in body:
-        cells = "".join(f"<td{kind(i)}>{escaped(number(row[i]))}</td>" for i in range(1, len(head)))
-        lines.append(f"<tr><th scope='row'>{escaped(number(row[0]))}</th>{cells}</tr>")
+    for row in rows:
+        texts = [format(cell, wanted[i]) if isinstance(cell, float) else cell for i, cell in enumerate(row)]
+        cells = "".join(f"<td{kind(i)}>{escaped(texts[i])}</td>" for i in range(1, len(texts)))
+        lines.append(f"<tr><th scope='row'>{escaped(texts[0])}</th>{cells}</tr>")
     return Html(
         f"<div class='scroll'><table><caption>{escaped(caption)}</caption><thead><tr>{top}</tr></thead>"
         f"<tbody>{''.join(lines)}</tbody></table></div>"
     )
 
 
-def number(value: object) -> object:
-    """Return a number with four digits, and anything else as it is."""
-    return f"{value:.4g}" if isinstance(value, float) else value
-
-
 def figure(name: str, fig: go.Figure, caption: str) -> Html:
     """Return a figure with a caption; `name` is its id on the page."""
     spec: dict[str, Any] = json.loads(fig.to_json())
     # Inside a script element no text may look like its end.
-    data, layout = (json.dumps(spec[part]).replace("<", "\\u003c").replace("&", "\\u0026") for part in ("data", "layout"))
+    data, layout = (
+        json.dumps(spec[part]).replace("<", "\\u003c").replace("&", "\\u0026") for part in ("data", "layout")
+    )
     label = html.escape(caption, quote=True)
     return Html(
         f"<figure><div class='plot'><div id='{name}' role='img' aria-label='{label}'></div></div>"
@@ -149,7 +156,8 @@ def page(title: str, lead: str, sections: Sequence[tuple[str, Sequence[Html]]]) 
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         f"<link rel='icon' href='data:,'><title>{escaped(title)}</title><style>{STYLE}</style>"
-        f"<script>/* plotly.js of plotly.py {escaped(plotly.__version__)}, MIT licence */\n{get_plotlyjs()}</script></head>"
+        f"<script>/* plotly.js of plotly.py {escaped(plotly.__version__)}, MIT licence */\n{get_plotlyjs()}</script>"
+        "</head>"
         f"<body><a class='skip' href='#main'>Skip to the report</a><header><h1>{escaped(title)}</h1>"
         f"<p class='lead'>{escaped(lead)}</p><nav aria-label='Sections'><ul>{links}</ul></nav></header>"
         f"<main id='main'>{body}</main></body></html>\n"

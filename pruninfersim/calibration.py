@@ -139,7 +139,7 @@ def _prepare(
     if cache not in ("cold", "replayed"):
         raise InvalidInputError(f"cache must be 'cold' or 'replayed'; got {cache!r}")
     where = source or str(timings.attrs.get("source", "timings"))
-    frame = _one_dtype(parse(timings, kind=kind, where=where, first_line=0), dtype)
+    frame = _one_dtype(parse(timings, kind=kind, where=where), dtype)
     base, free, prior = _plan(spec, kind, frame, gpu, wanted, start)
     return _Problem(spec, gpu, cache, base, free, prior), frame, where
 

@@ -1,4 +1,4 @@
-"""Command line: ``pruninfersim speedup | trace | hardware | models | measure``."""
+"""Command line: ``pruninfersim speedup | explain | report | trace | hardware | models | measure``."""
 
 from __future__ import annotations
 
@@ -149,6 +149,63 @@ def trace(
     result = pis.estimate(ops, hardware=gpu, stack=stack)
     title = f"{chosen.name} on {gpu}, {phase}, batch {batch}, context {context}, stack {stack}: {result!r}"
     _show(result.to_frame(), output, title=title)
+
+
+@app.command()
+def explain(
+    method: Annotated[str, typer.Option(help="Name of a pruning method.")],
+    model: Model = "llama-3.1-8b",
+    config: Config = None,
+    gpu: Gpu = "h100-sxm",
+    sparsity: Annotated[float, typer.Option(help="Fraction removed, in [0, 1).")] = 0.5,
+    phase: Phase = "prefill",
+    batch: Batch = 1,
+    context: Context = 2048,
+    stack: Stack = pis.stacks.DEFAULT,
+    dtype: Dtype = None,
+    output: Output = Format.table,
+) -> None:
+    """Say why a pruned model is not faster: steps from the claim 1/(1-s) to the estimate, which add up."""
+    chosen = _model(model, config)
+    workload = pis.Workload.of(phase, batch, context, pis.stacks.default_logits(stack))
+    dense = pis.trace(chosen, workload, dtype=dtype)
+    why = pis.explain(dense, dense.prune(pis.pruning.get(method, sparsity)), hardware=gpu, stack=stack)
+    frame = why.to_frame()
+    if output is Format.table:
+        seconds = frame[["seconds", "total_seconds"]].to_numpy() * 1e3
+        frame = frame.assign(
+            **{"added [ms]": seconds[:, 0], "total [ms]": seconds[:, 1], "speedup so far": frame["speedup_so_far"]}
+        )
+        frame = frame[["step", "added [ms]", "total [ms]", "speedup so far", "meaning"]]
+    where = f"{chosen.name} on {gpu}, {phase}, batch {batch}, context {context}, stack {stack}"
+    dense_time = f"dense {float(why.speedup.dense.latency) * 1e3:.4g} ms"
+    _show(frame, output, title=f"{method} at sparsity {sparsity:g}, {where}; {dense_time}")
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Option(help="HTML file to write; it needs no network.")] = Path("report.html"),
+    model: Model = "llama-3.1-8b",
+    config: Config = None,
+    gpu: Gpu = "h100-sxm",
+    method: Annotated[str, typer.Option(help="Names of pruning methods, separated by commas, or all.")] = "all",
+    sparsity: Annotated[float, typer.Option(help="Fraction removed, in [0, 1).")] = 0.5,
+    phase: Annotated[str, typer.Option(help="both, prefill or decode.")] = "both",
+    batch: Batch = 1,
+    context: Context = 2048,
+    stack: Stack = pis.stacks.DEFAULT,
+    dtype: Dtype = None,
+) -> None:
+    """Write one HTML page with tables, plots, assumptions and provenance."""
+    names = list(pis.pruning.METHODS) if method == "all" else [name.strip() for name in method.split(",")]
+    logits = pis.stacks.default_logits(stack)
+    phases = ["prefill", "decode"] if phase == "both" else [phase]
+    workloads = [pis.Workload.of(each, batch, context, logits) for each in phases]
+    path = pis.report.write_report(
+        out, model=_model(model, config), hardware=gpu, methods=names, sparsity=sparsity, workloads=workloads, stack=stack,
+        dtype=dtype,
+    )  # fmt: skip
+    typer.echo(f"wrote {path}")
 
 
 @app.command()

@@ -19,12 +19,10 @@ from pruninfersim.errors import InvalidInputError, ProvenanceWarning
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Ratio
-from pruninfersim.trace import NEUTRAL, OpTrace, PruningMethod, trace
+from pruninfersim.trace import OpTrace, PruningMethod, trace, twins
 from pruninfersim.uncertainty import ratio_half_width
 from pruninfersim.workload import Logits, Workload
 
-#: Columns that decide how long a run of an op takes; where they agree, both sides run the very same kernel.
-SHAPE_COLUMNS = tuple(name for name in NEUTRAL if name not in ("count", "launches"))
 #: Half of the central 90 % of a normal distribution, in standard deviations.
 NORMAL_90 = 1.645
 #: Share of the time from which the provenance of an op counts for a comparison.
@@ -157,8 +155,8 @@ def compare(
     >>> compare(dense, dense.prune(pruning.StaticDepth(0.5)), hardware="h100-sxm", stack="ideal").estimated
     1.87...
     """
-    before, after = (estimate(side, hardware=hardware, stack=stack) for side in (dense, pruned))
-    result = compare_estimates(before, after)
+    before = estimate(dense, hardware=hardware, stack=stack)
+    result = compare_estimates(before, before.cost_model.predict(pruned, known=before))
     for note in result.notes:
         warnings.warn(note, ProvenanceWarning, stacklevel=2)
     return result
@@ -212,21 +210,6 @@ def mask_draw_half_width(step: Estimate) -> FloatArray:
         layers = np.where(ran, ops.count, 0.0).max(axis=-1)
         variance = variance + chance * (1.0 - chance) * whole**2 / (layers * draws)
     return np.asarray(NORMAL_90 * np.sqrt(variance))
-
-
-def twins(dense: OpTrace, pruned: OpTrace) -> tuple[np.ndarray, list[int]]:
-    """Return whether each pruned op has a dense twin of the same shape and kernel, and the index of that twin."""
-    index = {(name, kernel, dtype): i for i, (name, kernel, dtype) in enumerate(_identities(dense))}
-    found = [index.get(identity) for identity in _identities(pruned)]
-    partner = [i if i is not None else 0 for i in found]
-    same: Any = np.array([i is not None for i in found])
-    for name in SHAPE_COLUMNS:
-        same = same & (getattr(pruned, name) == getattr(dense, name)[..., partner])
-    return same, partner
-
-
-def _identities(side: OpTrace) -> list[tuple[str, str, str]]:
-    return list(zip(side.name, side.kernel, side.dtype, strict=True))
 
 
 def _provenance_notes(dense: Estimate, pruned: Estimate) -> tuple[str, ...]:

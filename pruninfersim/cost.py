@@ -16,7 +16,7 @@ from pruninfersim._distinct import SMALL, distinct
 from pruninfersim.errors import UnknownNameError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import KernelModel, Quantised, compute_time, roofline
-from pruninfersim.trace import OpTrace
+from pruninfersim.trace import OpTrace, twins
 from pruninfersim.uncertainty import EXACT, Errors, Spread
 
 if TYPE_CHECKING:
@@ -94,8 +94,14 @@ class CostModel:
         }
         return replace(self, kernels={**self.kernels, **smooth})
 
-    def predict(self, trace: OpTrace) -> Estimate:
+    def predict(self, trace: OpTrace, *, known: Estimate | None = None) -> Estimate:
         """Price every op of a trace.
+
+        Parameters
+        ----------
+        trace : OpTrace
+        known : Estimate, optional
+            Of this cost model, for instance of the dense trace: ops that run just as there are not priced again.
 
         Raises
         ------
@@ -111,7 +117,14 @@ class CostModel:
                 f"{', '.join(sorted(self.kernels))}. Add one with CostModel.with_kernel"
             )
         run, floor = np.empty(trace.shape), np.empty(trace.shape)
-        for model, index in self._groups(trace):
+        new = np.ones(len(trace), dtype=bool)
+        if known is not None and known.cost_model is self:
+            same, partner = twins(known.trace, trace)
+            new = ~same.reshape(-1, len(trace)).all(axis=0)
+            old = np.flatnonzero(~new)
+            for out, values in ((run, known.run), (floor, known.floor)):
+                out[..., old] = values[..., np.array(partner)[old]]
+        for model, index in self._groups(trace, new):
             ops = trace if len(index) == len(trace) else trace.select(index)
             few = run[..., index].size <= SMALL
             shapes, where = (ops, ...) if few else distinct(ops)
@@ -127,8 +140,8 @@ class CostModel:
         """Return what prices each op of a trace."""
         return [self.priced(key, dtype) for key, dtype in zip(trace.kernel, trace.dtype, strict=True)]
 
-    def _groups(self, trace: OpTrace) -> list[tuple[KernelModel, NDArray[np.intp]]]:
-        """Return the ops that one kernel model prices in one go: the same model and dtype.
+    def _groups(self, trace: OpTrace, new: NDArray[np.bool_]) -> list[tuple[KernelModel, NDArray[np.intp]]]:
+        """Return the new ops that one kernel model prices in one go: the same model and dtype.
 
         Small traces are priced with as few calls as possible. In large ones `distinct` keeps one label for all ops of
         a group, so that they must share their kernel key too (it decides the peak, see `compute_time`).
@@ -136,7 +149,8 @@ class CostModel:
         few = int(np.prod(trace.shape)) <= SMALL
         members: dict[tuple[int, str, str], list[int]] = {}
         models = [priced.model for priced in self.of(trace)]
-        for i, model in enumerate(models):
+        for i in np.flatnonzero(new):
+            model = models[i]
             members.setdefault((id(model), "" if few else trace.kernel[i], trace.dtype[i]), []).append(i)
         return [(models[index[0]], np.array(index)) for index in members.values()]
 

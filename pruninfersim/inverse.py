@@ -11,13 +11,13 @@ from scipy.optimize import brentq
 from pruninfersim import models as model_registry
 from pruninfersim import pruning
 from pruninfersim._arrays import FloatArray, checked
-from pruninfersim.comparison import Speedup, compare_estimates, estimate, twins
+from pruninfersim.comparison import Speedup, compare_estimates, estimate
 from pruninfersim.cost import CostModel, scalar
 from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.stacks import default_logits
-from pruninfersim.trace import OpTrace, trace
+from pruninfersim.trace import OpTrace, trace, twins
 from pruninfersim.workload import Workload
 
 if TYPE_CHECKING:

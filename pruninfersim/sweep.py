@@ -103,7 +103,7 @@ class Block:
 
     def _method_columns(self, name: str, wide: Workload, before: Any, cost_model: CostModel) -> dict[str, FloatArray]:
         pruned = before.trace.prune(pruning.get(name, self.sparsity))
-        result = compare_estimates(before, cost_model.predict(pruned))
+        result = compare_estimates(before, cost_model.predict(pruned, known=before))
         shape = np.broadcast_shapes(wide.shape, self.sparsity.shape)
         achieved = pruned.applied[-1].achieved
         low, high = result.interval

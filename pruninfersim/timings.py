@@ -78,12 +78,14 @@ def read_timings(path: str | Path, *, kind: str | None = None) -> pd.DataFrame:
         raise FileFormatError(f"{path}: there is no such file; give a CSV with columns {columns}, ...") from None
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise FileFormatError(f"{path}: not a readable CSV file ({str(error).strip()})") from None
-    frame = parse(text, kind=kind, where=str(path))
+    frame = parse(text, kind=kind, where=str(path), first_line=2)
     frame.attrs["source"] = path.name
     return frame
 
 
-def parse(text: pd.DataFrame, *, kind: str | None = None, where: str = "timings", first_line: int = 2) -> pd.DataFrame:
+def parse(
+    text: pd.DataFrame, *, kind: str | None = None, where: str = "timings", first_line: int | None = None
+) -> pd.DataFrame:
     """Check and convert a frame of timings whose cells may still be text.
 
     Parameters
@@ -94,7 +96,7 @@ def parse(text: pd.DataFrame, *, kind: str | None = None, where: str = "timings"
     where : str
         Name of the source, for messages.
     first_line : int
-        Line number of the first row, for messages.
+        Line number of the first row in its file, for messages; default is to count rows from 0.
 
     Raises
     ------
@@ -122,7 +124,7 @@ def parse(text: pd.DataFrame, *, kind: str | None = None, where: str = "timings"
     known = frame["dtype"].isin(list(PRECISIONS)) | (frame["dtype"] == "")
     bad += [(i, f"dtype {frame['dtype'].iat[i]!r} is not one of {', '.join(PRECISIONS)}") for i in _where(~known)]
     for name in (*spec.shape, "latency_us"):
-        raw = columns[name].to_numpy()
+        raw = columns[name].tolist()
         values = pd.to_numeric(columns[name], errors="coerce").to_numpy(dtype=np.float64)
         wrong = ~np.isfinite(values) | (values <= 0)
         bad += [(i, f"{name} is {raw[i]!r}, not a positive number") for i in _where(wrong)]
@@ -160,7 +162,7 @@ def aiconfigurator(gpu: str, kind: str = "gemm", *, grid: bool = True, root: Pat
         raise unknown_name("kind of aiconfigurator table", kind, ["gemm"])
     names = {system.name: name for name, system in timings_aiconfigurator.SYSTEMS.items()}
     rows = timings_aiconfigurator.read_gemm(names.get(gpu, gpu), grid=grid, root=root)
-    return parse(rows, kind=kind, where=timings_aiconfigurator.SOURCE, first_line=0)
+    return parse(rows, kind=kind, where=timings_aiconfigurator.SOURCE)
 
 
 def _where(mask: ArrayLike) -> list[int]:
@@ -182,14 +184,18 @@ def _guess_kind(columns: dict[str, Any], where: str) -> str:
     return next(kind for size, kind in fitting if size == most)
 
 
-def _complaint(where: str, bad: list[tuple[int, str]], total: int, first_line: int) -> str:
+def _complaint(where: str, bad: list[tuple[int, str]], total: int, first_line: int | None) -> str:
     """One message that names the first few bad lines and says how many there are."""
+    unit = "row" if first_line is None else "line"
     lines: dict[int, list[str]] = {}
     for row, reason in sorted(bad, key=lambda item: item[0]):
-        lines.setdefault(int(row) + first_line, []).append(reason)
-    shown = "; ".join(f"line {line}: {', '.join(reasons)}" for line, reasons in list(lines.items())[:SHOWN])
+        lines.setdefault(row + (first_line or 0), []).append(reason)
+    shown = "; ".join(f"{unit} {line}: {', '.join(reasons)}" for line, reasons in list(lines.items())[:SHOWN])
     more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
-    return f"{where}: {len(lines)} of {total} lines are bad. {shown}{more}. Correct or remove them; nothing was read."
+    verb = "is" if len(lines) == 1 else "are"
+    return (
+        f"{where}: {len(lines)} of {total} {unit}s {verb} bad. {shown}{more}. Correct or remove them; nothing was read."
+    )
 
 
 def as_ops(kind: str, frame: pd.DataFrame) -> OpTrace:

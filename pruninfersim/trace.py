@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -246,11 +247,11 @@ class OpTrace:
         """Return an equal trace in which every row stands for at most one layer, ready for per-layer ratios."""
         index = [i for i, layers in enumerate(self.layers) for _ in range(max(1, len(layers)))]
         shares = [1.0 / max(1, len(layers)) for layers in self.layers for _ in range(max(1, len(layers)))]
-        layers: tuple[tuple[int, ...], ...] = tuple(
-            single for row in self.layers for single in ([(x,) for x in row] or [()])
-        )
+        layers: list[tuple[int, ...]] = []
+        for row in self.layers:
+            layers += [(x,) for x in row] or [()]
         wide = self.select(index)
-        return wide.with_columns(count=wide.count * np.array(shares), layers=layers)
+        return wide.with_columns(count=wide.count * np.array(shares), layers=tuple(layers))
 
     def fuse_projections(self) -> OpTrace:
         """Return the trace with q, k, v as one GEMM and gate, up as another, as serving engines run them.
@@ -289,6 +290,42 @@ class OpTrace:
     def __repr__(self) -> str:
         sweep = f", sweep {self.sweep_shape}" if self.sweep_shape else ""
         return f"<OpTrace of {len(self)} ops{sweep}>"
+
+
+#: Columns that decide how long a run of an op takes; where they agree, the very same kernel runs.
+SHAPE_COLUMNS = tuple(name for name in NEUTRAL if name not in ("count", "launches"))
+
+
+@lru_cache(maxsize=4)
+def twins(first: OpTrace, second: OpTrace) -> tuple[NDArray[np.bool_], tuple[int, ...]]:
+    """Return which ops of the second trace run just as in the first, and where.
+
+    Pricing and comparing ask the same question of the same pair, one after the other: the last few answers are kept.
+
+    Returns
+    -------
+    same : ndarray of bool, shape (*sweep, op of second)
+        Whether the op has a twin of the same name, kernel, dtype and shape.
+    partner : tuple of int, one per op of second
+        Index of that twin in the first trace (0 where there is none).
+    """
+    index = {identity: i for i, identity in enumerate(_identities(first))}
+    found = [index.get(identity) for identity in _identities(second)]
+    partner = [i if i is not None else 0 for i in found]
+    same: Any = np.array([i is not None for i in found])
+    for name in SHAPE_COLUMNS:
+        same = same & (getattr(second, name) == getattr(first, name)[..., partner])
+    return same, tuple(partner)
+
+
+def _identities(side: OpTrace) -> list[tuple[str, str, str, int]]:
+    """Name, kernel and dtype of each op, and how many such ops came before it."""
+    seen: dict[tuple[str, str, str], int] = {}
+    out = []
+    for identity in zip(side.name, side.kernel, side.dtype, strict=True):
+        seen[identity] = seen.get(identity, -1) + 1
+        out.append((*identity, seen[identity]))
+    return out
 
 
 def trace(model: ModelConfig | str, workload: Workload, *, dtype: str | None = None) -> OpTrace:

@@ -44,8 +44,14 @@ def _memory(hardware: HardwareProfile) -> str:
     return f"{hardware.vendor} {'HBM' if hardware.memory_type.upper().startswith('HBM') else 'other'}"
 
 
-#: What makes two GPUs similar, most telling first: same kernels, same generation, same class of memory.
-SIMILARITY: tuple[Callable[[HardwareProfile], str], ...] = (_capability, _generation, _memory)
+def _kernels(hardware: HardwareProfile) -> str:
+    """Compute capability, and whether tensor cores run at half rate: such cards do not meet their power limit."""
+    return f"{hardware.compute_capability} {kinds.tensor_rate(hardware)}"
+
+
+#: What makes two GPUs similar, most telling first: same kernels at the same rate, same kernels, same generation, same
+#: class of memory.
+SIMILARITY: tuple[Callable[[HardwareProfile], str], ...] = (_kernels, _capability, _generation, _memory)
 
 
 def nearest_calibration(

@@ -146,9 +146,9 @@ class Workload:
     @property
     def tokens(self) -> FloatArray:
         """New tokens in the whole batch, the M of every linear layer."""
-        return self.batch * self.query_len
+        return np.asarray(self.batch * self.query_len)
 
     @property
     def head_tokens(self) -> FloatArray:
         """Tokens that pass the LM head."""
-        return self.batch * (self.query_len if self.logits == "all" else 1.0)
+        return np.asarray(self.batch * (self.query_len if self.logits == "all" else 1.0))

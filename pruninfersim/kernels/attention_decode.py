@@ -55,7 +55,7 @@ def splits_fa3(tiles: FloatArray, blocks: FloatArray, sms: int) -> FloatArray:
     """Return into how many parts FlashAttention 3 splits: as many as keep every SM busy, at most 32.
 
     >>> splits_fa3(np.array([8.0, 500.0]), np.array([64.0, 64.0]), 132).tolist()
-    [16.0, 1.0]
+    [13.0, 1.0]
     """
     per_cta = np.ceil(1.1 * tiles * blocks / sms)
     return np.asarray(np.clip(np.ceil(blocks / per_cta), 1.0, 32.0))

@@ -165,12 +165,20 @@ class Gemm:
     def by_protocol(
         self, ops: OpTrace, hardware: HardwareProfile, cache: Cache, footprints: Sequence[Footprint]
     ) -> FloatArray:
-        """Return the time of each op under several replay protocols, shape (protocol, *sweep, op) [s]."""
+        """Return the time of each op under several replay protocols, shape (protocol, *sweep, op) [s].
+
+        Raises
+        ------
+        MissingValueError
+            If the profile lacks a peak, or, for ``"replayed"``, the size of L2.
+        """
         if cache == "cold":
             return np.repeat(self.latency(ops, hardware)[None], len(footprints), axis=0)
         if hardware.l2_size is None:
             raise MissingValueError(f"{hardware.name} has no L2 size, which cache='replayed' needs; use cache='cold'.")
-        return self._price(ops, hardware, footprints)
+        *seconds, cold = self._price(ops, hardware, [*footprints, None])
+        # Faster candidates shift the weights of the mean, by up to 4 %: what L2 holds must not make it slower.
+        return np.asarray(np.minimum(seconds, cold))
 
     def _price(self, ops: OpTrace, hardware: HardwareProfile, footprints: Sequence[Footprint | None]) -> FloatArray:
         """Price ops chunk by chunk, shape (footprint, *sweep, op) [s]."""

@@ -13,8 +13,8 @@ from pruninfersim.kernels.base import Cache, KernelModel, Quantised, compute_tim
 from pruninfersim.kernels.elementwise import Elementwise
 from pruninfersim.trace import OpTrace
 
-#: Start-up and drain of a gather, scatter or other small kernel [s]: 1.4e-6 to 3.5e-6 for the elementwise kernels of two
-#: GPUs (fitted to casys-kaist/LLMServingSim, MIT).
+#: Start-up and drain of a gather, scatter or other small kernel [s]: between the 1.4e-6 and 3.5e-6 of rotary, norm and
+#: embedding kernels on two GPUs (fitted to casys-kaist/LLMServingSim, MIT).
 SMALL_KERNEL = 2e-6
 #: Smallest probability that a tile has a kept token; below, the op hardly ever runs.
 RARE = 1e-12

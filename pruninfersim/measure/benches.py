@@ -97,7 +97,9 @@ def two_of_four(case: Case, make: Maker) -> Bench:
     reference = w.float()
     del dense
     padded = F.pad(x, (0, 0, 0, -m % 8))
-    best = torch._cslt_sparse_mm_search(sets[0][1].packed, padded.t())
+    # The search has moved between versions of torch.
+    search = getattr(getattr(torch._C, "_cusparselt", None), "mm_search", None) or torch._cslt_sparse_mm_search
+    best = search(sets[0][1].packed, padded.t())
     for _, stored in sets:
         stored.alg_id_cusparselt = best
     return _linear(sets, lambda: x[:CHECKED_ROWS].float() @ reference.T)
@@ -188,7 +190,7 @@ def elementwise(case: Case, make: Maker) -> Bench:
 
 
 def _transposed(x: Tensor) -> Tensor:
-    return x.t().contiguous()
+    return x.t().clone(memory_format=torch.contiguous_format)
 
 
 def _fused(compiled: Any, plain: Any, sets: list[Any]) -> Bench:

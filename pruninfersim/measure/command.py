@@ -6,7 +6,6 @@ import datetime
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -16,10 +15,10 @@ from pruninfersim import hardware
 from pruninfersim.errors import PruninfersimError, unknown_name
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.measure import device, planning, suites
-from pruninfersim.measure.planning import Plan, Step
+from pruninfersim.measure.planning import Plan
 from pruninfersim.measure.protocol import Protocol, digest
 from pruninfersim.measure.records import Recorder
-from pruninfersim.measure.runner import ContextLostError, Execute, Outcome, run
+from pruninfersim.measure.runner import ContextLostError, Outcome, run
 
 #: GPU of a plan where none is named.
 PLANNED_GPU = "h100-sxm"
@@ -88,9 +87,11 @@ def measure(
     show(plan, console)
     if done:
         console.print(f"{len(done)} shapes are in {out} already; they are not taken again.")
-    with _executor(torch, protocol) as execute:
+    from pruninfersim.measure.executor import Executor
+
+    with Executor(protocol) as executor:
         try:
-            outcome = run(plan, recorder, execute, console=console)
+            outcome = run(plan, recorder, executor.execute, console=console)
         except ContextLostError as error:
             raise PruninfersimError(
                 f"CUDA is unusable after an error ({error}); run the same command again, it goes on after this shape"
@@ -110,55 +111,6 @@ def _profile(title: str, gpu: str | None) -> HardwareProfile:
     if name not in hardware.names():
         raise unknown_name("hardware", name, hardware.names())
     return hardware.get(name)
-
-
-class _executor:
-    """Context in which steps can be timed: nvidia-smi is read in the background."""
-
-    def __init__(self, torch: Any, protocol: Protocol) -> None:
-        from pruninfersim.measure.monitor import Monitor
-
-        self.monitor = Monitor(device.smi_identifier(torch))
-        self.protocol = protocol
-        self.l2_size = torch.cuda.get_device_properties(0).L2_cache_size
-
-    def __enter__(self) -> Execute:
-        import torch
-
-        # More shapes are compiled than torch expects of one function.
-        config = torch._dynamo.config
-        for name in ("recompile_limit", "cache_size_limit"):
-            if hasattr(config, name):
-                setattr(config, name, 10_000)
-        torch.manual_seed(0)
-        self.monitor.__enter__()
-        return self.execute
-
-    def execute(self, step: Step) -> dict[str, Any]:
-        """Build the bench of a step and time it."""
-        import torch
-
-        from pruninfersim.measure import timing
-        from pruninfersim.measure.benches import Maker
-        from pruninfersim.measure.benches_layer import BUILDERS_OF_ALL
-
-        case = step.case
-        try:
-            with torch.no_grad():
-                bench = BUILDERS_OF_ALL[case.kind](case, Maker(self.protocol.copies(case.traffic, self.l2_size)))
-                result = timing.take(bench, self.protocol, self.monitor)
-                del bench
-        except Exception as error:
-            if timing.context_is_lost():
-                raise ContextLostError(f"{type(error).__name__} in {case}") from error
-            raise
-        finally:
-            if not timing.context_is_lost():
-                timing.release()
-        return result
-
-    def __exit__(self, *error: Any) -> None:
-        self.monitor.__exit__(None, None, None)
 
 
 def show(plan: Plan, console: Console) -> None:

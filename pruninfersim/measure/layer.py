@@ -227,7 +227,10 @@ class Layer:
         start = cache.k.shape[2] - len(tokens.positions)
         cache.k[:, :, start:] = k.transpose(1, 2)
         cache.v[:, :, start:] = v.transpose(1, 2)
-        out = self.attend(q.transpose(1, 2), cache.first(tokens.sequences), tokens.kept, scope)
+        q = q.transpose(1, 2)
+        if q.stride(-1) != 1:  # 2:4 products come out transposed, and flash kernels want heads in one piece
+            q = q.contiguous()
+        out = self.attend(q, cache.first(tokens.sequences), tokens.kept, scope)
         out = self._run("o", out.transpose(1, 2).flatten(2).flatten(0, 1), scope)
         return self._residual("attention", x, scope), self._scatter(out, len(h))
 

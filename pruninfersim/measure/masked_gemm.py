@@ -18,10 +18,20 @@ BLOCK_N, BLOCK_K = 128, 64
 GROUP = 8
 
 
+# Triton reads the annotations: `tl.tensor` stands for pointers and numbers alike.
 def _kernel(
-    x_ptr: Any, w_ptr: Any, rows_ptr: Any, out_ptr: Any, kept: Any, n: Any, k: Any,
-    block_m: tl.constexpr, block_n: tl.constexpr, block_k: tl.constexpr, group: tl.constexpr,
-) -> None:  # fmt: skip
+    x_ptr: tl.tensor,
+    w_ptr: tl.tensor,
+    rows_ptr: tl.tensor,
+    out_ptr: tl.tensor,
+    kept: tl.tensor,
+    n: tl.tensor,
+    k: tl.tensor,
+    block_m: tl.constexpr,
+    block_n: tl.constexpr,
+    block_k: tl.constexpr,
+    group: tl.constexpr,
+) -> None:
     pid = tl.program_id(0)
     tiles_m, tiles_n = tl.cdiv(kept, block_m), tl.cdiv(n, block_n)
     wide = group * tiles_n

@@ -17,9 +17,11 @@ REASONS = {
     0x4: "power-cap", 0x8: "hw-slowdown", 0x10: "sync-boost", 0x20: "sw-thermal", 0x40: "hw-thermal",
     0x80: "power-brake",
 }  # fmt: skip
+#: Those that say the GPU is too hot (or the supply too weak) for a time to mean anything; a power cap is part of it.
+HOT = ("hw-slowdown", "sw-thermal", "hw-thermal", "power-brake")
 FIELDS = "clocks.sm,clocks.mem,temperature.gpu,power.draw,clocks_throttle_reasons.active"
 #: Time between two samples [ms].
-INTERVAL = 50
+INTERVAL = 20
 
 
 @dataclass(frozen=True)

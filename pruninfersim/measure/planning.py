@@ -208,7 +208,7 @@ def spread_order(points: FloatArray) -> list[int]:
     """Return an order in which each point is as far as can be from all before it; the first is the most central.
 
     >>> spread_order(np.array([[0.0], [1.0], [2.0], [3.0], [8.0]]))
-    [2, 4, 0, 1, 3]
+    [3, 4, 0, 1, 2]
     """
     first = int(np.argmin(((points - points.mean(axis=0)) ** 2).sum(axis=-1)))
     order = [first]

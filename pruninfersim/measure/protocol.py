@@ -12,9 +12,13 @@
 4. Warm-up: at least `warmup_replays` replays and `warmup` seconds, so that clocks have risen.
 5. Clocks, temperature, power and the reasons for throttling are read from nvidia-smi while the repeats run. Settings
    are read, never changed.
-6. A shape that fails (out of memory, unsupported, wrong result) is recorded as failed with its reason. The run goes on.
-7. Eight-bit GEMMs include the kernel that quantises the 16-bit activations. Elementwise ops are one kernel each.
-8. The ``eager`` launches are the exception to 1: a stream of launches is timed as it is.
+6. Where clocks were held down for heat, or the spread is above `unsteady`, the GPU rests for `rest` seconds and the
+   shape is taken again, up to `attempts` times in all. The steadiest attempt that was not too hot counts; if all were,
+   the shape fails. A power cap is part of a GPU at work: it is recorded, and the time counts.
+7. A shape that fails (out of memory, unsupported, wrong result, too hot) is recorded as failed with its reason.
+   The run goes on.
+8. Eight-bit GEMMs include the kernel that quantises the 16-bit activations. Elementwise ops are one kernel each.
+9. The ``eager`` launches are the exception to 1: a stream of launches is timed as it is.
 """
 
 from __future__ import annotations
@@ -52,6 +56,11 @@ class Protocol:
     max_copies : int
     tolerance : float
         Largest relative error of a result [1]; two roundings to bf16 give 0.003.
+    unsteady : float
+        Spread above which a time is taken again [1].
+    rest : float
+        Pause before that [s].
+    attempts : int
 
     >>> Protocol(repeats=5)
     Traceback (most recent call last):
@@ -66,6 +75,9 @@ class Protocol:
     l2_factor: float = 2.0
     max_copies: int = 512
     tolerance: float = 0.02
+    unsteady: float = 0.1
+    rest: float = 3.0
+    attempts: int = 3
 
     def __post_init__(self) -> None:
         if self.repeats < LEAST_REPEATS:

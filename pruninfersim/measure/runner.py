@@ -15,6 +15,8 @@ from pruninfersim.measure.cases import Case
 from pruninfersim.measure.planning import Plan, Step
 from pruninfersim.measure.records import Recorder
 
+#: Characters of the reason of a failure that are kept.
+LONGEST_REASON = 300
 #: Times one step; raises whatever it likes where that is not possible.
 Execute = Callable[[Step], Mapping[str, Any]]
 
@@ -95,8 +97,7 @@ def reason_of(error: BaseException) -> str:
     """Return an error as one line.
 
     >>> reason_of(RuntimeError("out of memory\\nTried to allocate 2 GiB"))
-    'RuntimeError: out of memory'
+    'RuntimeError: out of memory Tried to allocate 2 GiB'
     """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    first = lines[0] if lines else "no message"
-    return first[:300] if isinstance(error, PruninfersimError) else f"{type(error).__name__}: {first[:300]}"
+    text = " ".join(str(error).split())[:LONGEST_REASON] or "no message"
+    return text if isinstance(error, PruninfersimError) else f"{type(error).__name__}: {text}"

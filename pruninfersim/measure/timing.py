@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import statistics
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ import numpy as np
 import torch
 
 from pruninfersim.errors import PruninfersimError
-from pruninfersim.measure.monitor import Monitor
+from pruninfersim.measure.monitor import HOT, Monitor
 from pruninfersim.measure.protocol import Protocol
 
 Tensor = Any
@@ -74,7 +76,7 @@ def take(bench: Bench, protocol: Protocol, monitor: Monitor) -> dict[str, Any]:
     Raises
     ------
     CaseError
-        If the result is wrong.
+        If the result is wrong, or the GPU too hot.
     """
     error = check(bench, protocol.tolerance)
     side = torch.cuda.Stream()
@@ -94,26 +96,67 @@ def take(bench: Bench, protocol: Protocol, monitor: Monitor) -> dict[str, Any]:
             calls, replay = wanted, _captured(bench, wanted)
     else:
         replay = bench.calls[0]
-    start = time.monotonic()
-    for done in range(10**6):
-        if done >= protocol.warmup_replays and time.monotonic() - start >= protocol.warmup:
+    attempts = []
+    for number in range(protocol.attempts):
+        if number:
+            time.sleep(protocol.rest)
+        attempts.append(_attempt(replay, calls * bench.runs, protocol, monitor))
+        if steady(attempts[-1], protocol.unsteady):
             break
-        replay()
-        torch.cuda.synchronize()
-    start = time.monotonic()
-    seconds = [value / (calls * bench.runs) for value in _times(replay, protocol.repeats)]
-    conditions = monitor.between(start, time.monotonic())
-    median = statistics.median(seconds)
-    low, high = np.quantile(seconds, [0.05, 0.95])
     return {
-        "latency_us": median * 1e6,
-        "spread": float(high - low) / 2.0 / median,
+        **best_of(attempts),
         "repeats": protocol.repeats,
         "calls": calls * bench.runs,
         "copies": len(bench.calls),
         "error": "" if error != error else error,
-        **conditions,
     }
+
+
+def _attempt(replay: Callable[[], Any], runs: int, protocol: Protocol, monitor: Monitor) -> dict[str, Any]:
+    """Warm up and time; return latency, spread, and what nvidia-smi said meanwhile."""
+    start, done = time.monotonic(), 0
+    while done < protocol.warmup_replays or time.monotonic() - start < protocol.warmup:
+        replay()
+        torch.cuda.synchronize()
+        done += 1
+    start = time.monotonic()
+    seconds = [value / runs for value in _times(replay, protocol.repeats)]
+    conditions = monitor.between(start, time.monotonic())
+    median = statistics.median(seconds)
+    low, high = np.quantile(seconds, [0.05, 0.95])
+    return {"latency_us": median * 1e6, "spread": float(high - low) / 2.0 / median, **conditions}
+
+
+def hot(attempt: dict[str, Any]) -> bool:
+    """Return whether clocks were held down for heat.
+
+    >>> hot({"throttle": "power-cap"}), hot({"throttle": "power-cap+sw-thermal"})
+    (False, True)
+    """
+    return any(reason in HOT for reason in attempt["throttle"].split("+"))
+
+
+def steady(attempt: dict[str, Any], limit: float) -> bool:
+    """Return whether an attempt counts as it is."""
+    return attempt["spread"] <= limit and not hot(attempt)
+
+
+def best_of(attempts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the steadiest attempt that was not too hot.
+
+    Raises
+    ------
+    CaseError
+        If all were too hot.
+    """
+    cool = [attempt for attempt in attempts if not hot(attempt)]
+    if not cool:
+        last = attempts[-1]
+        raise CaseError(
+            f"too hot in {len(attempts)} attempts: {last['throttle']} at {last['temperature_c']} C and "
+            f"{last['sm_mhz']} MHz, {last['latency_us']:.4g} us in the last"
+        )
+    return min(cool, key=lambda attempt: float(attempt["spread"]))
 
 
 def _captured(bench: Bench, calls: int) -> Callable[[], None]:
@@ -124,9 +167,14 @@ def _captured(bench: Bench, calls: int) -> Callable[[], None]:
     """
     graph = torch.cuda.CUDAGraph()
     alive: deque[Any] = deque(maxlen=len(bench.calls))
-    with torch.cuda.graph(graph):
-        for number in range(calls):
-            alive.append(bench.calls[number % len(bench.calls)]())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="The CUDA Graph is empty")
+        try:
+            with torch.cuda.graph(graph):
+                for number in range(calls):
+                    alive.append(bench.calls[number % len(bench.calls)]())
+        except UserWarning:
+            raise CaseError("nothing runs on the GPU") from None
     replay: Callable[[], None] = graph.replay
     return replay
 
@@ -145,7 +193,8 @@ def _times(replay: Callable[[], Any], repeats: int) -> list[float]:
 def release() -> None:
     """Give the memory of the last case back."""
     gc.collect()
-    torch.cuda.empty_cache()
+    with contextlib.suppress(RuntimeError):  # CUDA may be lost
+        torch.cuda.empty_cache()
 
 
 def context_is_lost() -> bool:

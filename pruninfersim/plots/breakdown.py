@@ -69,5 +69,6 @@ def breakdown_figure(sides: list[BreakdownInfo], title: str = "Where the time go
                 marker={"color": COLOURS[i % len(COLOURS)], "pattern": {"shape": patterns[i]}},
                 hovertemplate=part + ": %{x:.4g} ms<extra>%{y}</extra>",
             )
-    fig.update_yaxes(autorange="reversed")
+    fig.update_layout(legend_traceorder="normal")
+    fig.update_yaxes(autorange="reversed", showgrid=False)
     return fig

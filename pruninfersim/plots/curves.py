@@ -8,7 +8,7 @@ import numpy as np
 
 from pruninfersim._arrays import FloatArray
 from pruninfersim.errors import InvalidInputError, unknown_name
-from pruninfersim.plots.style import COLOURS, DASHES, figure, translucent
+from pruninfersim.plots.style import COLOURS, DASHES, SYMBOLS, figure, translucent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 #: Axes of a sweep -> label with unit.
 AXES = {"sparsity": "sparsity [1]", "batch": "batch [sequences]", "context": "context [tokens]"}
+
+#: Up to this many points of a logarithmic axis get a tick each.
+MOST_TICKS = 12
 
 
 class CurveInfo(NamedTuple):
@@ -62,11 +65,18 @@ def curve_info(frame: pd.DataFrame, axis: str = "sparsity") -> list[CurveInfo]:
 
 
 def curve_figure(info: list[CurveInfo], axis: str = "sparsity", title: str = "Speedup of pruned models") -> go.Figure:
-    """Return the plot: estimates with 90 % bands, bounds dotted, and the usual claim 1/(1-s) in grey."""
+    """Return the plot: estimates with 90 % bands, the usual claim 1/(1-s) in grey, bounds in the hover text."""
     fig = figure(title, AXES[axis], "speedup over dense [1]")
     if axis == "sparsity" and info:
         longest = max(info, key=lambda line: len(line.x))
-        fig.add_scatter(x=longest.x, y=longest.claim, name="1/(1-s)", line={"color": "#999999", "dash": "dash"})
+        fig.add_scatter(
+            x=longest.x,
+            y=longest.claim,
+            name="1/(1-s)",
+            mode="lines",
+            line={"color": "#8a8a8a", "dash": "dash"},
+            hovertemplate="sparsity %{x:.3g}: claim %{y:.2f}<extra></extra>",
+        )
     for i, line in enumerate(info):
         colour, dash = COLOURS[i % len(COLOURS)], DASHES[i % len(DASHES)]
         fig.add_scatter(
@@ -74,6 +84,7 @@ def curve_figure(info: list[CurveInfo], axis: str = "sparsity", title: str = "Sp
             y=np.concatenate([line.high, line.low[::-1]]),
             fill="toself",
             fillcolor=translucent(colour),
+            mode="lines",
             line={"width": 0},
             hoverinfo="skip",
             showlegend=False,
@@ -86,10 +97,15 @@ def curve_figure(info: list[CurveInfo], axis: str = "sparsity", title: str = "Sp
             legendgroup=line.method,
             mode="lines+markers",
             line={"color": colour, "dash": dash},
+            marker={"symbol": SYMBOLS[i % len(SYMBOLS)], "size": 7},
             customdata=np.column_stack([line.low, line.high, line.bound]),
-            hovertemplate="%{x}: %{y:.2f} (%{customdata[0]:.2f} to %{customdata[1]:.2f}), bound %{customdata[2]:.2f}",
+            hovertemplate=f"{line.method}, {axis} %{{x}}: %{{y:.2f}} "
+            "(90 % %{customdata[0]:.2f} to %{customdata[1]:.2f}), bound %{customdata[2]:.2f}<extra></extra>",
         )
-    fig.add_hline(y=1.0, line_color="#444444", line_width=1)
+    fig.add_hline(y=1.0, line_color="#444444", line_width=1, opacity=1.0)
     if axis != "sparsity":
         fig.update_xaxes(type="log")
+        places = sorted({float(x) for line in info for x in line.x})
+        if len(places) <= MOST_TICKS:  # name the points that were asked for, not powers of ten
+            fig.update_xaxes(tickmode="array", tickvals=places, ticktext=[f"{x:g}" for x in places])
     return fig

@@ -14,6 +14,10 @@ from pruninfersim.plots.style import COLOURS, figure
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+TERA = 1e12
+#: Decades that an op has to move for an arrow to be drawn.
+VISIBLE = 0.01
+
 
 class RooflineInfo(NamedTuple):
     """Ops with FLOPs on a roofline, arrays of shape (op,)."""
@@ -61,34 +65,55 @@ def roofline_info(step: Estimate) -> RooflineInfo:
 
 def roofline_figure(dense: RooflineInfo, pruned: RooflineInfo | None = None, title: str | None = None) -> go.Figure:
     """Return the roofline plot on log axes; with a pruned side, an arrow leads from each op to what it became."""
-    fig = figure(title or f"Roofline of {dense.hardware}", "arithmetic intensity [FLOP/B]", "rate [FLOP/s]")
+    fig = figure(title or f"Roofline of {dense.hardware}", "arithmetic intensity [FLOP/B]", "rate [TFLOP/s]")
     points = np.concatenate([dense.intensity, [dense.ridge], *([pruned.intensity] if pruned else [])])
     x = np.geomspace(points.min() / 3.0, points.max() * 3.0, 100)
+    x = np.sort(np.append(x, dense.ridge))
     fig.add_scatter(
-        x=x, y=np.minimum(dense.peak, x * dense.bandwidth), name="roofline", mode="lines", line={"color": "#444444"}
+        x=x,
+        y=np.minimum(dense.peak, x * dense.bandwidth) / TERA,
+        name="roofline",
+        mode="lines",
+        line={"color": "#444444"},
+        hovertemplate="roofline at %{x:.3g} FLOP/B: %{y:.3g} TFLOP/s<extra></extra>",
     )
     sides = [("dense", dense, COLOURS[0], "circle")] + ([("pruned", pruned, COLOURS[1], "diamond")] if pruned else [])
     for label, side, colour, symbol in sides:
         fig.add_scatter(
             x=side.intensity,
-            y=side.rate,
+            y=side.rate / TERA,
             name=label,
             mode="markers",
-            marker={"color": colour, "symbol": symbol, "size": 8 + 30 * np.sqrt(side.share), "opacity": 0.75},
+            marker={
+                "color": colour,
+                "symbol": symbol,
+                "size": 7 + 25 * np.sqrt(side.share),
+                "opacity": 0.7,
+                "line": {"color": "#ffffff", "width": 1},
+            },
             text=side.names,
             customdata=side.share * 100.0,
-            hovertemplate="%{text}: %{x:.3g} FLOP/B, %{y:.3g} FLOP/s, %{customdata:.1f} % of the time",
+            hovertemplate=f"{label} %{{text}}: %{{x:.3g}} FLOP/B, %{{y:.3g}} TFLOP/s, "
+            "%{customdata:.1f} % of the time<extra></extra>",
         )
-    if pruned is not None:
-        for i, name in enumerate(dense.names):
-            if name in pruned.names:
-                j = pruned.names.index(name)
-                fig.add_annotation(
-                    x=np.log10(pruned.intensity[j]), y=np.log10(pruned.rate[j]),
-                    ax=np.log10(dense.intensity[i]), ay=np.log10(dense.rate[i]),
-                    xref="x", yref="y", axref="x", ayref="y", showarrow=True, arrowhead=2,
-                    arrowcolor="#888888", text="",
-                )  # fmt: skip
-    fig.update_xaxes(type="log")
-    fig.update_yaxes(type="log")
+    for start, end in _arrows(dense, pruned) if pruned is not None else []:
+        fig.add_annotation(
+            x=np.log10(end[0]), y=np.log10(end[1]), ax=np.log10(start[0]), ay=np.log10(start[1]),
+            xref="x", yref="y", axref="x", ayref="y", showarrow=True, arrowhead=2, arrowsize=1.2, arrowwidth=1.5,
+            arrowcolor="#222222", text="",
+        )  # fmt: skip
+    fig.update_xaxes(type="log", dtick=1, exponentformat="none")
+    fig.update_yaxes(type="log", dtick=1, exponentformat="none")
     return fig
+
+
+def _arrows(dense: RooflineInfo, pruned: RooflineInfo) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+    """Return (from, to) in plot coordinates of every op on both sides that moved so far that an arrow can be seen."""
+
+    def place(side: RooflineInfo, name: str) -> tuple[float, float]:
+        i = side.names.index(name)
+        return float(side.intensity[i]), float(side.rate[i]) / TERA
+
+    pairs = [(place(dense, name), place(pruned, name)) for name in dense.names if name in pruned.names]
+    moved = [float(np.hypot(*np.log10(np.divide(end, start)))) for start, end in pairs]
+    return [pair for pair, distance in zip(pairs, moved, strict=True) if distance > VISIBLE]

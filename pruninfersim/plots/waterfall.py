@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from pruninfersim.explain import Explanation
 from pruninfersim.plots.style import COLOURS, figure
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+#: Share of the total below which a step is labelled 0.
+NEGLIGIBLE = 5e-4
 
 
 class WaterfallInfo(NamedTuple):
@@ -44,19 +49,28 @@ def waterfall_figure(info: WaterfallInfo, title: str = "Why is the pruned model 
     """Return the waterfall: what the claim promises, what each effect adds, and the estimate at the end."""
     fig = figure(f"{title} (speedup {info.speedup:.2f})", "", "time of the pruned pass [ms]")
     fig.add_waterfall(
-        x=[*info.steps, "estimate"],
+        x=[step.replace(" ", "<br>", 1) for step in [*info.steps, "estimate"]],
         y=[*info.milliseconds, info.total_milliseconds],
         measure=["absolute", *["relative"] * (len(info.steps) - 1), "total"],
         increasing={"marker": {"color": COLOURS[1]}},
         decreasing={"marker": {"color": COLOURS[2]}},
         totals={"marker": {"color": COLOURS[0]}},
-        text=[f"{value:.3g}" for value in [*info.milliseconds, info.total_milliseconds]],
+        text=[_label(value, info.total_milliseconds) for value in [*info.milliseconds, info.total_milliseconds]],
         textposition="outside",
         hovertemplate="%{x}: %{y:.4g} ms<extra></extra>",
         showlegend=False,
     )
     fig.add_hline(
-        y=info.dense_milliseconds, line_dash="dash", line_color="#444444",
-        annotation_text=f"dense {info.dense_milliseconds:.3g} ms",
+        y=info.dense_milliseconds, line_dash="dash", line_color="#444444", line_width=1.5, opacity=1.0,
+        annotation_text=f"dense {info.dense_milliseconds:.3g} ms", annotation_position="top left",
     )  # fmt: skip
+    # Room for the labels above the highest bar and above the dense line.
+    running = np.cumsum(info.milliseconds)
+    fig.update_yaxes(range=[min(0.0, float(running.min())), 1.12 * max(float(running.max()), info.dense_milliseconds)])
+    fig.update_xaxes(showgrid=False, tickangle=0)
     return fig
+
+
+def _label(value: float, total: float) -> str:
+    """Return a bar's text; what nobody can see in the bar is 0."""
+    return f"{value:.3g}" if abs(value) >= NEGLIGIBLE * total else "0"

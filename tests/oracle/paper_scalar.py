@@ -106,11 +106,12 @@ def token_gemm(m, n, k, keep, c: C, g: Gpu) -> float:
     return compute + c["tile_start"] + c["token_zero_fill"] * 2 * m * n / (c["elementwise_efficiency"] * g.bandwidth)
 
 
-def passes(size, kernels, c: C, g: Gpu) -> float:
-    """`kernels` kernels that move `size` bytes together."""
+def passes(size, kernels, c: C, g: Gpu, fused=0.0) -> float:
+    """`kernels` kernels that move `size` bytes together; no faster than `fused` bytes at the data-sheet rate."""
     each = size / kernels
     gain = 1 + (c["elementwise_l2_gain"] - 1) * math.exp(-each / g.l2)
-    return kernels * (each / (c["elementwise_efficiency"] * g.bandwidth * gain) + c["elementwise_start"])
+    seconds = kernels * (each / (c["elementwise_efficiency"] * g.bandwidth * gain) + c["elementwise_start"])
+    return max(seconds, (fused or size) / g.bandwidth)
 
 
 def step(mo: Model, g: Gpu, c: C, family: str, s: float, phase: str, batch: int, context: int) -> float:
@@ -167,13 +168,13 @@ def step(mo: Model, g: Gpu, c: C, family: str, s: float, phase: str, batch: int,
             seconds += (keys + rows) / rate + c["attention_decode_start"]
     launches += 1
     # elementwise: two norms with residual adds, SiLU and product, rope (and norms) of q and k, appends of k and v
-    seconds += 2 * passes(10 * m * hidden, 2, c, g) + passes(10 * m * ffn, 2, c, g)
+    seconds += 2 * passes(10 * m * hidden, 2, c, g, 8 * m * hidden) + passes(10 * m * ffn, 2, c, g, 6 * m * ffn)
     seconds += passes(4 * m * (q + kv), 2, c, g) * (2 if mo.qk_norm else 1) + passes(8 * m * kv, 2, c, g)
     launches += 10 + (2 if mo.qk_norm else 0)
     # what the families add
     if family == "semi-structured":
         count = c["sparse24_transposes"]
-        seconds += 2 * passes(count * 4 * m * hidden, count, c, g)
+        seconds += 2 * passes(count * 4 * m * hidden, count, c, g, 4 * m * hidden)
         launches += 2 * count
     if family == "dynamic-depth":
         # router [m, D] x [D, 16] and [m, 16] x [16, 2], then the mask sort, in each of two sub-layers
@@ -194,5 +195,6 @@ def step(mo: Model, g: Gpu, c: C, family: str, s: float, phase: str, batch: int,
         launches += 1
     total = layers * (seconds + launches * c["launch_gap"])
     # embedding, final norm, LM head on all tokens
-    outside = passes(4 * m * hidden, 1, c, g) + passes(10 * m * hidden, 2, c, g) + head(m, mo.vocab, hidden, c, g)
+    outside = passes(4 * m * hidden, 1, c, g) + passes(10 * m * hidden, 2, c, g, 8 * m * hidden)
+    outside += head(m, mo.vocab, hidden, c, g)
     return total + outside + (1 + 2 + c["gemm_launches"]) * c["launch_gap"]

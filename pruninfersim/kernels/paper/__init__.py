@@ -186,18 +186,17 @@ def kernels_from(c: Mapping[str, float]) -> dict[str, KernelModel]:
 
 
 def _attention(c: Mapping[str, float]) -> dict[str, KernelModel]:
-    prefill = {"start": c["attention_prefill_start"], "launches": 1.0}
-    decode = {"start": c["attention_decode_start"], "launches": 1.0}
+    first, step = c["attention_prefill_start"], c["attention_decode_start"]
     rate, half, stream = c["attention_efficiency"], c["attention_half_length"], c["attention_stream"]
     return {
-        "attention_prefill": PaperPrefillAttention(rate, half, **prefill),
-        "token_attention_prefill": PaperPrefillAttention(rate, half + c["token_attention_half_length"], **prefill),
+        "attention_prefill": PaperPrefillAttention(rate, half, first, 1.0),
+        "token_attention_prefill": PaperPrefillAttention(rate, half + c["token_attention_half_length"], first, 1.0),
         "block_sparse_prefill": PaperPrefillAttention(
-            rate * c["block_efficiency"], half + c["block_half_length"], **prefill
+            rate * c["block_efficiency"], half + c["block_half_length"], first, 1.0
         ),
-        "attention_decode": PaperDecodeAttention(stream, **decode),
-        "token_attention_decode": PaperDecodeAttention(stream, skips=True, **decode),
-        "block_sparse_decode": PaperDecodeAttention(stream * c["block_stream"], **decode),
+        "attention_decode": PaperDecodeAttention(stream, step, 1.0),
+        "token_attention_decode": PaperDecodeAttention(stream, step, 1.0, skips=True),
+        "block_sparse_decode": PaperDecodeAttention(stream * c["block_stream"], step, 1.0),
     }
 
 

@@ -32,8 +32,8 @@ def operands(ops: OpTrace) -> FloatArray:
 class PaperGemm:
     """Time of a cuBLAS GEMM as torch calls it under a CUDA graph, without its launch gap.
 
-    Above 64 tokens: the best of five tiles, each the smooth maximum of tensor cores in whole waves, the feed of operands
-    from L2, and DRAM. There is no split-K: rates at 1024 tokens (0.68, 0.76 and 0.65 of those of long prompts for q, up
+    Above 64 tokens: the best of a few tiles, each the smooth maximum of tensor cores in whole waves, the feed of
+    operands from L2, and DRAM. There is no split-K: rates at 1024 tokens (0.68, 0.76 and 0.65 of those of long prompts for q, up
     and down; arXiv 2606.09080, Table 7) are those of the waves of whole-K tiles.
     Up to 64 tokens: the stream of the operands at a share of the DRAM rate, plus a start-up time. Two rules hold for
     compute capability 12.0 only, see `_few_tokens` and `_last_wave`.
@@ -57,7 +57,13 @@ class PaperGemm:
     whole_grid: bool = False
     quantised: bool = True
 
-    TILES: ClassVar[tuple[tuple[float, float], ...]] = ((128.0, 256.0), (256.0, 128.0), (128.0, 128.0), (128.0, 64.0), (64.0, 128.0))
+    TILES: ClassVar[tuple[tuple[float, float], ...]] = (
+        (128.0, 256.0),
+        (256.0, 128.0),
+        (128.0, 128.0),
+        (128.0, 64.0),
+        (64.0, 128.0),
+    )
     #: Sharpness of the smooth maximum; 3 to 5.5 in fits to kernels alone, with whole waves nothing to gain above 8.
     OVERLAP: ClassVar[float] = 8.0
     #: Width of a CTA of the small-m kernels, which walk all of k.
@@ -121,9 +127,7 @@ class PaperGemm:
         weights = self.CTA_WIDTH * ops.k * ops.b_bytes
         return self._few_tokens(ops, hardware, ctas, weights) + self._last_wave(ops, hardware, ctas, weights)
 
-    def _few_tokens(
-        self, ops: OpTrace, hardware: HardwareProfile, ctas: FloatArray, weights: FloatArray
-    ) -> FloatArray:
+    def _few_tokens(self, ops: OpTrace, hardware: HardwareProfile, ctas: FloatArray, weights: FloatArray) -> FloatArray:
         """A CTA streams its columns no faster than `cta_stream`: 2 to 16 tokens, no split of k.
 
         At 8 tokens `down` of Llama-3.1-8B (k 14336) takes twice the time of `up` (Table 7); gone at 32 tokens.
