@@ -45,6 +45,7 @@ _LAZY = {
     "report": "",
     "testing": "",
     "timings": "",
+    "validate": "validation",
 }
 
 __all__ = [
@@ -83,6 +84,7 @@ __all__ = [
     "testing",
     "timings",
     "trace",
+    "validate",
 ]
 
 

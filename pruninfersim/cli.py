@@ -172,11 +172,17 @@ def explain(
     why = pis.explain(dense, dense.prune(pis.pruning.get(method, sparsity)), hardware=gpu, stack=stack)
     frame = why.to_frame()
     if output is Format.table:
-        seconds = frame[["seconds", "total_seconds"]].to_numpy() * 1e3
-        frame = frame.assign(
-            **{"added [ms]": seconds[:, 0], "total [ms]": seconds[:, 1], "speedup so far": frame["speedup_so_far"]}
+        # Rounded to a femtosecond: a step that cancels exactly is 0, not what floating point leaves of it.
+        milliseconds = frame[["seconds", "total_seconds"]].mul(1e3).round(12)
+        frame = pd.DataFrame(
+            {
+                "step": frame["step"],
+                "added [ms]": milliseconds["seconds"],
+                "total [ms]": milliseconds["total_seconds"],
+                "speedup so far": frame["speedup_so_far"],
+                "meaning": frame["meaning"],
+            }
         )
-        frame = frame[["step", "added [ms]", "total [ms]", "speedup so far", "meaning"]]
     where = f"{chosen.name} on {gpu}, {phase}, batch {batch}, context {context}, stack {stack}"
     dense_time = f"dense {float(why.speedup.dense.latency) * 1e3:.4g} ms"
     _show(frame, output, title=f"{method} at sparsity {sparsity:g}, {where}; {dense_time}")
@@ -202,9 +208,15 @@ def report(
     phases = ["prefill", "decode"] if phase == "both" else [phase]
     workloads = [pis.Workload.of(each, batch, context, logits) for each in phases]
     path = pis.report.write_report(
-        out, model=_model(model, config), hardware=gpu, methods=names, sparsity=sparsity, workloads=workloads, stack=stack,
+        out,
+        model=_model(model, config),
+        hardware=gpu,
+        methods=names,
+        sparsity=sparsity,
+        workloads=workloads,
+        stack=stack,
         dtype=dtype,
-    )  # fmt: skip
+    )
     typer.echo(f"wrote {path}")
 
 

@@ -42,6 +42,8 @@ class Priced:
         Kernels of one group share the common part of their error.
     source : str
         Data set, paper or definition behind it.
+    launches : float
+        Launches of one run that are not part of the model's own time; each costs the gap of the stack.
     """
 
     model: KernelModel
@@ -49,6 +51,7 @@ class Priced:
     spread: Spread = EXACT
     group: str = ""
     source: str = ""
+    launches: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ class CostModel:
             seconds = np.maximum(model.latency(shapes, self.hardware), least)
             for out, values in ((run, seconds), (floor, least)):
                 out[..., index] = values if few else values[..., 0][where]
-        gaps = [self.launch_gap * getattr(priced.model, "launches", 1.0) for priced in self.of(trace)]
+        gaps = [self.launch_gap * priced.launches for priced in self.of(trace)]
         return Estimate(trace, self, run, trace.launches * np.array(gaps), floor)
 
     def of(self, trace: OpTrace) -> list[Priced]:

@@ -121,7 +121,7 @@ def explain(
     before, after = (estimate(side, hardware=hardware, stack=stack) for side in (dense, pruned))
     result = compare_estimates(before, after)
     keep = np.asarray(1.0 / np.asarray(result.claim))
-    roles = tuple(dict.fromkeys(_roles(dense) + _roles(pruned)))
+    roles = tuple(dict.fromkeys(dense.roles + pruned.roles))
     by_role = _by_role(before, after, keep[..., None], roles)
     gaps = [(side.trace.count * side.gap).sum(axis=-1) for side in (before, after)]
     steps: dict[str, Any] = {name: values.sum(axis=-1) for name, values in by_role.items()}
@@ -133,7 +133,7 @@ def _by_role(before: Estimate, after: Estimate, keep: FloatArray, roles: tuple[s
     """Return what each role adds to each step, shape (*sweep, role) [s]."""
 
     def summed(side: Estimate, values: FloatArray) -> FloatArray:
-        member = np.array([[role == wanted for wanted in roles] for role in _roles(side.trace)], dtype=np.float64)
+        member = np.array([[role == wanted for wanted in roles] for role in side.trace.roles], dtype=np.float64)
         return np.asarray((values * side.trace.count) @ member)
 
     def ratio(top: FloatArray, bottom: FloatArray) -> FloatArray:
@@ -147,7 +147,7 @@ def _by_role(before: Estimate, after: Estimate, keep: FloatArray, roles: tuple[s
     smooth = [summed(side, side.cost_model.without_quantisation().predict(side.trace).run) for side in sides]
     work = np.where(flops[0] > 0, ratio(flops[1], flops[0]), ratio(size[1], size[0]))
     roof, even = ratio(least[1], least[0]), ratio(smooth[1], smooth[0])
-    known = np.isin(roles, _roles(before.trace))
+    known = np.isin(roles, before.trace.roles)
     touched = known & ~((run == new) & (work == 1.0) & (roof == 1.0))
     return {
         "not pruned": np.where(known & ~touched, (1.0 - keep) * run, 0.0),
@@ -157,9 +157,3 @@ def _by_role(before: Estimate, after: Estimate, keep: FloatArray, roles: tuple[s
         "tiles and waves": np.where(touched, new - even * run, 0.0),
         "overhead ops": np.where(known, 0.0, new),
     }
-
-
-def _roles(side: OpTrace) -> list[str]:
-    """Return the role of each op: the halves of a low-rank pair play the role of their dense op."""
-    axes = zip(side.n_axis, side.k_axis, strict=True)
-    return [name[: -len("_a")] if "rank" in pair else name for name, pair in zip(side.name, axes, strict=True)]

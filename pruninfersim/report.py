@@ -115,8 +115,10 @@ def html_report(
             raise unknown_name("method", name, pruning.METHODS)
     checked("sparsity", sparsity, minimum=0, below=1)
     logits = stacks.default_logits(stack)
-    wanted = workloads or (Workload.prefill(1, 2048, logits=logits), Workload.decode(16, 2048))
+    wanted = (Workload.prefill(1, 2048, logits=logits), Workload.decode(16, 2048)) if workloads is None else workloads
     several = [wanted] if isinstance(wanted, Workload) else list(wanted)
+    if not several:
+        raise InvalidInputError("no workload to report on; give at least one, or leave workloads out")
     cases = [sections_of.case(config, gpu, workload, names, sparsity, stack, dtype) for workload in several]
     label = stacks.get(stack, gpu).stack
     title = f"Pruning {config.name} on {gpu.title}"

@@ -49,6 +49,7 @@ def paper(hardware: HardwareProfile) -> CostModel:
             Spread(*bands.get(key, bands["elementwise"])).widened(factor),
             "attention" if "attention" in key or "block_sparse" in key else "elementwise" if key in NO_GEMM else "gemm",
             research.SOURCE,
+            getattr(model, "launches", 1.0),
         )
         for key, model in research.kernels(hardware).items()
     }

@@ -174,6 +174,12 @@ class OpTrace:
         """``(*sweep, op)``."""
         return (*self.sweep_shape, len(self))
 
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Role of each op: its name, and for the halves of a low-rank pair the name of the GEMM that they replace."""
+        axes = zip(self.n_axis, self.k_axis, strict=True)
+        return tuple(name[: -len("_a")] if "rank" in pair else name for name, pair in zip(self.name, axes, strict=True))
+
     # --- derived columns ----------------------------------------------------------------------------------------
 
     @property

@@ -2,8 +2,8 @@
 
 Kernel models come from the calibration of the GPU itself, or else from the most similar GPUs that were timed
 (`pruninfersim.transfer`), and then say "extrapolated" and carry the error that leaving a GPU out has shown. A family
-without a library kernel runs as one would compose it from library calls. Launch gaps inside a CUDA graph are part of
-the measured kernel times.
+without a library kernel runs as one would compose it from library calls. GEMM and attention were timed inside a CUDA
+graph, gap and all; elementwise kernels were timed alone, so that each of their launches adds a gap.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ LEFT_OUT = {
 REPEATABILITY = 0.027
 #: Parameter of the prefill kernel that prices the separate write of the KV cache.
 WRITE = "kv_write"
+#: Gap between two kernels of a CUDA graph [s]: 24.6 us for the 20 launches of a decode layer (arXiv 2606.09080, Fig. 6).
+GRAPH_GAP = 1.2e-6
 #: Half-width in log units of what a composition of library calls adds to the error of its parts.
 COMPOSED = 0.15
 
@@ -84,7 +86,7 @@ def vendor(hardware: HardwareProfile) -> CostModel:
         kernels[f"gemm/{dtype}"] = dense
         kernels[f"gemm_2of4/{dtype}"] = _sparse(dense, dtype, hardware)
         kernels[f"token_gemm/{dtype}"] = _composed(VendorTokenGemm(dense.model), dense, "gather, dense GEMM, scatter")
-    return CostModel("vendor", hardware, kernels, repeatability=REPEATABILITY)
+    return CostModel("vendor", hardware, kernels, GRAPH_GAP, REPEATABILITY)
 
 
 def _fitted(kind: str, dtype: str, hardware: HardwareProfile) -> Priced:
@@ -93,7 +95,8 @@ def _fitted(kind: str, dtype: str, hardware: HardwareProfile) -> Priced:
     family = kind.split("_")[0] if kind.startswith("elementwise") else kind
     spread = _left_out(family, calibration) if extrapolated else calibration.spread
     source = f"{calibration.source}; {calibration.hardware}, {calibration.dtype}, {calibration.date}"
-    return Priced(calibration.kernel, "extrapolated" if extrapolated else "calibrated", spread, family, source)
+    provenance: Provenance = "extrapolated" if extrapolated else "calibrated"
+    return Priced(calibration.kernel, provenance, spread, family, source, float(family == "elementwise"))
 
 
 def _left_out(family: str, calibration: Calibration) -> Spread:
@@ -107,14 +110,15 @@ def _sparse(dense: Priced, dtype: str, hardware: HardwareProfile) -> Priced:
     ratio = _fitted("gemm_2of4", dtype, hardware)
     model = Vendor24(dense.model, ratio.model)  # type: ignore[arg-type]
     provenance: Provenance = "calibrated" if dense.provenance == ratio.provenance == "calibrated" else "extrapolated"
-    return Priced(
-        model, provenance, _joined(dense.spread, ratio.spread.half_width), "gemm", f"{dense.source}; {ratio.source}"
-    )
+    spread, source = _joined(dense.spread, ratio.spread.half_width), f"{dense.source}; {ratio.source}"
+    return Priced(model, provenance, spread, "gemm", source, dense.launches)
 
 
 def _composed(model: KernelModel, part: Priced, what: str) -> Priced:
     """Return a composition of library calls: no timing of it is at hand, so it is extrapolated."""
-    return Priced(model, "extrapolated", _joined(part.spread, COMPOSED), part.group, f"{what} from: {part.source}")
+    source = f"{what} from: {part.source}"
+    launches = float(getattr(model, "copies", 0.0)) + part.launches
+    return Priced(model, "extrapolated", _joined(part.spread, COMPOSED), part.group, source, launches)
 
 
 def _joined(spread: Spread, half_width: float) -> Spread:

@@ -246,9 +246,10 @@ def test_pair_correlation_is_what_a_shared_error_makes_it() -> None:
 # --- what is shipped ----------------------------------------------------------------------------------------------
 
 TIMED = ["a100-sxm-80gb", "b200-sxm", "h100-sxm", "h200-sxm", "l40s", "rtx-pro-6000-server"]
-#: Mean absolute error on left-out weight shapes that a shipped fit must keep [%].
+#: Mean absolute error on left-out weight shapes that a shipped fit must keep [%], with the replay protocol not known.
+#: (RTX PRO 6000: a third of it comes from weights of 128 MiB / 1, 2, 4, which one of the two protocols keeps in L2.)
 LIMIT = {
-    "a100-sxm-80gb": 7.0, "h100-sxm": 6.0, "h200-sxm": 6.5, "b200-sxm": 8.5, "l40s": 13.5, "rtx-pro-6000-server": 6.5,
+    "a100-sxm-80gb": 7.0, "h100-sxm": 6.0, "h200-sxm": 6.5, "b200-sxm": 8.5, "l40s": 13.5, "rtx-pro-6000-server": 7.0,
 }  # fmt: skip
 
 
@@ -288,7 +289,7 @@ def test_carried_over_by_kernels_then_generation_then_memory() -> None:
         own = transfer.nearest_calibration("gemm", "bf16", hardware.get(source))[0]
         assert extrapolated, gpu
         assert found.hardware == source, gpu
-        assert found.kernel == own.kernel or gpu == "l40"
+        assert asdict(found.kernel) == pytest.approx(asdict(own.kernel))
         assert found.residual.high - found.residual.low > own.residual.high - own.residual.low
     hopper = transfer.nearest_calibration("gemm", "bf16", hardware.get("h20"))[0].kernel
     ends = [transfer.nearest_calibration("gemm", "bf16", hardware.get(g))[0].kernel for g in ("h100-sxm", "h200-sxm")]

@@ -21,7 +21,6 @@ class Constant:
     """Every op takes the same time."""
 
     seconds: float
-    launches: float = 1.0
 
     def latency(self, ops, hardware, *, cache="cold"):
         return np.full(ops.shape, self.seconds)
@@ -56,7 +55,7 @@ def test_every_run_and_every_launch_gap_is_paid():
 
 
 def test_a_kernel_that_is_two_launches_has_two_gaps():
-    model = constant(1e-3, launch_gap=1e-6).with_kernel("rope", pis.Priced(Constant(1e-3, launches=2.0), "measured"))
+    model = constant(1e-3, launch_gap=1e-6).with_kernel("rope", pis.Priced(Constant(1e-3), "measured", launches=2.0))
     extra = pis.estimate(dense(), hardware=H100, stack=model).latency
     plain = pis.estimate(dense(), hardware=H100, stack=constant(1e-3, launch_gap=1e-6)).latency
     assert extra - plain == pytest.approx(32e-6, rel=1e-6)

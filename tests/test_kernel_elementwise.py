@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pruninfersim import calibration, hardware, kinds, transfer
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.kernels.base import Roofline, roofline
-from pruninfersim.kernels.elementwise import ByName, Elementwise
+from pruninfersim.kernels.elementwise import Elementwise
 from pruninfersim.trace import OpTrace
 
 #: Kind -> operands read and results written per row of width k.
@@ -102,18 +102,6 @@ def test_measured_kernels(kind, gpu, m, k, microseconds):
     # casys-kaist/LLMServingSim (MIT): vLLM 0.19 under its layerwise profiler, Llama-3.1-8B and Qwen3-32B.
     got = kernel(kind, gpu).latency(ops(kind, m, k), hardware.get(gpu), cache="replayed").item()
     assert got * 1e6 == pytest.approx(microseconds, rel=0.15)
-
-
-def test_final_norm_has_a_model_of_its_own():
-    gpu, slow = hardware.get("h100-sxm"), Elementwise(launch=9e-6)
-    row = {"kernel": "norm", "m": 8, "n": 64, "k": 64}
-    work = OpTrace.from_rows([{**row, "name": "attn_norm"}, {**row, "name": "final_norm"}, {**row, "name": "mlp_norm"}])
-    model = ByName(Elementwise(), {"final_norm": slow})
-    got = model.latency(work, gpu)
-    assert got[1] == slow.latency(work, gpu)[1]
-    assert got[0] == got[2] == Elementwise().latency(work, gpu)[0]
-    np.testing.assert_allclose(model.without_quantisation().latency(work, gpu), got, rtol=1e-6)
-    assert ByName(Roofline()).without_quantisation().latency(work, gpu).shape == (3,)
 
 
 def test_a_fit_recovers_the_model_that_made_the_timings():

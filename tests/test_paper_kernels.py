@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import pruninfersim as pis
-from pruninfersim.cost import CostModel, Priced
+from pruninfersim.cost import CostModel
 from pruninfersim.kernels import paper
 from pruninfersim.kernels.base import roofline
 from pruninfersim.trace import OpTrace
@@ -28,9 +28,7 @@ def figures(name: str) -> list[dict[str, str]]:
 
 
 def cost_model(gpu: str) -> CostModel:
-    hardware = pis.hardware.get(gpu)
-    priced = {key: Priced(model, "measured") for key, model in paper.kernels(hardware).items()}
-    return CostModel("paper", hardware, priced, paper.launch_gap())
+    return pis.stacks.get("paper", pis.hardware.get(gpu))
 
 
 def work(phase: str, batch, context) -> pis.Workload:

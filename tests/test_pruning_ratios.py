@@ -247,3 +247,34 @@ def test_a_trace_without_a_model_says_what_is_missing():
     bare = pis.OpTrace.from_rows([{"name": "q", "kernel": "gemm", "gemms": 1, "m": 1, "n": 16, "k": 16}])
     with pytest.raises(InvalidInputError, match="needs the model"):
         bare.prune(StaticWidth(0.5))
+
+
+# --- methods on top of each other -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (pis.pruning.SemiStructured(0.5), pis.pruning.LowRank(0.5)),
+        (pis.pruning.DynamicDepth(0.5), pis.pruning.SemiStructured(0.5)),
+        (pis.pruning.SemiStructured(0.5), pis.pruning.DynamicDepth(0.5)),
+        (pis.pruning.DynamicDepth(0.5), pis.pruning.SparseAttention(0.5)),
+        (pis.pruning.SparseAttention(0.5), pis.pruning.DynamicDepth(0.5)),
+        (pis.pruning.LowRank(0.5), pis.pruning.LowRank(0.25)),
+    ],
+)
+def test_a_combination_without_a_kernel_is_refused_not_passed_over(first, second):
+    dense = pis.trace("llama-3.1-8b", pis.Workload.decode(batch=8, context=1024))
+    with pytest.raises(pis.errors.InvalidInputError, match="already"):
+        dense.prune(first, second)
+
+
+@pytest.mark.parametrize("second", [pis.pruning.SemiStructured(0.5), pis.pruning.DynamicDepth(0.5)])
+def test_low_rank_halves_can_be_pruned_again(second):
+    dense = pis.trace("llama-3.1-8b", pis.Workload.decode(batch=8, context=1024))
+    low_rank = dense.prune(pis.pruning.LowRank(0.25))
+    both = low_rank.prune(second)
+    halves = low_rank.mask(names=["up_a", "up_b"])
+    again = both.mask(names=["up_a", "up_b"])
+    flops = [float((t.flops * t.count)[which].sum()) for t, which in ((low_rank, halves), (both, again))]
+    assert flops[1] == pytest.approx(flops[0] / 2, rel=1e-12)

@@ -5,6 +5,7 @@ Usage: python validation/fit_gemm.py [DIRECTORY] [--write] [--gpu NAME ...]
 Reads DIRECTORY/gemm_aiconfigurator.csv.gz, or, without DIRECTORY, the PyPI package aiconfigurator-core 0.12.0
 (``pip install 'pruninfersim[aiconfigurator]'``); both hold the same rows. Prints the error on shapes that were
 fitted, on weight shapes (n, k) left out in folds, on values of n and k left out altogether, and on GPUs left out.
+With DIRECTORY/gemm_llmservingsim.csv.gz it also checks cold times and fits the RTX 4090 (--gpu alone: only that).
 """
 
 from __future__ import annotations
@@ -25,6 +26,13 @@ from pruninfersim.timings_aiconfigurator import SOURCE, SYSTEMS
 FILE = "gemm_aiconfigurator.csv.gz"
 KIND = "gemm"
 CALIBRATIONS = hardware.profiles_directory() / "calibrations"
+#: Timings of another harness: eager vLLM, all weights of a model in turn; not part of this package.
+COLD_FILE = "gemm_llmservingsim.csv.gz"
+COLD_SOURCE = "casys-kaist/LLMServingSim, MIT; vLLM 0.19.0 eager, kernel times"
+COLD_GPU = "rtx-4090"
+#: Where its fit begins and what holds the parameters that five weight shapes cannot tell: the same family of kernels on
+#: the card that is most like it in memory and in being below its power limit.
+COLD_START = "rtx-pro-6000-server"
 #: Values of n and k that are left out together in the strictest test within a GPU.
 LEFT_OUT = (2560, 3584, 7168, 10240)
 
@@ -88,6 +96,26 @@ def left_out_gpus(frames: dict[str, pd.DataFrame], dtype: str, write: bool) -> N
         transfer.write_carried_over_error(f"{KIND}-{dtype}", summary, mape(everything))
 
 
+def cold(directory: Path, write: bool) -> None:
+    """Check cold times against another harness, and fit the RTX 4090, of which only that harness has timings."""
+    rows = timings.read_timings(directory / COLD_FILE, kind=KIND)
+    rows["backend"] = "vllm 0.19.0 eager"
+    print("\neager vLLM, cold weights, m from 1 to 2048, odd ones too: mean absolute error [%]")
+    for gpu, part in rows.groupby("gpu"):
+        found, extrapolated = transfer.nearest_calibration(KIND, "bf16", hardware.get(str(gpu)), leave_out=[COLD_GPU])
+        values = residual(found.kernel, part, str(gpu), "cold")
+        odd = (part["m"] % 2 == 1).to_numpy()
+        what = "carried over from " if extrapolated else "fitted to replayed timings of "
+        print(f"  {gpu}: {100 * mape(values):.1f}, odd m {100 * mape(values[odd]):.1f}; {what}{found.hardware}")
+    start, _ = transfer.nearest_calibration(KIND, "bf16", hardware.get(COLD_START))
+    part = rows[rows["gpu"] == COLD_GPU].reset_index(drop=True)
+    fitted = calibration.calibrate(KIND, part, COLD_GPU, start=start, cache="cold", source=COLD_SOURCE)
+    print(fitted)
+    print("   ", ", ".join(f"{name} {value:.4g}" for name, value in vars(fitted.kernel).items()))
+    if write:
+        fitted.to_toml(CALIBRATIONS / COLD_GPU / f"{KIND}-bf16.toml")
+
+
 def run(directory: Path | None, gpus: list[str], dtypes: list[str], write: bool) -> None:
     for dtype in dtypes:
         frames: dict[str, pd.DataFrame] = {}
@@ -107,7 +135,7 @@ def run(directory: Path | None, gpus: list[str], dtypes: list[str], write: bool)
             print("   ", ", ".join(f"{name} {value:.4g}" for name, value in vars(fitted.kernel).items()), flush=True)
         print(f"\n{dtype}: mean absolute error [%]")
         print(pd.DataFrame(table).T.round(2).to_string())
-        if write and len(frames) > 1:
+        if write and len(frames) > 1:  # the calibrations read here are those just written
             print(f"\n{dtype}: GPUs left out")
             left_out_gpus(frames, dtype, write)
 
@@ -116,14 +144,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", nargs="?", type=Path)
     parser.add_argument("--write", action="store_true", help="write the calibrations into hardware_profiles/")
-    parser.add_argument("--gpu", nargs="+", default=list(SYSTEMS))
+    parser.add_argument("--gpu", nargs="*", default=list(SYSTEMS))
     parser.add_argument("--dtype", nargs="+", default=["bf16", "fp8"])
     given = parser.parse_args()
     if given.directory is not None and not (given.directory / FILE).exists():
         print(f"skipped: {given.directory / FILE} is not there; leave DIRECTORY out to use aiconfigurator-core")
         return 0
     try:
-        run(given.directory, given.gpu, given.dtype, given.write)
+        if given.gpu:
+            run(given.directory, given.gpu, given.dtype, given.write)
+        if given.directory is not None and (given.directory / COLD_FILE).exists():
+            cold(given.directory, given.write)
     except MissingValueError as error:
         print(f"skipped: {error}")
     return 0

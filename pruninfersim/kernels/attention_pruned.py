@@ -76,14 +76,14 @@ class GatheredAttention:
     phase : {"prefill", "decode"}
         In prefill fewer queries attend to all keys before them; in decode fewer sequences attend at all.
 
-    >>> GatheredAttention.launches
-    3.0
+    >>> GatheredAttention.copies
+    2.0
     """
 
     dense: KernelModel
     phase: str
-    #: Kernels that one op launches: gather, attention, scatter.
-    launches: ClassVar[float] = 3.0
+    #: Kernels beside the attention: gather and scatter.
+    copies: ClassVar[float] = 2.0
 
     def without_quantisation(self) -> KernelModel:
         """Return the same kernel in fractions of tiles and waves."""
@@ -101,7 +101,7 @@ class GatheredAttention:
             fewer = whole.with_columns(sequences=sequences, batch=ops.batch * scale, b_batch=ops.b_batch * scale)
         # Read and written once each way; q and the output are [m, head_dim] per head.
         moved = 2.0 * (ops.a_traffic + ops.out_traffic)
-        copies = 2.0 * SMALL_KERNEL + moved / (hardware.memory_bandwidth * Elementwise.COPY_EFFICIENCY)
+        copies = self.copies * SMALL_KERNEL + moved / (hardware.memory_bandwidth * Elementwise.COPY_EFFICIENCY)
         return np.maximum(self.dense.latency(fewer, hardware, cache=cache) + copies, roofline(ops, hardware))
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from pruninfersim._arrays import FloatArray
 from pruninfersim.hardware import HardwareProfile
-from pruninfersim.kernels.base import Cache, KernelModel, Quantised, parameter, pnorm, roofline
+from pruninfersim.kernels.base import Cache, parameter, pnorm, roofline
 from pruninfersim.trace import OpTrace
 
 
@@ -78,33 +77,3 @@ class Elementwise:
         return np.asarray(
             1.0 / (1.0 + (self.l2_share * hardware.l2_size / np.maximum(size, 1.0)) ** self.MISS_SHARPNESS)
         )
-
-
-@dataclass(frozen=True)
-class ByName:
-    """Prices ops of some names by a model of their own: the final norm does not run like the norms of the layers.
-
-    Attributes
-    ----------
-    default : KernelModel
-    special : mapping of str to KernelModel
-        Name of an op -> its model.
-    """
-
-    default: KernelModel
-    special: Mapping[str, KernelModel] = field(default_factory=dict)
-
-    def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
-        """Return the time of one run of each op, shape (*sweep, op) [s]."""
-        out = np.empty(ops.shape)
-        for name in sorted(set(ops.name)):
-            which = np.array([label == name for label in ops.name])
-            model = self.special.get(name, self.default)
-            out[..., which] = model.latency(ops.select(which), hardware, cache=cache)
-        return out
-
-    def without_quantisation(self) -> ByName:
-        """Return the same models with fractions of waves."""
-        models = {"": self.default, **self.special}
-        smooth = {n: m.without_quantisation() if isinstance(m, Quantised) else m for n, m in models.items()}
-        return ByName(smooth.pop(""), smooth)

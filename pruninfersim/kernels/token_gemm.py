@@ -39,8 +39,8 @@ class VendorTokenGemm:
 
     dense: KernelModel
 
-    #: Kernels that one op launches: gather, GEMM, scatter.
-    launches: ClassVar[float] = 3.0
+    #: Kernels beside the GEMM: gather and scatter.
+    copies: ClassVar[float] = 2.0
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
         """Return the expected time of one run of each op, shape (*sweep, op) [s]; cold times are at least the roofline.
@@ -58,9 +58,9 @@ class VendorTokenGemm:
         )  # fmt: skip
         # Each copy reads and writes what it moves.
         copied = 2.0 * (kept.a_traffic + kept.out_traffic)
-        copies = 2.0 * SMALL_KERNEL + copied / (hardware.memory_bandwidth * Elementwise.COPY_EFFICIENCY)
+        copies = self.copies * SMALL_KERNEL + copied / (hardware.memory_bandwidth * Elementwise.COPY_EFFICIENCY)
         busy = self.dense.latency(kept, hardware, cache=cache) + copies
-        seconds = runs * busy + (1.0 - runs) * 2.0 * SMALL_KERNEL
+        seconds = runs * busy + (1.0 - runs) * self.copies * SMALL_KERNEL
         return np.maximum(seconds, roofline(ops, hardware)) if cache == "cold" else seconds
 
     def without_quantisation(self) -> VendorTokenGemm:

@@ -83,25 +83,17 @@ def _linear(sets: list[Any], reference: Callable[[], Tensor]) -> Bench:
 
 def two_of_four(case: Case, make: Maker) -> Bench:
     """2:4 GEMM of cuSPARSELt with the fastest of its algorithms for the shape; or its dense partner."""
-    from torch.sparse import SparseSemiStructuredTensor, SparseSemiStructuredTensorCUSPARSELT
-
     from pruninfersim.measure import families
 
     m, n, k = sizes(case, "m", "n", "k")
     if case.shape["sparsity"] == "dense":
         return gemm(case, make)
-    dense = [(make.normal(m, k), families.two_of_four(make.normal(n, k, gain=k**-0.5))) for _ in range(make.copies)]
-    SparseSemiStructuredTensor._FORCE_CUTLASS = False
-    sets = [(x, SparseSemiStructuredTensorCUSPARSELT.from_dense(w)) for x, w in dense]
+    dense = make.many(lambda: (make.normal(m, k), families.two_of_four(make.normal(n, k, gain=k**-0.5))))
     x, w = dense[0]
+    best = families.fastest_algorithm(w, m)
+    sets = [(x, families.stored(w, best)) for x, w in dense]
     reference = w.float()
     del dense
-    padded = F.pad(x, (0, 0, 0, -m % 8))
-    # The search has moved between versions of torch.
-    search = getattr(getattr(torch._C, "_cusparselt", None), "mm_search", None) or torch._cslt_sparse_mm_search
-    best = search(sets[0][1].packed, padded.t())
-    for _, stored in sets:
-        stored.alg_id_cusparselt = best
     return _linear(sets, lambda: x[:CHECKED_ROWS].float() @ reference.T)
 
 

@@ -123,10 +123,10 @@ def semi_structured(weights: Weights, sizes: Sizes, sparsity: float, number: int
     if number >= math.floor(2.0 * sparsity * layers + 1e-9):
         return base.layer(weights, sizes)
     if base.fast:
-        from torch.sparse import to_sparse_semi_structured
-
-        stored: dict[str, Linear] = {n: Dense(to_sparse_semi_structured(two_of_four(w))) for n, w in weights.items()}
-        return base.layer(weights, sizes, stored)
+        pruned = {name: two_of_four(weight) for name, weight in weights.items()}
+        rows = base.batch * base.query
+        sparse: dict[str, Linear] = {n: Dense(stored(w, fastest_algorithm(w, rows))) for n, w in pruned.items()}
+        return base.layer(pruned, sizes, sparse)
     if base.zeros:
         return base.layer({name: two_of_four(weight) for name, weight in weights.items()}, sizes)
     return base.layer(weights, sizes, {name: compress(weight) for name, weight in weights.items()})
@@ -136,6 +136,25 @@ def two_of_four(weight: Tensor) -> Tensor:
     """Return the weight with the two smaller of each four values of a row set to zero."""
     index = _largest_two(weight)
     return torch.zeros_like(weight).scatter_(1, index, weight.gather(1, index))
+
+
+def fastest_algorithm(weight: Tensor, rows: int) -> int:
+    """Return the number of the cuSPARSELt algorithm that is fastest for a 2:4 weight and so many rows; CUDA only."""
+    # Rows come in multiples of 8; torch pads in the same way.
+    x = torch.randn(-(-rows // 8) * 8, weight.shape[1], device=weight.device).to(weight.dtype)
+    packed = stored(weight, 0).packed
+    if hasattr(torch, "_cslt_sparse_mm_search"):
+        return int(torch._cslt_sparse_mm_search(packed, x.t()))
+    return int(torch._C._cusparselt.mm_search(packed, x.t(), None, None, None, False)[0])  # its name in later versions
+
+
+def stored(weight: Tensor, algorithm: int) -> Any:
+    """Return a 2:4 weight as torch stores it for cuSPARSELt."""
+    from torch.sparse import SparseSemiStructuredTensorCUSPARSELT
+
+    sparse = SparseSemiStructuredTensorCUSPARSELT.from_dense(weight)
+    sparse.alg_id_cusparselt = algorithm
+    return sparse
 
 
 def compress(weight: Tensor) -> Compressed:

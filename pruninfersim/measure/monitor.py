@@ -88,7 +88,8 @@ class Monitor:
             )
         except OSError:  # no nvidia-smi
             return self
-        threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
+        self.reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
+        self.reader.start()
         return self
 
     def _read(self, process: subprocess.Popen[str]) -> None:
@@ -109,3 +110,6 @@ class Monitor:
         if self.process is not None:
             self.process.terminate()
             self.process.wait(timeout=10)
+            self.reader.join(timeout=10)
+            if self.process.stdout is not None:
+                self.process.stdout.close()

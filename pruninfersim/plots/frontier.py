@@ -48,12 +48,7 @@ def frontier_figure(info: FrontierInfo, title: str = "Speedup against quality lo
         )
     for gap, _, after in info.best.transitions:
         fig.add_vline(
-            x=gap,
-            line_dash="dot",
-            line_color="#777777",
-            line_width=1.5,
-            opacity=1.0,
-            annotation_text=after,
-            annotation_textangle=-90,
-        )
+            x=gap, line_dash="dot", line_color="#777777", line_width=1.5, opacity=1.0,
+            annotation_text=after, annotation_textangle=-90, annotation_position="bottom left",
+        )  # fmt: skip
     return fig

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from pruninfersim._arrays import FloatArray, checked
 from pruninfersim.errors import InvalidInputError
@@ -143,6 +143,26 @@ def with_ratio(trace: OpTrace, ratio: Ratio, *, outside: bool = False) -> tuple[
 
 def _places(trace: OpTrace) -> list[tuple[tuple[int, ...], str]]:
     return list(zip(trace.layers, trace.block, strict=True))
+
+
+def targets(trace: OpTrace, method: str, roles: Sequence[str], kernels: Sequence[str]) -> NDArray[np.bool_]:
+    """Return the ops of some roles that a method is to change, shape (op,) of bool.
+
+    Raises
+    ------
+    InvalidInputError
+        If another method has already given one of these roles a kernel that this method cannot change: it would be
+        passed over in silence.
+    """
+    named = np.isin(trace.roles, list(roles))
+    ready = named & trace.mask(kernels=kernels)
+    taken = sorted({trace.kernel[i] for i in np.flatnonzero(named & ~ready)})
+    if taken:
+        raise InvalidInputError(
+            f"{method} changes {' and '.join(kernels)} ops, but some run as {', '.join(taken)} already: no kernel does "
+            f"both. Apply {method} first, or to a trace without the other method"
+        )
+    return ready
 
 
 def round_up(values: ArrayLike, multiple: float, limit: ArrayLike = np.inf) -> FloatArray:

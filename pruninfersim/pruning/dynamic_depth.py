@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._arrays import FloatArray
-from pruninfersim.pruning.base import Ratio, check_ratio, mean_where, overhead_rows, record, with_ratio
+from pruninfersim.errors import InvalidInputError
+from pruninfersim.pruning.base import Ratio, check_ratio, mean_where, overhead_rows, record, targets, with_ratio
 from pruninfersim.trace import OpTrace
 
 #: GEMMs that run on the kept tokens only.
@@ -57,9 +58,12 @@ class DynamicDepth:
         """Return the trace with token-wise kernels, and the router and mask sort of every sub-layer."""
         trace, sparsity = with_ratio(trace, self.sparsity)
         keep = 1.0 - sparsity
-        linear = trace.mask(names=TOKEN_WISE, kernels=["gemm"])
-        prefill = trace.mask(kernels=["attention_prefill"])
-        decode = trace.mask(kernels=["attention_decode"])
+        linear = targets(trace, self.name, TOKEN_WISE, ["gemm"])
+        if "qkv" in trace.name:
+            raise InvalidInputError("k and v stay dense while q skips tokens: prune first, then fuse_projections()")
+        attention = targets(trace, self.name, ["attention"], ["attention_prefill", "attention_decode"])
+        decode = attention & trace.mask(kernels=["attention_decode"])
+        prefill = attention & ~decode
         touched = linear | prefill | decode
         b_reads = np.where(linear, active_share(trace.m, sparsity), np.where(decode, keep, 1.0))
         kernel = np.where(linear, "token_gemm", trace.kernel)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._arrays import FloatArray, checked
-from pruninfersim.pruning.base import LINEAR, Ratio, check_ratio, mean_where, record, round_up, with_ratio
+from pruninfersim.errors import InvalidInputError
+from pruninfersim.pruning.base import LINEAR, Ratio, check_ratio, mean_where, record, round_up, targets, with_ratio
 from pruninfersim.trace import OpTrace
 
 
@@ -55,7 +56,9 @@ class LowRank:
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with two GEMMs for each prunable one."""
         trace, sparsity = with_ratio(trace, self.sparsity)
-        linear = trace.mask(names=LINEAR, kernels=["gemm"])
+        linear = targets(trace, self.name, LINEAR, ["gemm"])
+        if "rank" in trace.n_axis:
+            raise InvalidInputError("the GEMMs are low-rank pairs already; apply low-rank once, at the final sparsity")
         rank = low_rank_rank(trace.n, trace.k, sparsity, self.alignment)
         order = np.repeat(np.arange(len(trace)), np.where(linear, 2, 1))
         second = np.concatenate([[False], order[1:] == order[:-1]])

@@ -25,6 +25,7 @@ from pruninfersim.pruning.base import (
     model_of,
     overhead_rows,
     record,
+    targets,
     with_ratio,
 )
 from pruninfersim.trace import OpTrace
@@ -75,7 +76,7 @@ class SemiStructured:
         # One ratio speaks for all layers, so whole layers of them; a ratio per layer makes its layer 2:4 or not.
         layers = 1 if isinstance(self.sparsity, PerLayer) else model_of(trace).num_layers
         share = np.floor(sparsity / HALF * layers + TINY) / layers
-        linear = trace.mask(names=LINEAR, kernels=["gemm"])
+        linear = targets(trace, self.name, LINEAR, ["gemm"])
         dense = trace.with_columns(count=trace.count * np.where(linear, 1.0 - share, 1.0))
         sparse = self._sparse(trace, linear, share)
         extra = [row for block in ("attention", "mlp") for row in _transpose_rows(trace, block)]

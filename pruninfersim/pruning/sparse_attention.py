@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pruninfersim._arrays import checked
-from pruninfersim.pruning.base import Ratio, check_ratio, mean_where, record, with_ratio
+from pruninfersim.pruning.base import Ratio, check_ratio, mean_where, record, targets, with_ratio
 from pruninfersim.trace import OpTrace
 
 
@@ -45,7 +45,9 @@ class SparseAttention:
         """Return the trace with block-sparse attention, block scoring and index building."""
         trace, sparsity = with_ratio(trace, self.sparsity)
         keep = 1.0 - sparsity
-        prefill, decode = trace.mask(kernels=["attention_prefill"]), trace.mask(kernels=["attention_decode"])
+        attention = targets(trace, self.name, ["attention"], ["attention_prefill", "attention_decode"])
+        decode = attention & trace.mask(kernels=["attention_decode"])
+        prefill = attention & ~decode
         kernel = np.where(prefill, "block_sparse_prefill", np.where(decode, "block_sparse_decode", trace.kernel))
         sparse = trace.with_columns(
             kernel=tuple(kernel.tolist()),

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ import pandas as pd
 from scipy.optimize import least_squares
 
 import pruninfersim as pis
-from pruninfersim.cost import CostModel, Estimate, Priced
+from pruninfersim.cost import CostModel, Estimate
 from pruninfersim.hardware import profiles_directory
 from pruninfersim.kernels import paper
 
@@ -91,8 +92,13 @@ def read(name: str) -> pd.DataFrame:
 
 
 def cost_model(constants: Mapping[str, float], gpu: pis.HardwareProfile = GPU) -> CostModel:
-    priced = {key: Priced(model, "measured") for key, model in paper.kernels_from(constants).items()}
-    return CostModel("paper", gpu, priced, constants["launch_gap"])
+    """The stack as it ships, with other constants."""
+    shipped, models = pis.stacks.get("paper", gpu), paper.kernels_from(constants)
+    priced = {
+        key: replace(entry, model=models[key], launches=getattr(models[key], "launches", 1.0))
+        for key, entry in shipped.kernels.items()
+    }
+    return replace(shipped, kernels=priced, launch_gap=constants["launch_gap"])
 
 
 class Predictor:

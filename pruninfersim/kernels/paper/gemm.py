@@ -33,8 +33,8 @@ class PaperGemm:
     """Time of a cuBLAS GEMM as torch calls it under a CUDA graph, without its launch gap.
 
     Above 64 tokens: the best of a few tiles, each the smooth maximum of tensor cores in whole waves, the feed of
-    operands from L2, and DRAM. There is no split-K: rates at 1024 tokens (0.68, 0.76 and 0.65 of those of long prompts for q, up
-    and down; arXiv 2606.09080, Table 7) are those of the waves of whole-K tiles.
+    operands from L2, and DRAM. There is no split-K: rates at 1024 tokens (0.68, 0.76 and 0.65 of those of long prompts
+    for q, up and down; arXiv 2606.09080, Table 7) are those of the waves of whole-K tiles.
     Up to 64 tokens: the stream of the operands at a share of the DRAM rate, plus a start-up time. Two rules hold for
     compute capability 12.0 only, see `_few_tokens` and `_last_wave`.
 
