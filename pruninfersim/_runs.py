@@ -6,8 +6,8 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, as_completed
-from contextlib import contextmanager
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -70,15 +70,14 @@ def _map(
 ) -> Iterator[tuple[int, Any]]:
     """Yield (position, result) as results come in."""
     with _bar(len(arguments), progress) as advance:
-        if executor is None:
-            for position, given in enumerate(arguments):
-                yield position, work(*given)
+        # numpy lets go of the interpreter lock, so that threads keep all cores busy without copying anything.
+        pool = ThreadPoolExecutor(os.cpu_count()) if executor is None else nullcontext(executor)
+        with pool as workers:
+            futures = {workers.submit(work, *given): position for position, given in enumerate(arguments)}
+            for future in as_completed(list(futures)):
+                position = futures.pop(future)  # its result must not stay in memory for the whole run
+                yield position, future.result()
                 advance()
-            return
-        futures = {executor.submit(work, *given): position for position, given in enumerate(arguments)}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-            advance()
 
 
 @contextmanager

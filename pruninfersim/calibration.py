@@ -68,9 +68,9 @@ def calibrate(
     dtype : str, optional
         Precision to fit; needed only if the timings have several.
     parameters : "auto", "all" or list of str
-        Parameters to fit. "auto": all of them, from 40 rows on; below, the few that so few rows can tell, the others
-        taken from the most similar GPU. Up to 100 rows, or with fewer than 20 weight shapes, a weak prior holds all
-        near those of that GPU.
+        Parameters to fit. "auto": all that the rows can tell, from 40 rows on; below, a few of them, the others taken
+        from the most similar GPU. Up to 100 rows, or with fewer than 20 weight shapes, a weak prior holds all near
+        those of that GPU.
     start : KernelModel, optional
         Where the fit begins, and the values of what is not fitted; default as above.
     cache : {"replayed", "cold"}
@@ -162,10 +162,10 @@ def _plan(
     """Decide where the fit begins, which parameters it frees, and how wide the prior is."""
     known = tuple(parameters(spec.kernel))
     count = len(frame)
-    if wanted == "auto":
-        free = spec.scarce if count < SCARCE_ROWS else known
-    elif wanted == "all":
-        free = known
+    untold = spec.untold(frame) if spec.untold else ()
+    if wanted in ("auto", "all"):
+        few_free = spec.scarce if wanted == "auto" and count < SCARCE_ROWS else known
+        free = tuple(name for name in few_free if name not in untold)
     else:
         free = (wanted,) if isinstance(wanted, str) else tuple(wanted)
         unknown = [name for name in free if name not in known]
@@ -175,7 +175,7 @@ def _plan(
     few = count < FEW_ROWS or frame.groupby(list(spec.group)).ngroups < FEW_SHAPES
     if start is None and few:
         start = transfer.starting_kernel(kind, str(frame["dtype"].iat[0]), gpu)
-    base = spec.kernel() if start is None else getattr(start, "kernel", start)
+    base = spec.start(gpu) if start is None else getattr(start, "kernel", start)
     if spec.prior_sd:
         return base, free, np.array([spec.prior_sd.get(name, PRIOR_SD) for name in free])
     return base, free, PRIOR_SD if few and count >= SCARCE_ROWS else None

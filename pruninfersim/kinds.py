@@ -14,8 +14,8 @@ from pruninfersim._arrays import FloatArray
 from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.attention_decode import DecodeAttention
-from pruninfersim.kernels.attention_prefill import PrefillAttention
-from pruninfersim.kernels.base import Cache, KernelModel
+from pruninfersim.kernels.attention_prefill import PrefillAttention, algorithm
+from pruninfersim.kernels.base import Cache, KernelModel, parameters
 from pruninfersim.kernels.elementwise import Elementwise
 from pruninfersim.kernels.gemm import PROTOCOLS, Gemm
 from pruninfersim.kernels.gemm_2of4 import SparseGemm24
@@ -53,8 +53,12 @@ class Kind:
     prior_sd : mapping of str to float
         Standard deviations of a normal prior on log parameters, around the kernel's defaults, that every fit of the
         kind uses; empty if only fits with few rows need one.
+    untold : callable, optional
+        frame -> names of parameters that its rows cannot tell and that stay at their start.
     similarity : tuple of callables
         What makes two GPUs similar for this kind, most telling first; empty for `transfer.SIMILARITY`.
+    variant : callable, optional
+        GPU -> the fields of the kernel that follow from its architecture and are not fitted.
     """
 
     kernel: type[Any]
@@ -67,7 +71,13 @@ class Kind:
     predict: Predictor | None = None
     extra: Callable[[pd.DataFrame, FloatArray], FloatArray] | None = None
     prior_sd: Mapping[str, float] = field(default_factory=dict)
+    untold: Callable[[pd.DataFrame], tuple[str, ...]] | None = None
     similarity: tuple[Callable[[HardwareProfile], str], ...] = ()
+    variant: Callable[[HardwareProfile], dict[str, Any]] | None = None
+
+    def start(self, hardware: HardwareProfile) -> Any:
+        """Return the kernel model with default parameters, as a fit for this GPU begins with."""
+        return self.kernel(**(self.variant(hardware) if self.variant else {}))
 
     def seconds(self, kernel: KernelModel, frame: pd.DataFrame, hardware: HardwareProfile, cache: Cache) -> FloatArray:
         """Return what the kernel model predicts for the rows, with nothing known but their ops [s]."""
@@ -130,6 +140,12 @@ def _gemm_seconds(kernel: Gemm, frame: pd.DataFrame, hardware: HardwareProfile, 
     return out
 
 
+def _gemm_untold(frame: pd.DataFrame) -> tuple[str, ...]:
+    """16-bit operands are not quantised; where all are, the two fixed times only show as their sum."""
+    narrow = np.array([precision.get(dtype).input_bytes < 2.0 for dtype in frame["dtype"]])
+    return ("launch",) if narrow.all() else () if narrow.any() else ("quantise",)
+
+
 def _attention_ops(frame: pd.DataFrame, phase: str, causal_share: float) -> OpTrace:
     of = {name: frame[name].to_numpy(dtype=np.float64) for name in ATTENTION}
     columns = {
@@ -151,6 +167,23 @@ def _prefill_ops(frame: pd.DataFrame) -> OpTrace:
 
 def _decode_ops(frame: pd.DataFrame) -> OpTrace:
     return _attention_ops(frame, "decode", 1.0)
+
+
+def _algorithm(hardware: HardwareProfile) -> dict[str, Any]:
+    return {"algorithm": algorithm(hardware)}
+
+
+def _algorithm_and_memory(hardware: HardwareProfile) -> str:
+    """FlashAttention version, and stacked memory or not: launch and L2 parameters follow the class of the card."""
+    return f"{algorithm(hardware)} {_memory(hardware)}"
+
+
+def _capability(hardware: HardwareProfile) -> str:
+    return hardware.compute_capability
+
+
+def _memory(hardware: HardwareProfile) -> str:
+    return "HBM" if hardware.memory_type.upper().startswith("HBM") else "other"
 
 
 #: Shape columns of attention timings: queries and keys per sequence.
@@ -246,6 +279,15 @@ PRIOR_24 = {
     "l2_bandwidth": 0.2,
 }
 
+#: Prior of attention fits, around the kernels' defaults (about the geometric means of four GPUs): hundreds of rows
+#: outweigh it, but parameters that only large batches tell stay sensible where these are left out.
+ATTENTION_PRIOR = 0.3
+#: What both attention kinds share: the algorithm follows from the GPU, and parameters carry over within it.
+ATTENTION_FITS: dict[str, Any] = {
+    "variant": _algorithm,
+    "similarity": (_capability, _algorithm_and_memory, _memory),
+}
+
 #: The kinds of kernels that can be calibrated.
 KERNELS: dict[str, Kind] = {
     "gemm": Kind(
@@ -256,6 +298,7 @@ KERNELS: dict[str, Kind] = {
         as_ops=_gemm_ops,
         scarce=("launch", "compute_efficiency", "memory_efficiency"),
         predict=_gemm_seconds,
+        untold=_gemm_untold,
     ),
     "attention_prefill": Kind(
         kernel=PrefillAttention,
@@ -264,6 +307,8 @@ KERNELS: dict[str, Kind] = {
         axes=("batch", "heads", "q_len"),
         as_ops=_prefill_ops,
         scarce=("launch", "compute_efficiency", "memory_efficiency"),
+        **ATTENTION_FITS,
+        prior_sd=dict.fromkeys(parameters(PrefillAttention), ATTENTION_PRIOR),
     ),
     "attention_decode": Kind(
         kernel=DecodeAttention,
@@ -272,6 +317,8 @@ KERNELS: dict[str, Kind] = {
         axes=("batch", "heads", "kv_len"),
         as_ops=_decode_ops,
         scarce=("launch", "memory_efficiency", "block_latency"),
+        **ATTENTION_FITS,
+        prior_sd=dict.fromkeys(parameters(DecodeAttention), ATTENTION_PRIOR),
     ),
     "gemm_2of4": Kind(
         kernel=SparseGemm24,

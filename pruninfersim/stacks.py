@@ -8,7 +8,6 @@ from functools import lru_cache
 from pruninfersim.cost import CostModel, Priced
 from pruninfersim.errors import unknown_name
 from pruninfersim.hardware import HardwareProfile
-from pruninfersim.kernels import paper as research
 from pruninfersim.kernels.base import NO_GEMM, Roofline
 from pruninfersim.uncertainty import Spread
 from pruninfersim.workload import Logits
@@ -38,7 +37,9 @@ def vendor(hardware: HardwareProfile) -> CostModel:
 
 
 def paper(hardware: HardwareProfile) -> CostModel:
-    """Return the stack of the research kernels of arXiv 2606.09080; see `pruninfersim.kernels.paper`."""
+    """Return the stack of the research kernels of arXiv 2606.09080, which are imported when first asked for."""
+    from pruninfersim.kernels import paper as research
+
     on_card = hardware.name in research.MEASURED_ON
     factor = 1.0 if on_card else CARRIED_OVER
     bands = research.bands()

@@ -36,7 +36,8 @@ def _capability(hardware: HardwareProfile) -> str:
 
 
 def _generation(hardware: HardwareProfile) -> str:
-    return f"{hardware.vendor} {hardware.compute_capability.split('.')[0]}"
+    """Architecture and major compute capability: Ampere and Ada share 8, data-centre and other Blackwell a name."""
+    return f"{hardware.architecture.split()[0]} {hardware.compute_capability.split('.')[0]}"
 
 
 def _memory(hardware: HardwareProfile) -> str:
@@ -102,7 +103,7 @@ def starting_kernel(kind: str, dtype: str, hardware: HardwareProfile) -> Any:
     try:
         return nearest_calibration(kind, dtype, hardware)[0].kernel
     except MissingValueError:
-        return kinds.get(kind).kernel()
+        return kinds.get(kind).start(hardware)
 
 
 def _carried_over(kind: str, known: dict[str, Calibration], hardware: HardwareProfile) -> Calibration:
@@ -114,10 +115,13 @@ def _carried_over(kind: str, known: dict[str, Calibration], hardware: HardwarePr
             alike = matching
             break
     first = alike[0]
-    means = {
+    means: dict[str, Any] = {
         name: float(np.exp(np.mean([np.log(getattr(c.kernel, name)) for c in alike])))
         for name in parameters(first.kernel)
     }
+    variant = kinds.get(kind).variant
+    if variant is not None:
+        means |= variant(hardware)
     residual, error = _carried_over_error(kind, first)
     return replace(
         first,

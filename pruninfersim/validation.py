@@ -200,7 +200,7 @@ def judged_rows(
     if cache not in ("cold", "replayed"):
         raise InvalidInputError(f"cache must be 'cold' or 'replayed'; got {cache!r}")
     where = str(timings.attrs.get("source", "timings"))
-    frame = _of_gpu(parse(timings, kind=kind, where=where, first_line=0), gpu)
+    frame = of_gpu(parse(timings, kind=kind, where=where, first_line=0), gpu)
     out = []
     for name, part in _by_kind(str(frame.attrs["kind"]), frame):
         for dtype, rows in part.groupby("dtype", sort=False):
@@ -208,8 +208,14 @@ def judged_rows(
     return out
 
 
-def _of_gpu(frame: pd.DataFrame, gpu: HardwareProfile) -> pd.DataFrame:
-    """Return the rows of a GPU; a profile of one's own may judge timings under any one name that is not a profile."""
+def of_gpu(frame: pd.DataFrame, gpu: HardwareProfile) -> pd.DataFrame:
+    """Return the rows of a GPU, as it is called there or, if they are all of one unknown GPU, all of them.
+
+    Raises
+    ------
+    InvalidInputError
+        If the rows are of other GPUs.
+    """
     found = list(dict.fromkeys(frame["gpu"]))
     if gpu.name in found:
         kept = frame[frame["gpu"] == gpu.name].reset_index(drop=True)

@@ -7,9 +7,9 @@ import pytest
 
 import pruninfersim as pis
 from pruninfersim import kinds, timings
-from pruninfersim.errors import FileFormatError
+from pruninfersim.errors import FileFormatError, InvalidInputError
 from pruninfersim.kernels.gemm import Gemm
-from pruninfersim.measure import planning, records, runner, suites
+from pruninfersim.measure import fit, planning, records, runner, suites
 from pruninfersim.measure.cases import COLUMNS, Case
 
 GPU = pis.hardware.get("h100-sxm")
@@ -124,10 +124,48 @@ def test_files_can_be_calibrated_with(tmp_path):
     text = pd.read_csv(written(tmp_path, cases, latency), comment="#", dtype=str, keep_default_na=False)
     frame = timings.parse(text, kind="gemm")
     assert len(frame) == len(cases)
-    fit = calibrate("gemm", frame, GPU, cache="cold")
-    assert fit.held_out_error < 0.02
-    assert fit.kernel.compute_efficiency == pytest.approx(kernel.compute_efficiency, rel=0.05)
-    assert fit.kernel.memory_efficiency == pytest.approx(kernel.memory_efficiency, rel=0.05)
+    found = calibrate("gemm", frame, GPU, cache="cold")
+    assert found.held_out_error < 0.02
+    assert found.kernel.compute_efficiency == pytest.approx(kernel.compute_efficiency, rel=0.05)
+    assert found.kernel.memory_efficiency == pytest.approx(kernel.memory_efficiency, rel=0.05)
+
+
+def test_a_folder_of_timings_becomes_a_stack(tmp_path):
+    cases = some_gemms(300)[::3]
+    written(tmp_path, cases, truth(cases)[1])
+    (calibration,) = fit.fit_folder(tmp_path)
+    assert (calibration.kind, calibration.dtype, calibration.hardware) == ("gemm", "bf16", "h100-sxm")
+    assert calibration.cache == "cold"
+    measured = fit.cost_model([calibration])
+    shipped = pis.stacks.get("vendor", GPU)
+    assert measured.stack == "measured"
+    assert {key for key in shipped.kernels if measured.kernels[key] is not shipped.kernels[key]} == {
+        "gemm", "lm_head", "router",
+    }  # fmt: skip
+    trace = pis.trace("llama-3.1-8b", pis.Workload.decode())
+    slower = float(measured.predict(trace).latency) / float(shipped.predict(trace).latency)
+    assert 1.0 < slower < 2.0, "the made-up GPU reaches less of its bandwidth"
+
+
+def test_one_side_of_a_ratio_is_not_fitted(tmp_path):
+    cases = [case for case in suites.two_of_four() if case.shape["sparsity"] == "dense"]
+    for case in cases:
+        recorder(tmp_path).success(case, RESULT)
+    with pytest.raises(InvalidInputError, match="no file with at least 5 timings to fit"):
+        fit.fit_folder(tmp_path)
+
+
+def test_fit_command_writes_calibrations(tmp_path, capsys):
+    from pruninfersim.calibration_record import Calibration
+
+    cases = some_gemms(12)
+    written(tmp_path, cases, truth(cases)[1])
+    assert fit.main([str(tmp_path)]) == 0
+    assert "Calibration of gemm on h100-sxm" in capsys.readouterr().out
+    saved = Calibration.from_toml(tmp_path / "calibrations" / "h100-sxm" / "gemm-bf16.toml")
+    assert saved.n_rows == 12
+    assert fit.main([str(tmp_path / "nowhere")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_read_timings_takes_the_file_as_it_is(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 
@@ -39,6 +40,13 @@ def curves(axis: str = "sparsity", **changes):
 def spec(fig) -> dict:
     """The figure as what a browser gets."""
     return json.loads(fig.to_json())
+
+
+def values(array) -> list[float]:
+    """The numbers of a trace, which newer versions of plotly send as base64."""
+    if isinstance(array, dict):
+        return np.frombuffer(base64.b64decode(array["bdata"]), dtype=array["dtype"]).tolist()
+    return list(array)
 
 
 def axis_titles(fig) -> tuple[str, str]:
@@ -122,7 +130,7 @@ def test_breakdown_bars_add_up():
     sides = [plots.breakdown_info(step()), plots.breakdown_info(step(pruned()), "low-rank")]
     bars = [trace for trace in spec(plots.breakdown_figure(sides))["data"] if trace["type"] == "bar"]
     for i, side in enumerate((step(), step(pruned()))):
-        assert sum(bar["x"][i] for bar in bars) == pytest.approx(side.latency * 1e3, rel=1e-12)
+        assert sum(values(bar["x"])[i] for bar in bars) == pytest.approx(side.latency * 1e3, rel=1e-12)
     assert len({bar["marker"]["pattern"]["shape"] for bar in bars}) == len(bars)
 
 
@@ -133,24 +141,23 @@ def test_curves_are_rows_of_the_sweep_in_order():
     for line in lines:
         rows = frame[frame.method == line.method].sort_values("sparsity")
         assert line.x.tolist() == [0.0, 0.25, 0.5]
-        for name in ("estimated_speedup", "estimated_low", "estimated_high", "bound_speedup", "claim"):
-            np.testing.assert_array_equal(getattr(line, name.removesuffix("_speedup").removeprefix("estimated_")
-                                                  if "_low" in name or "_high" in name else name.removesuffix("_speedup")),
-                                          rows[name])  # fmt: skip
+        columns = {"estimated": "estimated_speedup", "low": "estimated_low", "high": "estimated_high"}
+        for name, column in (columns | {"bound": "bound_speedup", "claim": "claim"}).items():
+            np.testing.assert_array_equal(getattr(line, name), rows[column])
 
 
 def test_curve_figure_has_bands_lines_and_the_claim():
     info = plots.curve_info(curves())
     data = spec(plots.curve_figure(info))["data"]
     claim = next(trace for trace in data if trace["name"] == "1/(1-s)")
-    np.testing.assert_allclose(claim["y"], [1, 4 / 3, 2])
+    np.testing.assert_allclose(values(claim["y"]), [1, 4 / 3, 2])
     bands = [trace for trace in data if trace.get("fill") == "toself"]
     lines = [trace for trace in data if trace.get("mode") == "lines+markers"]
     assert len(bands) == len(lines) == 2
     for band, line, one in zip(bands, lines, info, strict=True):
-        assert band["y"] == [*one.high, *one.low[::-1]]
+        assert values(band["y"]) == [*one.high, *one.low[::-1]]
         assert band["mode"] == "lines"
-        assert line["y"] == one.estimated.tolist()
+        assert values(line["y"]) == one.estimated.tolist()
         assert "90 %" in line["hovertemplate"]
     for look in ("color", "dash"):
         assert len({line["line"][look] for line in lines}) == 2
@@ -175,7 +182,7 @@ def test_curves_of_two_gpus_at_once_are_refused():
 
 def test_frontier_info_and_figure():
     info = plots.frontier_info(families())
-    assert info.curves == tuple(families().values()) or len(info.curves) == len(families())
+    assert [curve.family for curve in info.curves] == list(families())
     data = spec(plots.frontier_figure(info))
     names = [trace["name"] for trace in data["data"]]
     assert names[0] == "frontier"
@@ -251,7 +258,7 @@ def test_waterfall_ends_at_the_estimate():
     assert sum(info.milliseconds) == pytest.approx(why.speedup.pruned.latency * 1e3, rel=1e-9)
     assert info.speedup == why.speedup.estimated
     (bars,) = spec(plots.waterfall_figure(info))["data"]
-    assert bars["y"][-1] == info.total_milliseconds
+    assert values(bars["y"])[-1] == info.total_milliseconds
     assert bars["measure"] == ["absolute", *["relative"] * (len(info.steps) - 1), "total"]
     (line,) = spec(plots.waterfall_figure(info))["layout"]["shapes"]
     assert line["y0"] == line["y1"] == info.dense_milliseconds

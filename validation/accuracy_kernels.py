@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pruninfersim import calibration, hardware, kinds, timings, transfer
-from pruninfersim.calibration_fit import mape, pair_correlation, pairs, range90
+from pruninfersim.calibration_fit import mape, pairs, range90
 from pruninfersim.calibration_record import Calibration
 from pruninfersim.kernels.base import parameters
 from pruninfersim.validation import Judged, judged_rows, ratio_half_width, validate
@@ -252,7 +252,10 @@ def left_out_table(table: pd.DataFrame, summary: dict[str, np.ndarray]) -> str:
     for column in ("5 %", "median", "95 %"):
         shown[column] = [f"{value:+.2f}" for value in shown[column]]
     pooled = pd.DataFrame(
-        [{"kernel": k, "5 %": f"{v[0]:+.2f}", "95 %": f"{v[1]:+.2f}", "common": f"{v[2]:.2f}"} for k, v in summary.items()]
+        [
+            {"kernel": k, "5 %": f"{v[0]:+.2f}", "95 %": f"{v[1]:+.2f}", "common": f"{v[2]:.2f}"}
+            for k, v in summary.items()
+        ]
     )
     return markdown(shown) + "\nPooled:\n\n" + markdown(pooled)
 
@@ -298,7 +301,9 @@ def scatter(parts: list[tuple[str, Judged]], path: Path, points: int = 500) -> N
         x, y = np.log10(few["latency_us"].to_numpy()), np.log10(few["predicted_us"].to_numpy())
         low, high = np.floor(min(x.min(), y.min())), np.ceil(max(x.max(), y.max()))
         left, scale = gap + number * (side + gap), side / (high - low)
-        dots = "".join(f"M{left + a:.1f} {gap + b:.1f}h0" for a, b in zip((x - low) * scale, side - (y - low) * scale, strict=True))
+        dots = "".join(
+            f"M{left + a:.1f} {gap + b:.1f}h0" for a, b in zip((x - low) * scale, side - (y - low) * scale, strict=True)
+        )
         texts += [
             f'<rect x="{left}" y="{gap}" width="{side}" height="{side}" fill="none" stroke="#888"/>',
             f'<path d="M{left} {gap + side}L{left + side} {gap}" stroke="#888" stroke-dasharray="4"/>',
@@ -309,5 +314,8 @@ def scatter(parts: list[tuple[str, Judged]], path: Path, points: int = 500) -> N
             f'<text x="{left - 6}" y="{gap + 60}" transform="rotate(-90 {left - 6} {gap + 60})">predicted [us]</text>',
         ]
     width, height = gap + len(parts) * (side + gap), side + 2 * gap
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">'
-    path.write_text("\n".join([head, f'<rect width="{width}" height="{height}" fill="white"/>', *texts, "</svg>"]) + "\n")
+    font = 'font-family="sans-serif" font-size="12"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" {font}>'
+    path.write_text(
+        "\n".join([head, f'<rect width="{width}" height="{height}" fill="white"/>', *texts, "</svg>"]) + "\n"
+    )

@@ -24,7 +24,10 @@ GPUS = ("a100-sxm-80gb", "h100-sxm")
 MODELS = ("llama-2-7b", "llama-3.1-8b", "qwen3-8b")
 #: Phase, batch, prompt tokens or context.
 WORKLOADS = (
-    *(("prefill", batch, tokens) for batch, tokens in ((1, 1024), (1, 2048), (1, 4096), (1, 8192), (4, 2048), (8, 1024))),
+    *(
+        ("prefill", batch, tokens)
+        for batch, tokens in ((1, 1024), (1, 2048), (1, 4096), (1, 8192), (4, 2048), (8, 1024))
+    ),
     *(("decode", batch, context) for batch in (1, 8, 32) for context in (1024, 4096, 8192)),
 )
 #: Weight shapes (n, k) and heads of these models: left out of the fits that predict them.
@@ -130,7 +133,10 @@ def _predict(row: object) -> dict[str, float]:
     dense = pis.trace(model, pis.Workload.of(row.phase, row.batch, row.context), dtype=row.dtype)
     before = _scoped(dense, row)
     per_layer = 1.0 if row.scope == "step" else float(model.num_layers)
-    out = {"dense_predicted": 1e3 * float(before.latency) / per_layer, "dense_roofline": 1e3 * float(before.roofline) / per_layer}
+    out = {
+        "dense_predicted": 1e3 * float(before.latency) / per_layer,
+        "dense_roofline": 1e3 * float(before.roofline) / per_layer,
+    }
     if row.family == "dense":
         return out
     result = compare_estimates(before, _scoped(dense.prune(pis.pruning.get(row.family, row.sparsity)), row))
@@ -179,7 +185,9 @@ def families_table(rows: pd.DataFrame) -> str:
         for column, name in (("claim", "1/(1-s)"), ("ideal", "ideal"), ("estimated", "estimated")):
             line[f"{name} [%]"] = percent(error(part[column], part["speedup"]) if len(part) else np.nan)
         bias = np.expm1(np.log(part["estimated"] / part["speedup"]).mean()) if len(part) else np.nan
-        lines.append(line | {"bias of estimated [%]": percent(bias), "inside the interval": f"{inside.sum()} of {len(whole)}"})
+        lines.append(
+            line | {"bias of estimated [%]": percent(bias), "inside the interval": f"{inside.sum()} of {len(whole)}"}
+        )
     return markdown(pd.DataFrame(lines))
 
 

@@ -5,7 +5,8 @@ Usage: python validation/fit_attention.py DIRECTORY [--write]
 DIRECTORY holds attention_prefill_aiconfigurator.csv.gz and attention_decode_aiconfigurator.csv.gz: FlashAttention 2
 and 3 through vLLM, head_dim 128, CUDA graph, one layer replayed, so that a small KV cache stays in L2.
 
-Prints errors on shapes left out of the fit, on regions left out of the fit, and on GPUs left out.
+Prints errors on shapes left out of the fit, on regions left out of the fit, how often the 90 % band of the folds holds
+there, and errors on GPUs left out.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pruninfersim import calibration, hardware, kinds, timings, transfer
-from pruninfersim.calibration_fit import mape
+from pruninfersim.calibration_fit import folds, mape
+from pruninfersim.calibration_record import Calibration
 from pruninfersim.kernels.base import parameters
 
 FILES = {
@@ -26,14 +29,15 @@ FILES = {
     "attention_decode": "attention_decode_aiconfigurator.csv.gz",
 }
 SOURCE = "ai-dynamo/aiconfigurator (Apache-2.0), PyPI aiconfigurator-core 0.12.0, vLLM"
-#: Compute capability of the GPUs on which vLLM runs FlashAttention 3; the others run FlashAttention 2.
-FA3 = ("9.0",)
 #: Regions that are left out to see how the model extrapolates: name -> rows that are tested.
 REGIONS = {
     "heads 40, 64": lambda f: f["heads"] >= 40,
     "batch >= 16": lambda f: f["batch"] >= 16,
+    "batch 128": lambda f: f["batch"] >= 128,
     "long": lambda f: f["kv_len"] > np.where(f["q_len"] > 1, 2048, 4096),
 }
+#: Folds of the check of the band: its quantiles come from the other folds.
+FOLDS = 5
 
 
 def load(directory: Path, kind: str) -> pd.DataFrame:
@@ -41,19 +45,44 @@ def load(directory: Path, kind: str) -> pd.DataFrame:
     raw = pd.read_csv(directory / FILES[kind])
     if kind == "attention_prefill":
         raw = raw[raw["q_len"] > 1]
-    return timings.parse(raw.reset_index(drop=True), kind=kind, where=FILES[kind], first_line=0)
+    return timings.parse(raw.reset_index(drop=True), kind=kind, where=FILES[kind])
 
 
-def start(kind: str, gpu: str) -> object:
-    """Return where a fit begins: the algorithm follows from the architecture."""
-    algorithm = "fa3" if hardware.get(gpu).compute_capability in FA3 else "fa2"
-    return kinds.get(kind).kernel(algorithm=algorithm)
+def residual(kind: str, kernel: Any, rows: pd.DataFrame, gpu: str) -> np.ndarray:
+    """Return ln(measured / predicted) of a kernel on rows."""
+    rows = rows.reset_index(drop=True)
+    predicted = kinds.get(kind).seconds(kernel, rows, hardware.get(gpu), "replayed")
+    return np.log(rows["latency_us"].to_numpy() * 1e-6 / predicted)
 
 
-def error(kind: str, kernel: object, rows: pd.DataFrame, gpu: str) -> float:
-    """Mean absolute error of a kernel on rows [%]."""
-    predicted = kinds.get(kind).seconds(kernel, rows.reset_index(drop=True), hardware.get(gpu), "replayed")
-    return 100 * mape(np.log(predicted * 1e6 / rows["latency_us"].to_numpy()))
+def coverage(kind: str, fitted: Calibration) -> float:
+    """Share of held-out rows inside a 90 % band whose quantiles come from other shapes [%]."""
+    assert fitted.residuals is not None
+    rows = fitted.residuals
+    values = rows["held_out_log_residual"].to_numpy()
+    # Other groups than those of the fit's folds would mix rows of one fit; the same ones keep the bands apart.
+    fold = folds(rows, kinds.get(kind).group, FOLDS)
+    inside = np.zeros(len(rows), dtype=bool)
+    for number in range(FOLDS):
+        low, high = np.quantile(values[fold != number], [0.05, 0.95])
+        inside |= (fold == number) & (values >= low) & (values <= high)
+    return 100 * float(inside.mean())
+
+
+def left_out_gpus(kind: str, frame: pd.DataFrame, write: bool) -> None:
+    """Print, and with `write` note, the error of the shipped calibrations carried over to each GPU in turn."""
+    pooled = []
+    for gpu, rows in frame.groupby("gpu"):
+        found, _ = transfer.nearest_calibration(kind, "bf16", hardware.get(str(gpu)), leave_out=[str(gpu)])
+        values = residual(kind, found.kernel, rows, str(gpu))
+        print(f"  {gpu:22s} {100 * mape(values):6.1f} %   median {100 * np.median(values):+6.1f} %")
+        pooled.append(values)
+    everything = np.concatenate(pooled)
+    summary = calibration.summary(everything)
+    band = f"{summary.low:+.3f} to {summary.high:+.3f}"
+    print(f"  all: {100 * mape(everything):.1f} %, 90 % of ln(measured / predicted) {band}")
+    if write:
+        transfer.write_carried_over_error(f"{kind}-bf16", summary, mape(everything))
 
 
 def main() -> int:
@@ -68,32 +97,36 @@ def main() -> int:
     if missing:
         print(f"skipped: {', '.join(missing)} not in {arguments.directory}; see validation/README.md for the source")
         return 0
-    pd.set_option("display.width", 200)
+    pd.set_option("display.width", 220)
+    pd.set_option("display.max_columns", 30)
     for kind in FILES:
         frame = load(arguments.directory, kind)
         lines, values = {}, {}
         for gpu in frame["gpu"].unique():
             rows = frame[frame["gpu"] == gpu].reset_index(drop=True)
-            fitted = calibration.calibrate(kind, rows, gpu, start=start(kind, gpu), source=SOURCE)
-            low, high = fitted.residual.low, fitted.residual.high
+            fitted = calibration.calibrate(kind, rows, gpu, source=SOURCE)
             lines[gpu] = {
                 "rows": len(rows),
                 "fitted": 100 * fitted.fitted_error,
                 "held out": 100 * fitted.held_out_error,
+                "q05": 100 * np.expm1(fitted.residual.low),
+                "q95": 100 * np.expm1(fitted.residual.high),
+                "in band": coverage(kind, fitted),
             }
-            lines[gpu] |= {"q05": 100 * np.expm1(low), "q95": 100 * np.expm1(high)}
             for name, where in REGIONS.items():
-                test = where(rows)
-                inside = calibration.calibrate(kind, rows[~test].reset_index(drop=True), gpu, start=start(kind, gpu))
-                lines[gpu][name] = error(kind, inside.kernel, rows[test], gpu)
+                test = where(rows).to_numpy()
+                inside = calibration.fit_kernel(kind, rows[~test].reset_index(drop=True), gpu)
+                unseen = residual(kind, inside, rows[test], gpu)
+                lines[gpu][name] = 100 * mape(unseen)
+                lines[gpu][f"{name}, in band"] = 100 * np.mean(
+                    (unseen >= fitted.residual.low) & (unseen <= fitted.residual.high)
+                )
             values[gpu] = {name: f"{getattr(fitted.kernel, name):.3g}" for name in parameters(fitted.kernel)}
             if arguments.write:
                 fitted.to_toml(hardware.profiles_directory() / "calibrations" / gpu / f"{kind}-bf16.toml")
-        for gpu in lines:
-            rows = frame[frame["gpu"] == gpu]
-            found, _ = transfer.nearest_calibration(kind, "bf16", hardware.get(gpu), leave_out=[gpu])
-            lines[gpu]["GPU left out"] = error(kind, found.kernel, rows, gpu)
         print(f"\n{kind}: mean absolute error [%]\n{pd.DataFrame(lines).T.round(1)}\n{pd.DataFrame(values).T}")
+        print(f"{kind}: GPUs left out (from the shipped files)")
+        left_out_gpus(kind, frame, arguments.write)
     return 0
 
 

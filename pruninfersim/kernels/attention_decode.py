@@ -9,8 +9,12 @@ import numpy as np
 
 from pruninfersim._arrays import FloatArray
 from pruninfersim.hardware import HardwareProfile
+from pruninfersim.kernels.attention_prefill import BLOCK, TILE_ROWS, check_algorithm, l2_miss
 from pruninfersim.kernels.base import Cache, KernelModel, parameter, pnorm, roofline
 from pruninfersim.trace import OpTrace
+
+#: Most parts of a split in FlashAttention 2 and 3.
+MOST_FA2, MOST_FA3 = 128, 32
 
 
 def splits_fa2(tiles: FloatArray, blocks: FloatArray, sms: int) -> FloatArray:
@@ -25,30 +29,28 @@ def splits_fa2(tiles: FloatArray, blocks: FloatArray, sms: int) -> FloatArray:
     tiles : ndarray
         CTAs without a split (batch x KV heads).
     blocks : ndarray
-        128-key blocks of the context.
+        128-key blocks of the context, of the same shape.
     sms : int
 
     >>> splits_fa2(np.array([8.0, 500.0]), np.array([64.0, 64.0]), 108).tolist()
     [22.0, 1.0]
     """
     slots = 2.0 * sms
-    most = np.minimum(np.minimum(128.0, slots), blocks)
-    best = np.zeros(np.broadcast(tiles, blocks).shape)
-    efficiencies = []
-    last = int(most.max()) if most.size else 1
-    for parts in range(1, last + 1):
-        eligible = (parts <= most) & ((parts == 1) | (np.ceil(blocks / parts) != np.ceil(blocks / max(1, parts - 1))))
-        waves = tiles * parts / slots
-        efficiency = np.where(eligible, waves / np.ceil(waves), 0.0)
-        efficiencies.append(efficiency)
-        best = np.maximum(best, efficiency)
-    chosen = np.ones_like(best)
-    open_ = np.ones(best.shape, dtype=bool)
-    for parts, efficiency in enumerate(efficiencies, start=1):
-        hit = open_ & (efficiency >= 0.85 * best) & (efficiency > 0)
-        chosen = np.where(hit, float(parts), chosen)
-        open_ &= ~hit
-    return np.where(tiles >= 0.8 * slots, 1.0, chosen)
+    chosen = np.ones(tiles.shape)
+    split = np.flatnonzero((tiles < 0.8 * slots) & (blocks > 1))
+    if not split.size:
+        return chosen
+    # Sweeps repeat few distinct pairs many times; each needs up to 128 candidates.
+    pairs, inverse = np.unique(tiles.flat[split] + 1j * blocks.flat[split], return_inverse=True)
+    few, deep = pairs.real, pairs.imag
+    parts = np.arange(1.0, min(float(MOST_FA2), slots, float(deep.max())) + 1.0)[:, None]
+    per_part = np.ceil(deep / parts)
+    changed = np.concatenate([np.ones((1, deep.size), dtype=bool), per_part[1:] != per_part[:-1]])
+    waves = few * parts / slots
+    efficiency = np.where(changed & (parts <= deep), waves / np.ceil(waves), 0.0)
+    good = efficiency >= 0.85 * efficiency.max(axis=0)
+    chosen.flat[split] = (np.argmax(good, axis=0) + 1.0)[inverse]
+    return chosen
 
 
 def splits_fa3(tiles: FloatArray, blocks: FloatArray, sms: int) -> FloatArray:
@@ -58,48 +60,78 @@ def splits_fa3(tiles: FloatArray, blocks: FloatArray, sms: int) -> FloatArray:
     [13.0, 1.0]
     """
     per_cta = np.ceil(1.1 * tiles * blocks / sms)
-    return np.asarray(np.clip(np.ceil(blocks / per_cta), 1.0, 32.0))
+    return np.asarray(np.clip(np.ceil(blocks / per_cta), 1.0, MOST_FA3))
 
 
 @dataclass(frozen=True)
 class DecodeAttention:
-    """Time of one attention step with one query per sequence over a paged KV cache.
+    """Time of one attention step with one query, or a few, per sequence over a paged KV cache.
 
-    The keys of a sequence and KV head are split among CTAs by the kernel's own rule; CTAs run in waves of one per SM,
-    and each wave is a roofline of its own: DRAM for a full one, latency of its blocks for a short last one. Partial
-    results are combined by a second kernel; FlashAttention 2 with grouped queries transposes them before and after.
+    The keys of a sequence and KV head are split among CTAs by the kernel's own rule. CTAs run in waves of one per SM,
+    each wave a roofline of its own: DRAM for a full one, the walk of its blocks for a short last one::
+
+        walk = block_latency x blocks of a CTA + its keys and values at the L2 feed of one SM
+        wave = pnorm_6(bytes of the wave / DRAM bandwidth, walk)
+        T    = launch + waves x tile_start + sum of waves + ramp + swap + combine + row x rows
+
+    Partial results are combined by a second kernel; FlashAttention 2 with grouped queries transposes them before and
+    after. DRAM traffic starts slowly: `ramp` more in the limit of long reads, and nothing where nothing is read.
     ``cache="replayed"`` finds a small KV cache in L2; in a model step the other layers have evicted it.
+
+    Raises
+    ------
+    InvalidInputError
+        If the algorithm is not known.
 
     >>> DecodeAttention(algorithm="fa3").algorithm
     'fa3'
     """
 
     launch: float = parameter(6e-6, 1e-7, 3e-5, "s", "launch and drain of the kernels inside a CUDA graph")
-    memory_efficiency: float = parameter(0.88, 0.3, 1.1, "1", "fraction of data-sheet DRAM bandwidth")
-    l2_share: float = parameter(0.75, 0.1, 3.0, "1", "share of L2 that holds the KV cache between replays")
+    memory_efficiency: float = parameter(0.87, 0.3, 1.1, "1", "fraction of data-sheet DRAM bandwidth")
+    l2_share: float = parameter(0.85, 0.1, 3.0, "1", "share of L2 that holds the KV cache between replays")
     tile_start: float = parameter(1.5e-6, 1e-8, 1e-5, "s", "prologue and epilogue of one CTA")
-    block_latency: float = parameter(2.2e-6, 1e-7, 2e-5, "s", "latency of one 128-key block in one CTA")
-    swap: float = parameter(4.5e-6, 1e-8, 2e-5, "s", "transposes of queries and outputs (FlashAttention 2, grouped)")
-    combine: float = parameter(3e-6, 1e-8, 2e-5, "s", "second kernel that combines the parts")
-    combine_part: float = parameter(2e-7, 1e-9, 2e-6, "s", "its time per part")
+    block_latency: float = parameter(1.7e-6, 1e-7, 2e-5, "s", "latency of 128 keys of head_dim 128 in one CTA")
+    swap: float = parameter(5e-6, 1e-8, 2e-5, "s", "transposes of queries and outputs (FlashAttention 2, grouped)")
+    combine: float = parameter(1.8e-6, 1e-8, 2e-5, "s", "second kernel that combines the parts")
+    combine_part: float = parameter(1.6e-7, 1e-9, 2e-6, "s", "its time per part")
     row: float = parameter(7e-10, 1e-11, 1e-8, "s", "query and output of one head of one sequence")
+    ramp: float = parameter(3.5e-6, 1e-8, 3e-5, "s", "start of the DRAM stream: misses of address translation, fill")
     algorithm: str = "fa2"
     quantised: bool = True
 
-    BLOCK: ClassVar[int] = 128
+    #: head_dim that block_latency is given for: that of all timings.
+    HEAD_DIM: ClassVar[float] = 128.0
+    #: L2-to-SM bandwidth over DRAM bandwidth; fixed, between 7 and 15 the fits of four GPUs are alike.
+    L2_FEED: ClassVar[float] = 10.0
+    #: Share of the transposes that a single sequence needs; fixed, from three GPUs with FlashAttention 2.
+    SINGLE_SWAP: ClassVar[float] = 0.2
     #: Sharpness of a wave's roofline, and of the L2 switch: cyclic reads just above L2 all miss; fixed.
     OVERLAP: ClassVar[float] = 6.0
-    SWITCH: ClassVar[float] = 12.0
-    #: Shapes priced at a time: the split rule holds up to 128 candidates of each.
+    SWITCH: ClassVar[float] = 24.0
+    #: Bytes of one element of a partial result (fp32).
+    PARTIAL_BYTES: ClassVar[float] = 4.0
+    #: Shapes priced at a time: temporaries stay in the CPU cache.
     CHUNK: ClassVar[int] = 16384
 
+    def __post_init__(self) -> None:
+        check_algorithm(self.algorithm)
+
     def without_quantisation(self) -> KernelModel:
-        """Return the same kernel in fractions of waves."""
+        """Return the same kernel in fractions of blocks and waves."""
         return replace(self, quantised=False)
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
-        """Return the time of one run of each op, shape (*sweep, op) [s]; cold times are at least the roofline."""
-        columns = np.broadcast_arrays(ops.batch, ops.b_batch, ops.sequences, ops.n, ops.b_traffic)
+        """Return the time of one run of each op, shape (*sweep, op) [s]; cold times are at least the roofline.
+
+        Raises
+        ------
+        MissingValueError
+            If the profile lacks, for ``"replayed"``, the size of L2.
+        """
+        columns = np.broadcast_arrays(
+            ops.batch, ops.b_batch, ops.sequences, ops.m, ops.n, ops.k, ops.b_traffic, ops.a_traffic + ops.out_traffic
+        )
         flat = [np.ascontiguousarray(column, dtype=np.float64).reshape(-1) for column in columns]
         out = np.empty(flat[0].size)
         for start in range(0, out.size, self.CHUNK):
@@ -109,23 +141,31 @@ class DecodeAttention:
         return np.maximum(seconds, roofline(ops, hardware)) if cache == "cold" else seconds
 
     def _chunk(self, columns: list[FloatArray], hardware: HardwareProfile, cache: Cache) -> FloatArray:
-        rows, tiles, sequences, keys, size = columns
+        batch, kv_batch, sequences, queries, keys, width, size, qo = columns
         sms, bandwidth = float(hardware.sm_count), hardware.memory_bandwidth * self.memory_efficiency
-        blocks = np.ceil(keys / self.BLOCK)
-        grouped = rows > tiles
+        rows, group = batch * queries, batch / kv_batch
+        blocks = np.ceil(keys / BLOCK)
         if self.algorithm == "fa3":
-            parts, swapped = splits_fa3(tiles, blocks, hardware.sm_count), np.zeros(rows.shape, dtype=bool)
+            tiles = kv_batch * np.ceil(group * queries / TILE_ROWS["fa3"])
+            parts, swap = splits_fa3(tiles, blocks, hardware.sm_count), np.zeros(rows.shape)
         else:
-            # Without grouped queries the paged path of FlashAttention 2 does not split.
-            parts = np.where(grouped, splits_fa2(tiles, blocks, hardware.sm_count), 1.0)
-            swapped = grouped & (sequences > 1)
-        per_cta = np.ceil(blocks / parts)
-        ctas = tiles * np.ceil(blocks / per_cta)
+            # The paged path folds the query heads of a group into rows if there is one query, and splits only then.
+            folded = (group > 1) & (queries <= 1)
+            tiles = np.where(folded, kv_batch, batch) * np.ceil(np.where(folded, group, queries) / TILE_ROWS["fa2"])
+            parts = np.where(folded, splits_fa2(tiles, blocks, hardware.sm_count), 1.0)
+            swap = self.swap * np.where(folded, np.where(sequences > 1, 1.0, self.SINGLE_SWAP), 0.0)
         miss = np.ones_like(size)
         if cache == "replayed":
-            miss = 1.0 / (1.0 + (self.l2_share * (hardware.l2_size or np.nan) / size) ** self.SWITCH)
-        read = size / ctas * miss / bandwidth
-        walk = self.block_latency * per_cta
+            partial = np.where(parts > 1, parts * rows * (width + 1.0) * self.PARTIAL_BYTES, 0.0)
+            miss = l2_miss(size + qo + partial, self.l2_share, hardware, self.SWITCH)
+
+        per_cta = np.ceil(blocks / parts) if self.quantised else np.maximum(keys / BLOCK, 1.0) / parts
+        ctas = tiles * (np.ceil(blocks / per_cta) if self.quantised else parts)
+        each = size / ctas
+        # CTAs of one KV head that differ in their queries all walk its keys, and share them in L2.
+        walk = self.block_latency * width / self.HEAD_DIM * per_cta
+        walk = walk + each * tiles / kv_batch * sms / (hardware.memory_bandwidth * self.L2_FEED)
+        read = each * miss / bandwidth
         if self.quantised:
             full = np.floor(ctas / sms)
             rest = ctas - full * sms
@@ -135,6 +175,7 @@ class DecodeAttention:
         else:
             waves = np.maximum(ctas / sms, 1.0)
             stream = waves * pnorm(np.minimum(ctas, sms) * read, walk, self.OVERLAP)
-        combined = np.where(parts > 1, self.combine + self.combine_part * parts, 0.0)
-        swap = np.where(swapped, self.swap, 0.0)
-        return np.asarray(self.launch + waves * self.tile_start + stream + swap + combined + self.row * rows)
+        dram = size * miss / bandwidth
+        ramp = self.ramp * dram / (dram + self.ramp)
+        combine = np.where(parts > 1, self.combine + self.combine_part * parts, 0.0)
+        return np.asarray(self.launch + waves * self.tile_start + stream + ramp + swap + combine + self.row * rows)

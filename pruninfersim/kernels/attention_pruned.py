@@ -91,8 +91,9 @@ class GatheredAttention:
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
         """Return the time of one run of each op, shape (*sweep, op) [s]; cold times are at least the roofline."""
-        whole = dense_attention(ops, self.phase)
-        kept = ops.mac_fraction / whole.mac_fraction
+        # Q is read for the kept tokens only, so that its share is theirs; the rest of mac_fraction is mask or window.
+        kept = ops.a_reads
+        whole = dense_attention(ops, self.phase).with_columns(mac_fraction=ops.mac_fraction / kept)
         if self.phase == "prefill":
             fewer = whole.with_columns(m=np.maximum(ops.m * kept, 1.0))
         else:

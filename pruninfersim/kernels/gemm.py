@@ -43,12 +43,12 @@ class Gemm:
     the result is the mean over candidates with weights ``(t / t_best)**-25``. One token may also go through a
     matrix-vector kernel, which has no tiles and no serial k-loop.
 
-    In 8-bit precision the activations are quantised first, by a kernel that reads 16 bit and writes 8; its launch
-    is part of `launch`.
+    For 8- and 4-bit operands the activations are quantised first, by kernels that read 16 bit and write 8: their
+    bytes, and the fixed time `quantise`, which plays no part for 16-bit operands.
 
     >>> from pruninfersim.kernels.base import parameters
     >>> len(parameters(Gemm))
-    12
+    13
     """
 
     launch: float = parameter(2.5e-6, 5e-7, 1e-5, "s", "launch and drain of the kernel inside a CUDA graph")
@@ -57,11 +57,12 @@ class Gemm:
     overlap: float = parameter(4.0, 1.2, 12.0, "1", "exponent of the p-norm over the four limits")
     tile_overhead: float = parameter(100.0, 1.0, 1500.0, "1", "prologue and epilogue of a tile, in k elements")
     l2_feed: float = parameter(4.0, 0.5, 30.0, "1", "L2-to-SM bandwidth over DRAM bandwidth")
-    l2_reach: float = parameter(1.0, 0.02, 3.0, "1", "share of L2 that survives between replays of a benchmark")
+    l2_reach: float = parameter(1.0, 0.2, 1.5, "1", "share of L2 that survives between replays of a benchmark")
     split_cost: float = parameter(1.5e-6, 1e-8, 6e-6, "s", "second kernel and synchronisation of split-K")
     split_bandwidth: float = parameter(2.0, 0.01, 20.0, "1", "bandwidth of split-K partial sums over DRAM bandwidth")
     k_step: float = parameter(1e-7, 1e-9, 1e-6, "s", "latency of a 64-deep k step of one CTA")
     power_droop: float = parameter(0.15, 1e-3, 2.0, "1", "slow-down of a sustained kernel by the power limit")
+    quantise: float = parameter(1e-5, 1e-7, 4e-5, "s", "quantisation of the activations of narrow operands, fixed part")
     vector_latency: float = parameter(1e-6, 1e-8, 5e-6, "s", "latency of a matrix-vector kernel beside its DRAM time")
 
     #: CTA tiles (rows along m, columns along n) that cuBLAS is known to use.
@@ -230,7 +231,8 @@ class Gemm:
         if single.any():
             for time, alone in zip(times, dram, strict=True):
                 time[candidate] = np.where(single, alone + self.vector_latency, self.NEVER)
-        quantise = np.where(a_bytes < 2.0, batch * m * k * (2.0 + a_bytes), 0.0) / (bandwidth * self.memory_efficiency)
+        bytes_quantised = batch * m * k * (2.0 + a_bytes)
+        quantise = np.where(a_bytes < 2.0, bytes_quantised / (bandwidth * self.memory_efficiency) + self.quantise, 0.0)
         return np.stack([self._choose(time) + quantise + self.launch for time in times])
 
     def _alignment(self, n: FloatArray, k: FloatArray, element: FloatArray, out_element: FloatArray) -> FloatArray:

@@ -61,11 +61,11 @@ def fit_folder(folder: str | Path) -> list[Calibration]:
         frame = read(path, kind)
         for dtype in dict.fromkeys(frame["dtype"]):
             rows = frame[frame["dtype"] == dtype].reset_index(drop=True)
-            if len(rows) >= LEAST_ROWS:
-                gpu = str(rows["gpu"].iat[0])
-                fits.append(
-                    calibrate(kind, rows, gpu, dtype=dtype, cache="cold", source=f"pruninfersim measure, {gpu}")
-                )
+            # 2:4 is fitted as a ratio to dense: one side alone says nothing.
+            lopsided = "sparsity" in rows and rows["sparsity"].nunique() < 2
+            if len(rows) >= LEAST_ROWS and not lopsided:
+                source = f"pruninfersim measure, {rows['backend'].iat[0]}"
+                fits.append(calibrate(kind, rows, str(rows["gpu"].iat[0]), dtype=dtype, cache="cold", source=source))
     if not fits:
         known = ", ".join(f"{kind}.csv" for kind in kinds.KERNELS)
         raise InvalidInputError(f"{folder}: no file with at least {LEAST_ROWS} timings to fit; looked for {known}")
@@ -89,7 +89,7 @@ def cost_model(fits: Sequence[Calibration]) -> CostModel:
             old = model.kernels[f"{key}{narrow}"]
             kernel = fit.kernel
             if name == "gemm_2of4":
-                kernel = Vendor24(model.kernels[f"gemm{narrow}"].model, kernel)  # type: ignore[arg-type]
+                kernel = Vendor24(model.kernels[f"gemm{narrow}"].model, kernel)
             # Timed inside a graph, gap and all.
             priced = Priced(kernel, "calibrated", fit.spread, old.group, f"{fit.source}, {fit.date}", 0.0)
             model = model.with_kernel(f"{key}{narrow}", priced)
