@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pruninfersim.hardware_comparison import compare_hardware
     from pruninfersim.inverse import break_even, max_speedup, required_efficiency, suggest_width
     from pruninfersim.timings import read_timings
+    from pruninfersim.validation import validate
 
 __version__ = "0.1.0"
 

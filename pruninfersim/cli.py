@@ -325,7 +325,7 @@ def validate(
 ) -> None:
     """Compare timings with what the vendor stack predicts for them, by regime."""
     rows = _timings(kind, gpu, file, origin)
-    frame = pis.validate(rows, gpu, kind=kind, cache=cache)
+    frame = pis.validate(rows, gpu, kind=kind, cache=cache)  # type: ignore[arg-type]
     caption = (
         "Fractions, not percent. mape, median, p90: of abs(predicted / measured - 1). coverage: share inside the 90 % "
         "interval. roofline, three_parameter: the same mean error of simpler models."

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +55,7 @@ def read_timings(path: str | Path, *, kind: str | None = None) -> pd.DataFrame:
     ----------
     path : str or Path
         Columns ``gpu``, ``dtype``, ``latency_us``, the shape columns of its kind (for a GEMM ``m``, ``n``, ``k``),
-        and, if known, ``backend``.
+        and, if known, ``backend``. Lines that begin with # are comments.
     kind : str, optional
         Kind of kernel; default is the one whose columns the file has.
 
@@ -72,19 +75,27 @@ def read_timings(path: str | Path, *, kind: str | None = None) -> pd.DataFrame:
     """
     path = Path(path)
     try:
-        text = pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False)
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+            lines = {i: line for i, line in enumerate(file, start=1) if not line.startswith("#")}
+        content = io.StringIO("".join(lines.values()))
+        text = pd.read_csv(content, dtype=str, keep_default_na=False, skip_blank_lines=False)
     except FileNotFoundError:
         columns = ", ".join(COMMON)
         raise FileFormatError(f"{path}: there is no such file; give a CSV with columns {columns}, ...") from None
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise FileFormatError(f"{path}: not a readable CSV file ({str(error).strip()})") from None
-    frame = parse(text, kind=kind, where=str(path), first_line=2)
+    frame = parse(text, kind=kind, where=str(path), lines=list(lines)[1:])
     frame.attrs["source"] = path.name
     return frame
 
 
 def parse(
-    text: pd.DataFrame, *, kind: str | None = None, where: str = "timings", first_line: int | None = None
+    text: pd.DataFrame,
+    *,
+    kind: str | None = None,
+    where: str = "timings",
+    first_line: int | None = None,
+    lines: Sequence[int] | None = None,
 ) -> pd.DataFrame:
     """Check and convert a frame of timings whose cells may still be text.
 
@@ -97,6 +108,8 @@ def parse(
         Name of the source, for messages.
     first_line : int
         Line number of the first row in its file, for messages; default is to count rows from 0.
+    lines : sequence of int, optional
+        Line number of every row, where they do not follow one another.
 
     Raises
     ------
@@ -130,12 +143,14 @@ def parse(
         bad += [(i, f"{name} is {raw[i]!r}, not a positive number") for i in _where(wrong)]
         frame[name] = values
     if bad:
-        raise FileFormatError(_complaint(where, bad, len(frame), first_line))
+        numbered = lines if lines is not None else range(first_line or 0, (first_line or 0) + len(frame))
+        unit = "row" if lines is None and first_line is None else "line"
+        raise FileFormatError(_complaint(where, [(numbered[i], why) for i, why in bad], len(frame), unit))
     frame.attrs.update(kind=kind, source=where)
     return frame
 
 
-def aiconfigurator(gpu: str, kind: str = "gemm", *, grid: bool = True, root: Path | None = None) -> pd.DataFrame:
+def aiconfigurator(system: str, op: str = "gemm", *, grid: bool = True, root: Path | None = None) -> pd.DataFrame:
     """Return the public timings of a GPU in PyPI aiconfigurator-core 0.12.0 (ai-dynamo/aiconfigurator, Apache-2.0).
 
     Needs the optional extra ``pruninfersim[aiconfigurator]``. Dense GEMM, bf16 and fp8, two campaigns (TensorRT-LLM
@@ -144,9 +159,9 @@ def aiconfigurator(gpu: str, kind: str = "gemm", *, grid: bool = True, root: Pat
 
     Parameters
     ----------
-    gpu : str
-        For instance ``"h100-sxm"``; underscores as in the package's own names pass too.
-    kind : {"gemm"}
+    system : str
+        The package's own name, for instance ``"h100_sxm"``, or the name of the profile, ``"h100-sxm"``.
+    op : {"gemm"}
     grid : bool
         Only the shapes that the shipped coefficients are fitted to: m a power of two up to 8192, n and k of twelve
         sizes from 512 to 16384.
@@ -158,11 +173,11 @@ def aiconfigurator(gpu: str, kind: str = "gemm", *, grid: bool = True, root: Pat
     UnknownNameError, MissingValueError, FileFormatError
         For a GPU without tables, a package that is not installed, a table that is not as in this release.
     """
-    if kind != "gemm":
-        raise unknown_name("kind of aiconfigurator table", kind, ["gemm"])
+    if op != "gemm":
+        raise unknown_name("op of aiconfigurator", op, ["gemm"])
     names = {system.name: name for name, system in timings_aiconfigurator.SYSTEMS.items()}
-    rows = timings_aiconfigurator.read_gemm(names.get(gpu, gpu), grid=grid, root=root)
-    return parse(rows, kind=kind, where=timings_aiconfigurator.SOURCE)
+    rows = timings_aiconfigurator.read_gemm(names.get(system, system), grid=grid, root=root)
+    return parse(rows, kind=op, where=timings_aiconfigurator.SOURCE)
 
 
 def _where(mask: ArrayLike) -> list[int]:
@@ -184,12 +199,11 @@ def _guess_kind(columns: dict[str, Any], where: str) -> str:
     return next(kind for size, kind in fitting if size == most)
 
 
-def _complaint(where: str, bad: list[tuple[int, str]], total: int, first_line: int | None) -> str:
+def _complaint(where: str, bad: list[tuple[int, str]], total: int, unit: str) -> str:
     """One message that names the first few bad lines and says how many there are."""
-    unit = "row" if first_line is None else "line"
     lines: dict[int, list[str]] = {}
     for row, reason in sorted(bad, key=lambda item: item[0]):
-        lines.setdefault(row + (first_line or 0), []).append(reason)
+        lines.setdefault(row, []).append(reason)
     shown = "; ".join(f"{unit} {line}: {', '.join(reasons)}" for line, reasons in list(lines.items())[:SHOWN])
     more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
     verb = "is" if len(lines) == 1 else "are"

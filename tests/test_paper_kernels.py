@@ -16,7 +16,7 @@ from pruninfersim.kernels.base import roofline
 from pruninfersim.trace import OpTrace
 from tests.oracle import paper_scalar as scalar
 
-FIGURES = Path(__file__).resolve().parents[1] / "validation" / "paper"
+FIGURES = Path(pis.__file__).parent / "data" / "paper"
 FAMILIES = tuple(pis.pruning.METHODS)
 WORKLOADS = ((1, 1024), (1, 8192), (1, 16384), (1, 32768), (8, 1024), (16, 1024), (32, 1024))
 PHASES = ("prefill", "decode")

@@ -181,9 +181,8 @@ def aims(known: Known, data: kernels.Data, unseen: pd.DataFrame, whole: pd.DataF
     pairs = {g: r.ratio_error["sparsity"] for (k, d, g), r in known.items() if (k, d) == ("gemm_2of4", "bf16")}
     line("2:4 over dense, bf16: fitted cards", "9", ", ".join(f"{g} {kernels.percent(v)}" for g, v in pairs.items()))
     part = left[(left["kernel"] == "gemm_2of4") & (left["dtype"] == "bf16")]
-    others = ", ".join(
-        f"{r._2} {kernels.percent(r.error)}" for r in part.rename(columns={"GPU left out": "_2"}).itertuples()
-    )
+    errors = zip(part["GPU left out"], part["error"], strict=True)
+    others = ", ".join(f"{gpu} {kernels.percent(value)}" for gpu, value in errors)
     line("2:4 over dense, bf16: a card that was left out", "14 (Hopper 25)", others or "–")
     for (kind, _, gpu), record in sorted(known.items()):
         if kind.startswith("elementwise"):

@@ -2,7 +2,7 @@
 
 Usage: python validation/paper/fit_paper.py [--fit] [--leave-out FAMILY] [--write]
 
-Without options it prints how far the shipped constants are from every published figure in this directory. --fit starts
+Without options it prints how far the shipped constants are from every published figure in pruninfersim/data/paper. --fit starts
 from the shipped values and moves them within priors around their anchors; --leave-out withholds the figures of a family
 at 25 % from the fit and prints how well they are predicted; --write puts the fitted values into the stack's file.
 
@@ -27,7 +27,8 @@ from pruninfersim.cost import CostModel, Estimate
 from pruninfersim.hardware import profiles_directory
 from pruninfersim.kernels import paper
 
-HERE = Path(__file__).resolve().parent
+#: The published figures are data of the package, from where `pruninfersim reproduce-paper` reads them.
+FIGURES = Path(pis.__file__).parent / "data" / "paper"
 GPU = pis.hardware.get("rtx-pro-6000")
 MODEL = "llama-3.1-8b"
 #: The seven workloads of the paper: (batch, context).
@@ -88,7 +89,7 @@ COMPONENTS = {
 
 
 def read(name: str) -> pd.DataFrame:
-    return pd.read_csv(HERE / name, comment="#")
+    return pd.read_csv(FIGURES / name, comment="#")
 
 
 def cost_model(constants: Mapping[str, float], gpu: pis.HardwareProfile = GPU) -> CostModel:
