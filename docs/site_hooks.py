@@ -10,6 +10,8 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 from plotly.offline import get_plotlyjs
 
+#: No logo, and no button that would send a figure to a server.
+CONFIG = {"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""}
 ROOT = Path(__file__).resolve().parents[1]
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -37,7 +39,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def notebook_page(notebook: dict[str, Any], name: str) -> str:
     """Return a notebook as Markdown."""
-    parts, plots = [], 0
+    # No table of contents at the side: the figures need the width.
+    parts, plots = ["---\nhide: [toc]\n---"], 0
     for cell in notebook["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
@@ -64,7 +67,7 @@ def plot(spec: dict[str, Any], name: str) -> str:
     data, layout = (
         json.dumps(spec[part]).replace("<", "\\u003c").replace("&", "\\u0026") for part in ("data", "layout")
     )
-    draw = f"Plotly.newPlot('{name}', {data}, {layout}, {{displaylogo: false}})"
+    draw = f"Plotly.newPlot('{name}', {data}, {layout}, {json.dumps(CONFIG)})"
     return (
         f'<div style="overflow-x:auto;background:#fff" markdown="0"><div id="{name}"></div></div>'
         f"<script>window.addEventListener('load', () => {draw});</script>"

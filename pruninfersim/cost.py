@@ -127,15 +127,19 @@ class CostModel:
             old = np.flatnonzero(~new)
             for out, values in ((run, known.run), (floor, known.floor)):
                 out[..., old] = values[..., np.array(partner)[old]]
+        few = run.size <= SMALL
+        if few:
+            floor[...] = roofline(trace, self.hardware)
         for model, index in self._groups(trace, new):
             ops = trace if len(index) == len(trace) else trace.select(index)
-            few = run[..., index].size <= SMALL
-            shapes, where = (ops, ...) if few else distinct(ops)
-            least = roofline(shapes, self.hardware)
-            # The roofline of the data sheet is a promise that no kernel beats; see bounds.py.
-            seconds = np.maximum(model.latency(shapes, self.hardware), least)
-            for out, values in ((run, seconds), (floor, least)):
-                out[..., index] = values if few else values[..., 0][where]
+            if few:
+                run[..., index] = model.latency(ops, self.hardware)
+                continue
+            shapes, where = distinct(ops)
+            run[..., index] = model.latency(shapes, self.hardware)[..., 0][where]
+            floor[..., index] = roofline(shapes, self.hardware)[..., 0][where]
+        # The roofline of the data sheet is a promise that no kernel beats; see bounds.py.
+        np.maximum(run, floor, out=run)
         gaps = [self.launch_gap * priced.launches for priced in self.of(trace)]
         return Estimate(trace, self, run, trace.launches * np.array(gaps), floor)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,9 @@ class Kind:
         What makes two GPUs similar for this kind, most telling first; empty for `transfer.SIMILARITY`.
     variant : callable, optional
         GPU -> the fields of the kernel that follow from its architecture and are not fitted.
+    carry : callable, optional
+        (kernel, GPU it was fitted on, another GPU) -> the kernel for the other one, where parameters cannot carry over
+        as they are.
     """
 
     kernel: type[Any]
@@ -74,6 +77,7 @@ class Kind:
     untold: Callable[[pd.DataFrame], tuple[str, ...]] | None = None
     similarity: tuple[Callable[[HardwareProfile], str], ...] = ()
     variant: Callable[[HardwareProfile], dict[str, Any]] | None = None
+    carry: Callable[[Any, HardwareProfile, HardwareProfile], Any] | None = None
 
     def start(self, hardware: HardwareProfile) -> Any:
         """Return the kernel model with default parameters, as a fit for this GPU begins with."""
@@ -279,6 +283,20 @@ PRIOR_24 = {
     "l2_bandwidth": 0.2,
 }
 
+#: Fraction of its peak that a half-rate card reaches in attention at most: FlashAttention 2 runs at 165 TFLOP/s on an
+#: RTX 4090, whose peak is 165 (22k tokens, figure of github.com/thu-ml/SpargeAttn, digitised).
+HALF_RATE_EFFICIENCY = 0.95
+
+
+def _carried_prefill(kernel: PrefillAttention, source: HardwareProfile, target: HardwareProfile) -> PrefillAttention:
+    """Between tensor rates: half as fast, they no longer wait for softmax and loads, nor meet the power limit."""
+    if tensor_rate(source) == "full" and tensor_rate(target) == "half":
+        efficiency = min(2.0 * kernel.compute_efficiency, HALF_RATE_EFFICIENCY)
+        least = parameters(kernel)["power_droop"].metadata["lower"]
+        return replace(kernel, compute_efficiency=efficiency, power_droop=least)
+    return kernel
+
+
 #: Prior of attention fits, around the kernels' defaults (about the geometric means of four GPUs): hundreds of rows
 #: outweigh it, but parameters that only large batches tell stay sensible where these are left out.
 ATTENTION_PRIOR = 0.3
@@ -309,6 +327,7 @@ KERNELS: dict[str, Kind] = {
         scarce=("launch", "compute_efficiency", "memory_efficiency"),
         **ATTENTION_FITS,
         prior_sd=dict.fromkeys(parameters(PrefillAttention), ATTENTION_PRIOR),
+        carry=_carried_prefill,
     ),
     "attention_decode": Kind(
         kernel=DecodeAttention,

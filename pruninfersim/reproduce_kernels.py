@@ -11,7 +11,7 @@ from pruninfersim._arrays import FloatArray
 from pruninfersim.comparison import Speedup, compare_estimates
 from pruninfersim.cost import CostModel, Estimate
 from pruninfersim.plots.breakdown import PARTS
-from pruninfersim.reproduce_passes import FAMILIES, PHASES, published
+from pruninfersim.reproduce_passes import FAMILIES, PHASES, published, records
 from pruninfersim.trace import OpTrace, trace
 from pruninfersim.workload import Workload
 
@@ -99,7 +99,7 @@ def figure2() -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for row in published("fig2").itertuples(index=False):
+    for row in records(published("fig2")):
         step = pass_at_32k("dense", row.phase)
         total, parts = float(step.latency), layer(step)
         head = float(step.seconds[step.trace.mask(kernels=["lm_head"])].sum()) / total
@@ -190,7 +190,7 @@ def crossover(
     above : float
         Smallest number of tokens looked at, for instance 65 to leave out kernels of decode steps.
     """
-    tokens = TOKENS[TOKENS >= above]
+    tokens = TOKENS[above <= TOKENS]
     model = stacks.get(stack, hardware.get(gpu))
     dense = trace(MODEL, Workload.prefill(tokens=tokens, logits=stacks.default_logits(stack)))
     sides = [dense, dense.prune(pruning.get(family, 0.5))]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,11 @@ def published(name: str) -> pd.DataFrame:
 
     with resources.as_file(resources.files("pruninfersim") / "data" / "paper" / f"{name}.csv") as path:
         return pd.read_csv(path, comment="#")
+
+
+def records(frame: pd.DataFrame) -> Iterator[Any]:
+    """Return the rows of a frame, with columns as attributes."""
+    return iter(frame.itertuples(index=False))
 
 
 def workloads(stack: str) -> list[Workload]:
@@ -100,7 +105,7 @@ def predicted(
                 models=model, hardware=gpu, workloads=workloads(stack), methods=names, sparsity=values,
                 stacks=stack, dtype=dtype, progress=False,
             )  # fmt: skip
-            frames.append(frame.astype({name: str for name in ("model", "hardware", "method", "phase", "stack")}))
+            frames.append(frame.astype(dict.fromkeys(("model", "hardware", "method", "phase", "stack"), str)))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -168,7 +173,7 @@ def prefill_curves(frame: pd.DataFrame, published_speeds: bool = False) -> dict[
     speed = means(frame).xs("prefill", level="phase")["mean"].to_dict()
     if published_speeds:
         table = published("table2").query("phase == 'prefill'")
-        speed |= {(row.family, row.sparsity): row.mean for row in table.itertuples(index=False)}
+        speed |= {(row.family, row.sparsity): row.mean for row in records(table)}
     return pareto.curves(pareto.published_quality(), speed)
 
 
@@ -196,7 +201,9 @@ def ranges(best: Frontier) -> list[Range]:
     return found
 
 
-def sampled_winners(frame: pd.DataFrame, *, draws: int = DRAWS, seed: int = 0) -> tuple[FloatArray, dict[str, FloatArray]]:
+def sampled_winners(
+    frame: pd.DataFrame, *, draws: int = DRAWS, seed: int = 0
+) -> tuple[FloatArray, dict[str, FloatArray]]:
     """Return in how many random draws of the errors each family leads in prefill, over quality loss.
 
     One error is drawn per family and used at all its sparsities: what a kernel model gets wrong, it gets wrong at each.
@@ -216,7 +223,12 @@ def sampled_winners(frame: pd.DataFrame, *, draws: int = DRAWS, seed: int = 0) -
         error = dict(zip(families, random.standard_normal(len(families)) / NORMAL_90, strict=True))
         speed = {
             (method, sparsity): float(
-                np.exp(min(row["bound"], row["mean"] + error[method] * abs(row["high" if error[method] > 0 else "low"] - row["mean"])))
+                np.exp(
+                    min(
+                        row["bound"],
+                        row["mean"] + error[method] * abs(row["high" if error[method] > 0 else "low"] - row["mean"]),
+                    )
+                )
             )
             for (method, sparsity), row in log.iterrows()
         }

@@ -233,7 +233,7 @@ class OpTrace:
     def select(self, which: ArrayLike) -> OpTrace:
         """Return the ops at `which` (bool mask or indices), in that order."""
         index = np.flatnonzero(which) if np.asarray(which).dtype == bool else np.asarray(which, dtype=int)
-        columns: dict[str, Any] = {name: sealed(getattr(self, name)[..., index]) for name in NEUTRAL}
+        columns: dict[str, Any] = {name: sealed(getattr(self, name).take(index, axis=-1)) for name in NEUTRAL}
         labels: dict[str, Any] = {name: tuple(getattr(self, name)[i] for i in index) for name in LABELS}
         return replace(self, **columns, **labels)
 

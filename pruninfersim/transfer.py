@@ -119,13 +119,16 @@ def _carried_over(kind: str, known: dict[str, Calibration], hardware: HardwarePr
         name: float(np.exp(np.mean([np.log(getattr(c.kernel, name)) for c in alike])))
         for name in parameters(first.kernel)
     }
-    variant = kinds.get(kind).variant
-    if variant is not None:
-        means |= variant(hardware)
+    spec = kinds.get(kind)
+    if spec.variant is not None:
+        means |= spec.variant(hardware)
+    kernel = replace(first.kernel, **means)
+    if spec.carry is not None:
+        kernel = spec.carry(kernel, get(first.hardware), hardware)
     residual, error = _carried_over_error(kind, first)
     return replace(
         first,
-        kernel=replace(first.kernel, **means),
+        kernel=kernel,
         source="; ".join(dict.fromkeys(c.source for c in alike)),
         held_out_error=error,
         residual=residual,

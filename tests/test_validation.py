@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 import pruninfersim as pis
-from pruninfersim import hardware, kinds, timings, transfer
+from pruninfersim import cli, hardware, kinds, timings, transfer
 from pruninfersim.calibration_record import Calibration
 from pruninfersim.errors import FileFormatError, InvalidInputError
 from pruninfersim.kernels.base import roofline
@@ -173,6 +174,62 @@ def test_page_script_without_its_data_says_so(tmp_path):
     done = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("skipped: ")
     assert page.read_text(encoding="utf-8") == before
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Call the program inside this process: (exit code, standard output, standard error)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["pruninfersim", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        out, err = capsys.readouterr()
+        return caught.value.code or 0, out, err
+
+    return call
+
+
+def test_command_validate_prints_the_table(run, rows, tmp_path):
+    file = tmp_path / "mine.csv"
+    rows.to_csv(file, index=False)
+    code, out, err = run("validate", "--gpu", GPU, "--timings", file, "--format", "csv")
+    assert (code, err) == (0, "")
+    pd.testing.assert_frame_equal(
+        pd.read_csv(io.StringIO(out)),
+        validate(timings.read_timings(file), GPU),
+        check_dtype=False,
+        rtol=1e-3,
+        atol=1e-9,
+    )
+
+
+def test_command_calibrate_prints_and_writes_the_coefficients(run, rows, tmp_path):
+    file, out_file = tmp_path / "mine.csv", tmp_path / "fit.toml"
+    rows.to_csv(file, index=False)
+    code, out, err = run("calibrate", "gemm", "--gpu", GPU, "--timings", file, "--out", out_file, "--format", "csv")
+    assert (code, err) == (0, "")
+    printed = pd.read_csv(io.StringIO(out)).set_index("parameter")["value"]
+    written = Calibration.from_toml(out_file)
+    for name, value in printed.items():
+        assert getattr(written.kernel, name) == pytest.approx(value, rel=1e-3)
+
+
+@pytest.mark.parametrize("command", ["calibrate", "validate"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give either --timings FILE or --from aiconfigurator"),
+        (["--from", "somewhere"], "--from knows aiconfigurator only; got 'somewhere'"),
+        (["--timings", "absent.csv"], "absent.csv: there is no such file"),
+        (["--timings", "absent.csv", "--from", "aiconfigurator"], "give either"),
+    ],
+)
+def test_commands_explain_bad_input_in_one_line(run, command, arguments, message):
+    code, out, err = run(command, *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("kind", ["attention_prefill", "attention_decode", "gemm"])

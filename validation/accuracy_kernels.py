@@ -206,7 +206,7 @@ def left_out_gpus(data: Data) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
             for gpu in (g for g in frame["gpu"].unique() if (g, dtype) not in fit_2of4.BROKEN):
                 # This is the error of the ratio itself: nothing of it cancels further.
                 residual = fit_2of4.carried_over(frame, gpu, dtype)["residual"].to_numpy()
-                add("gemm_2of4", dtype, gpu, residual, range90(residual))
+                add("gemm_2of4", dtype, gpu, residual, math.nan)
     if (path := data.folder / fit_elementwise.FILE).exists():
         frame = fit_elementwise.load(path)
         for kind, op in fit_elementwise.OPS.items():
@@ -253,23 +253,40 @@ def left_out_table(table: pd.DataFrame, summary: dict[str, np.ndarray]) -> str:
         shown[column] = [f"{value:+.2f}" for value in shown[column]]
     pooled = pd.DataFrame(
         [
-            {"kernel": k, "5 %": f"{v[0]:+.2f}", "95 %": f"{v[1]:+.2f}", "common": f"{v[2]:.2f}"}
+            {
+                "kernel": k,
+                "5 %": f"{v[0]:+.2f}",
+                "95 %": f"{v[1]:+.2f}",
+                "common": "–" if np.isnan(v[2]) else f"{v[2]:.2f}",
+            }
             for k, v in summary.items()
         ]
     )
     return markdown(shown) + "\nPooled:\n\n" + markdown(pooled)
 
 
+def elsewhere_parts(data: Data) -> list[tuple[str, Judged]]:
+    """Return what the models make of the GEMMs of another laboratory, by GPU; empty without its file."""
+    path = data.folder / ELSEWHERE
+    rows = timings.read_timings(path, kind="gemm") if path.exists() else pd.DataFrame({"gpu": []})
+    return [(gpu, judged_rows(rows, gpu, kind="gemm", cache="cold")[0]) for gpu in rows["gpu"].unique()]
+
+
+def elsewhere(data: Data) -> list[tuple[str, float, int]]:
+    """Return GPU, error [1] and number of rows of the cards that have a calibration of their own."""
+    return [
+        (gpu, mape(part.log_residual()), len(part.rows))
+        for gpu, part in elsewhere_parts(data)
+        if part.provenance == "calibrated"
+    ]
+
+
 def elsewhere_table(data: Data) -> str:
     """Table of GEMM timings of another laboratory, inside a serving engine, with cold weights."""
-    path = data.folder / ELSEWHERE
-    if not path.exists():
-        return "Not available.\n"
-    rows = timings.read_timings(path, kind="gemm")
     lines = []
-    for gpu in rows["gpu"].unique():
-        (part,) = judged_rows(rows, gpu, kind="gemm", cache="cold")
+    for gpu, part in elsewhere_parts(data):
         residual = part.log_residual()
+        inside = np.mean((residual >= part.spread.low) & (residual <= part.spread.high))
         lines.append(
             {
                 "GPU": gpu,
@@ -278,10 +295,10 @@ def elsewhere_table(data: Data) -> str:
                 "roofline [%]": percent(mape(part.log_residual("roofline"))),
                 "ours [%]": percent(mape(residual)),
                 "bias [%]": f"{100 * np.expm1(-residual.mean()):+.0f}",
-                "inside 90 % [%]": percent(np.mean((residual >= part.spread.low) & (residual <= part.spread.high))),
+                "inside 90 % [%]": percent(float(inside)),
             }
         )
-    return markdown(pd.DataFrame(lines))
+    return markdown(pd.DataFrame(lines)) if lines else "Not available.\n"
 
 
 def held_out(data: Data, kind: str, gpu: str, record: Calibration) -> float:

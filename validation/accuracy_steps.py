@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ def unseen_stack(data: Data, gpu: str, known: dict[tuple[str, str, str], Calibra
         kernel = calibration.fit_kernel(kind, rows[~test].reset_index(drop=True), gpu, start=start)
         for key in GEMM_KERNELS if kind == "gemm" else (kind,):
             priced = stack.kernels[key]
-            stack = stack.with_kernel(key, type(priced)(kernel, priced.provenance, priced.spread, priced.group))
+            stack = stack.with_kernel(key, replace(priced, model=kernel))
     return stack
 
 
@@ -106,7 +107,8 @@ def steps(data: Data, known: dict[tuple[str, str, str], Calibration]) -> pd.Data
 
 
 def steps_table(lines: pd.DataFrame) -> str:
-    """Markdown of `steps`."""
+    """Markdown of those `steps` of which attention or more than half was measured."""
+    lines = lines[lines["attention"] | (lines["share"] > 0.5)]
     shown = lines[["model", "GPU", "phase", "batch", "tokens"]].copy()
     shown["share of the step that was measured [%]"] = [percent(value, 0) for value in lines["share"]]
     shown["attention measured"] = ["yes" if value else "no" for value in lines["attention"]]

@@ -94,7 +94,7 @@ class Gemm:
     #: Time of a candidate that cannot run a shape [s]: finite, so that its weight is zero and not undefined.
     NEVER: ClassVar[float] = 1e30
     #: Shapes priced at a time: temporaries stay in the CPU cache.
-    CHUNK: ClassVar[int] = 2048
+    CHUNK: ClassVar[int] = 512
 
     def seconds(
         self,
@@ -204,33 +204,28 @@ class Gemm:
         rate = peak / sms * self.compute_efficiency * self._alignment(n, k, np.minimum(a_bytes, b_bytes), out_bytes)
         a_feed, w_feed = batch * m * k * a_bytes, batch * n * k * b_bytes
         dram = [self._dram(a, w, out, hardware, footprint) for footprint in footprints]
-        dram_p = [time**p for time in dram]
-        rows = {size: np.ceil(m / size) for size in {tile[0] for tile in self.TILES}}
-        cols = {size: np.ceil(n / size) for size in {tile[1] for tile in self.TILES}}
-        tiles = [batch * rows[bm] * cols[bn] for bm, bn in self.TILES]
-        feed_p = [((cols[bn] * a_feed + rows[bm] * w_feed) / (bandwidth * self.l2_feed)) ** p for bm, bn in self.TILES]
+        # Candidates are the first two axes, (split, tile, shape): few numpy calls, whether there is one shape or many.
+        bm, bn = (np.array(side, dtype=np.float64)[:, None] for side in zip(*self.TILES, strict=True))
+        splits = np.array(self.SPLITS, dtype=np.float64)[:, None]
+        rows, cols = np.ceil(m / bm), np.ceil(n / bn)
+        feed_p = ((cols * a_feed + rows * w_feed) / (bandwidth * self.l2_feed)) ** p
+        part = np.where(splits > 1, self.K_STEP * np.ceil(k / (self.K_STEP * splits)), k)
+        loop_p = (part * (self.k_step / self.K_STEP)) ** p
+        work = 2.0 * (part + self.tile_overhead) / rate
+        tensor = np.ceil((batch * rows * cols) * (splits / sms)[:, None]) * (bm * bn) * work[:, None]
+        tensor *= 1.0 + self.power_droop * tensor / (tensor + self.POWER_TIME)
+        tensor **= p
+        tensor += feed_p
+        partials = 8.0 * splits / (bandwidth * self.split_bandwidth) * (batch * m * n)
+        extra = np.where(splits > 1, self.split_cost + partials, 0.0)
+        times = []
+        for time in dram:
+            each = (tensor + (loop_p + time**p)[:, None]) ** (1.0 / p) + extra[:, None]
+            times.append(each.reshape(-1, m.size))
         single = m <= 1.0
-        times = [np.empty((len(self.SPLITS) * len(self.TILES) + bool(single.any()), m.size)) for _ in footprints]
-        candidate = 0
-        for splits in self.SPLITS:
-            part = k if splits == 1 else self.K_STEP * np.ceil(k / (self.K_STEP * splits))
-            loop_p = (part * (self.k_step / self.K_STEP)) ** p
-            serial_p = [loop_p + time for time in dram_p]
-            work = 2.0 * (part + self.tile_overhead) / rate
-            partials = 8.0 * splits / (bandwidth * self.split_bandwidth) * (batch * m * n)
-            for index, (bm, bn) in enumerate(self.TILES):
-                tensor = np.ceil(tiles[index] * (splits / sms)) * (bm * bn) * work
-                tensor *= 1.0 + self.power_droop * tensor / (tensor + self.POWER_TIME)
-                tensor **= p
-                tensor += feed_p[index]
-                for time, other in zip(times, serial_p, strict=True):
-                    np.power(tensor + other, 1.0 / p, out=time[candidate])
-                    if splits > 1:
-                        time[candidate] += self.split_cost + partials
-                candidate += 1
         if single.any():
-            for time, alone in zip(times, dram, strict=True):
-                time[candidate] = np.where(single, alone + self.vector_latency, self.NEVER)
+            alone = [np.where(single, time + self.vector_latency, self.NEVER) for time in dram]
+            times = [np.concatenate([each, one[None]]) for each, one in zip(times, alone, strict=True)]
         bytes_quantised = batch * m * k * (2.0 + a_bytes)
         quantise = np.where(a_bytes < 2.0, bytes_quantised / (bandwidth * self.memory_efficiency) + self.quantise, 0.0)
         return np.stack([self._choose(time) + quantise + self.launch for time in times])
