@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pruninfersim import pareto, reproduce_kernels, reproduce_page, reproduce_sections, reproduce_targets, reproduce_text
+from pruninfersim import (
+    pareto,
+    reproduce_kernels,
+    reproduce_page,
+    reproduce_sections,
+    reproduce_targets,
+    reproduce_text,
+)
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.reproduce_page import Section
 from pruninfersim.reproduce_passes import CURVE, SETTINGS, SPARSITIES, predicted, prefill_curves
@@ -53,7 +60,7 @@ def sections(grid: pd.DataFrame, csv: str) -> list[Section]:
     parts, shares = reproduce_kernels.figure6(), reproduce_kernels.figure2()
     best = pareto.frontier(prefill_curves(main))
     return [
-        ("Summary", reproduce_targets.summary(main, parts, best)),
+        ("Summary", reproduce_targets.summary(main, best)),
         ("What was aimed at", reproduce_targets.targets(main, parts, shares, best)),
         ("Grid of speedups", make.grid(main)),
         ("Table 2: means over the workloads", make.table2(main)),

@@ -1,4 +1,5 @@
-"""Parts of a forward pass of the reference paper, predicted: Fig. 2, Fig. 6, Tables 7 to 9, and where methods cross."""
+"""Parts of a forward pass of the reference paper, predicted: Fig. 2, Fig. 6, Tables 7 to 9, and where "
+"methods cross."""
 
 from __future__ import annotations
 

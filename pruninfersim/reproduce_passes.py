@@ -1,4 +1,5 @@
-"""Whole forward passes of the reference paper, predicted: its grid, Table 2, curves over sparsity, Pareto frontier."""
+"""Whole forward passes of the reference paper, predicted: its grid, Table 2, curves over sparsity, Pareto "
+"frontier."""
 
 from __future__ import annotations
 
@@ -59,7 +60,8 @@ def records(frame: pd.DataFrame) -> Iterator[Any]:
 
 
 def workloads(stack: str) -> list[Workload]:
-    """Return the seven workloads in both phases, with the LM head on the tokens that the stack's protocol gives it."""
+    """Return the seven workloads in both phases, with the LM head on the tokens that the stack's protocol "
+    "gives it."""
     batch, context = (np.array(column) for column in zip(*WORKLOADS, strict=True))
     return [Workload.of(phase, batch, context, stacks.default_logits(stack)) for phase in PHASES]
 
@@ -123,7 +125,7 @@ def means(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def beside_grid(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the published part of the grid with predictions and relative errors [%] of Llama-3.1-8B on the RTX card."""
+    """Return the published part of the grid with predictions, whether intervals hold it, and errors [%]."""
     keys = ["family", "phase", "batch", "context", "sparsity"]
     columns = ["estimated_speedup", "estimated_low", "estimated_high"]
     mine = frame.rename(columns={"method": "family"}).astype({"batch": int, "context": int})[keys + columns]
@@ -170,7 +172,7 @@ def prefill_curves(frame: pd.DataFrame, published_speeds: bool = False) -> dict[
     published_speeds : bool
         Take the speeds of Table 2 where it has them (25 and 50 %).
     """
-    speed = means(frame).xs("prefill", level="phase")["mean"].to_dict()
+    speed: dict[Any, float] = means(frame).xs("prefill", level="phase")["mean"].to_dict()
     if published_speeds:
         table = published("table2").query("phase == 'prefill'")
         speed |= {(row.family, row.sparsity): row.mean for row in records(table)}
@@ -214,26 +216,24 @@ def sampled_winners(
     leads : dict of family to ndarray, shape (step,) [1]
     """
     table = means(frame).xs("prefill", level="phase")
-    log = np.log(table[["mean", "low", "high", "bound"]])
+    points: dict[Any, FloatArray] = {
+        key: np.log(row.to_numpy(dtype=float)) for key, row in table[["mean", "low", "high", "bound"]].iterrows()
+    }
     quality, random = pareto.published_quality(), np.random.default_rng(seed)
     families = list(dict.fromkeys(table.index.get_level_values("method")))
     leads: dict[str, FloatArray] = {}
     gap: FloatArray = np.zeros(0)
     for _ in range(draws):
-        error = dict(zip(families, random.standard_normal(len(families)) / NORMAL_90, strict=True))
-        speed = {
-            (method, sparsity): float(
-                np.exp(
-                    min(
-                        row["bound"],
-                        row["mean"] + error[method] * abs(row["high" if error[method] > 0 else "low"] - row["mean"]),
-                    )
-                )
-            )
-            for (method, sparsity), row in log.iterrows()
-        }
+        normal = dict(zip(families, random.standard_normal(len(families)) / NORMAL_90, strict=True))
+        speed = {key: _drawn(normal[key[0]], *values) for key, values in points.items()}
         best = pareto.frontier(pareto.curves(quality, speed))
         gap, names, kept = best.gap, np.array(best.family), undominated(best)
         for family in families:
             leads[family] = leads.get(family, np.zeros(len(gap))) + (kept & (names == family)) / draws
     return gap, leads
+
+
+def _drawn(error: float, mean: float, low: float, high: float, bound: float) -> float:
+    """Return a speedup at `error` half-widths of its 90 % interval, never above its bound; arguments are "
+    "logarithms."""
+    return float(np.exp(min(bound, mean + error * ((high - mean) if error > 0 else (mean - low)))))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pruninfersim import pareto, plots, reproduce_text
+from pruninfersim import pareto, plots
 from pruninfersim import reproduce_kernels as parts_of
 from pruninfersim import reproduce_passes as passes
-from pruninfersim.pareto import Frontier
 from pruninfersim.plots.breakdown import BreakdownInfo
 from pruninfersim.plots.curves import CurveInfo
-from pruninfersim.plots.style import COLOURS, SYMBOLS, figure
-from pruninfersim.reproduce_page import Block, Figure, Heading, Points, Table, Text
+from pruninfersim.plots.style import COLOURS, SYMBOLS
+from pruninfersim.reproduce_page import Block, Figure, Heading, Table, Text
 from pruninfersim.reproduce_passes import FAMILIES, PHASES, WORKLOADS, records
 from pruninfersim.reproduce_targets import figure6_errors, zero_errors
 
@@ -22,11 +21,15 @@ if TYPE_CHECKING:
 
 #: Frontier as the paper describes it: family -> quality losses over which it leads [%].
 STATED = {"static-depth": "0 to 4", "dynamic-depth": "5 to 16", "static-width": "17 to 26"}
+
+
 def percent(value: float) -> str:
+    """Return a ratio minus one as signed percent."""
     return f"{100.0 * value:+.1f} %"
 
 
 def grid(main: pd.DataFrame) -> list[Block]:
+    """Return the published part of the grid: errors by family and phase, and every point."""
     both = passes.beside_grid(main)
     head = ("family", "phase", "batch", "context", "measured", "predicted", "90 % interval", "error")
     rows = tuple(
@@ -36,8 +39,8 @@ def grid(main: pd.DataFrame) -> list[Block]:
         )
         for r in records(both)
     )  # fmt: skip
-    table = both["error"].abs().groupby([both["family"], both["phase"]]).mean().unstack()
-    bias = both["error"].groupby([both["family"], both["phase"]]).mean().unstack()
+    table: Any = both["error"].abs().groupby([both["family"], both["phase"]]).mean().unstack()
+    bias: Any = both["error"].groupby([both["family"], both["phase"]]).mean().unstack()
     errors = tuple(
         (f, *(f"{table.loc[f, p]:.1f}" for p in PHASES), *(f"{bias.loc[f, p]:+.1f}" for p in PHASES)) for f in FAMILIES
     )
@@ -53,6 +56,7 @@ def grid(main: pd.DataFrame) -> list[Block]:
 
 
 def table2(main: pd.DataFrame) -> list[Block]:
+    """Return Table 2 beside predictions."""
     rows = tuple(
         (
             r.family, r.phase, f"{100 * r.sparsity:.0f} %", f"{r.mean:.2f} [{r.min:.2f}, {r.max:.2f}]",
@@ -65,7 +69,8 @@ def table2(main: pd.DataFrame) -> list[Block]:
 
 
 def realised(main: pd.DataFrame) -> list[Block]:
-    share = passes.shares(main).pivot(index="family", columns="phase").loc[list(FAMILIES)]
+    """Return the share of 1/(1-s) that each family realises."""
+    share: Any = passes.shares(main).pivot(index="family", columns="phase").loc[list(FAMILIES)]
     rows = tuple(
         (f, *(f"{row[(kind, p)]:.2f}" for p in PHASES for kind in ("measured", "predicted")))
         for f, row in share.iterrows()
@@ -75,14 +80,14 @@ def realised(main: pd.DataFrame) -> list[Block]:
 
 
 def curves(frame: pd.DataFrame) -> list[Block]:
+    """Return speedup over sparsity in both phases."""
     table, stated = passes.means(frame), passes.published("table2")
     blocks: list[Block] = [
         Text(
-            "Means over the seven workloads; bands are means of 90 % intervals. Open markers are measured means of Table 2. "
+            "Means over the seven workloads; bands are means of 90 % intervals. Open markers are measured "
+            "means of Table 2. "
             "Pruned code paths at sparsity 0 are not free, and the paper digitised says so for three families: "
-            + "; ".join(
-                f"{r.family} {r.low:.2f} to {r.high:.2f}" for r in records(passes.published("zero_sparsity"))
-            )
+            + "; ".join(f"{r.family} {r.low:.2f} to {r.high:.2f}" for r in records(passes.published("zero_sparsity")))
             + f". Predicted means miss the middle of these ranges by {zero_errors():.1f} % on average."
         )
     ]
@@ -92,8 +97,8 @@ def curves(frame: pd.DataFrame) -> list[Block]:
         for family in FAMILIES:
             rows = mine.xs(family, level="method").sort_index()
             x = rows.index.to_numpy(dtype=float)
-            values = (rows[name].to_numpy(dtype=float) for name in ("mean", "low", "high", "bound"))
-            info.append(CurveInfo(family, x, *values, claim=1.0 / (1.0 - x)))
+            mean, low, high, bound = (rows[name].to_numpy(dtype=float) for name in ("mean", "low", "high", "bound"))
+            info.append(CurveInfo(family, x, mean, low, high, bound, 1.0 / (1.0 - x)))
         fig = plots.curve_figure(info, "sparsity", f"Speedup over sparsity, {phase}")
         fig.update_yaxes(range=[0.6, 3.4])
         for i, family in enumerate(FAMILIES):
@@ -121,6 +126,7 @@ def curves(frame: pd.DataFrame) -> list[Block]:
 
 
 def frontier(main: pd.DataFrame) -> list[Block]:
+    """Return the Pareto frontier in prefill, who leads where, and how sure that is."""
     families = passes.prefill_curves(main)
     best = pareto.frontier(families)
     mixed = pareto.frontier(passes.prefill_curves(main, published_speeds=True))
@@ -144,10 +150,12 @@ def frontier(main: pd.DataFrame) -> list[Block]:
                 ", ".join(f"{f} {share:.0%}" for share, f in odds if share > 0.05),
             )
         )
-    dynamic = 100.0 * (passes.means(main).loc[("dynamic-depth", "prefill", 0.5), "mean"] / 1.44 - 1.0)
+    means: Any = passes.means(main)
+    dynamic = 100.0 * (means.loc[("dynamic-depth", "prefill", 0.5), "mean"] / 1.44 - 1.0)
     return [
         Text(
-            "Quality is Table 10 as measured; speed is the mean over the seven workloads of the predicted prefill speedup. "
+            "Quality is Table 10 as measured; speed is the mean over the seven workloads of the predicted "
+            "prefill speedup. "
             "A family is the piecewise-linear curve through its method of least loss at each sparsity, from (0, 1). "
             "Ranges leave out what a smaller loss dominates."
         ),
@@ -158,8 +166,10 @@ def frontier(main: pd.DataFrame) -> list[Block]:
             tuple(zip(*columns, strict=True)),
         ),
         Text(
-            f"Between about 11 and 16 % static depth and dynamic depth are close. The last point of dynamic depth (50 %, loss "
-            f"15.59 %) is predicted {dynamic:+.1f} % off, which hands part of that range to static depth; with the measured "
+            "Between about 11 and 16 % static depth and dynamic depth are close. The last point of dynamic "
+            f"depth (50 %, loss "
+            f"15.59 %) is predicted {dynamic:+.1f} % off, which hands part of that range to static depth; "
+            f"with the measured "
             "speeds of Table 2 dynamic depth keeps it."
         ),
         Table(
@@ -172,6 +182,8 @@ def frontier(main: pd.DataFrame) -> list[Block]:
 
 
 def figure2(dense: pd.DataFrame) -> list[Block]:
+    """Return Fig. 2 beside predictions."""
+
     def text(part: str, value: float) -> str:
         return f"{value:.4g}" if part == "total [s]" else f"{100 * value:.1f} %"
 
@@ -189,10 +201,12 @@ def figure2(dense: pd.DataFrame) -> list[Block]:
 
 
 def figure6(parts: pd.DataFrame) -> list[Block]:
+    """Return Fig. 6 beside predictions, as figures and tables."""
     totals, pieces, ratios = figure6_errors(parts)
     blocks: list[Block] = [
         Text(
-            f"Totals miss by {totals.mean():.1f} % on average (at most {totals.max():.1f} %), components above 10 % of "
+            f"Totals miss by {totals.mean():.1f} % on average (at most {totals.max():.1f} %), components "
+            f"above 10 % of "
             f"their layer by {pieces.mean():.1f} %, totals over the dense layer by {ratios.mean():.1f} %. "
             "The target for totals, 5 %, is missed: the layers of Fig. 6 do not add up to the pass of Fig. 2, "
             "which the stack meets."
@@ -202,7 +216,7 @@ def figure6(parts: pd.DataFrame) -> list[Block]:
         here = parts[parts["phase"] == phase]
         sides, rows = [], []
         for family in dict.fromkeys(here["family"]):
-            mine = here[here["family"] == family].set_index("part")
+            mine: Any = here[here["family"] == family].set_index("part")
             for label in ("measured", "predicted"):
                 values = {p: float(mine.loc[p, label]) * 1e3 for p in parts_of.PARTS_OF_A_LAYER}
                 sides.append(BreakdownInfo(f"{family}, {label}", values))
@@ -220,8 +234,10 @@ def figure6(parts: pd.DataFrame) -> list[Block]:
         ]
     blocks.append(
         Text(
-            "A decode step of dynamic depth is the mean of a kept and a skipped token (GEMV variant). Zeros that dynamic "
-            "depth fills in, and padding of 2:4, are inside the GEMM column of the prediction and in other columns of the "
+            "A decode step of dynamic depth is the mean of a kept and a skipped token (GEMV variant). Zeros "
+            "that dynamic "
+            "depth fills in, and padding of 2:4, are inside the GEMM column of the prediction and in other "
+            "columns of the "
             "measurement."
         )
     )
@@ -229,6 +245,7 @@ def figure6(parts: pd.DataFrame) -> list[Block]:
 
 
 def kernels() -> list[Block]:
+    """Return crossovers and the rates of single kernels (Tables 7 to 9)."""
     table = passes.published("table7")
     table = table[table["tokens"] >= 128]
     tokens = np.unique(table["tokens"].to_numpy(dtype=float))
@@ -248,19 +265,18 @@ def kernels() -> list[Block]:
         Text("Dense-equivalent: the FLOPs of the dense kernel over the time of the pruned one."),
         Table("Table 7: GEMMs", ("tokens", "projection", *_names(sides)), rows7, ("n", "", "n", "n", "n"), folded=True),
     ]
-    sides = ("dense", "dynamic_depth_50", "sparse_attention_50")
     for name, phase, key, sides in (
-        ("Table 8: attention in prefill, by prompt", "prefill", "tokens", sides),
+        ("Table 8: attention in prefill, by prompt", "prefill", "tokens", ("dense", "dynamic_depth_50", "sparse_attention_50")),
         ("Table 9: attention in decode at 32768 keys, by batch", "decode", "batch", ("dense", "dynamic_depth", "sparse_attention")),
     ):  # fmt: skip
         measured = passes.published("table8" if phase == "prefill" else "table9")
         found = parts_of.attention_rates(phase, measured[key].to_numpy(dtype=float))
         rows = tuple(
             (
-                str(row[key].astype(int)),
-                *(f"{row[side]:.4g} / {found[side.removesuffix('_50')][i] / 1e12:.4g}" for side in sides),
+                str(getattr(r, key)),
+                *(f"{getattr(r, s):.4g} / {found[s.removesuffix('_50')][i] / 1e12:.4g}" for s in sides),
             )
-            for i, row in measured.iterrows()
+            for i, r in enumerate(records(measured))
         )
         blocks.append(Table(name, (key, *_names(sides)), rows, ("n", "n", "n", "n"), folded=True))
     return blocks
@@ -303,9 +319,11 @@ def _crossovers() -> Table:
 
 
 def whole_grid(grid: pd.DataFrame, csv: str) -> list[Block]:
+    """Return the predicted grid of all settings, folded."""
     blocks: list[Block] = [
         Text(
-            f"Predicted speedups at the workloads and sparsities that the paper measured. {csv}, next to this page, has them "
+            f"Predicted speedups at the workloads and sparsities that the paper measured. {csv}, next to this "
+            f"page, has them "
             "with intervals and times. Lay your measurements beside them."
         )
     ]
@@ -314,7 +332,8 @@ def whole_grid(grid: pd.DataFrame, csv: str) -> list[Block]:
         model, gpu, dtype = setting
         rows = grid[(grid["model"] == model) & (grid["gpu"] == gpu) & (grid["dtype"] == dtype)]
         found = []
-        for (family, phase, sparsity), group in rows.groupby(["family", "phase", "sparsity"], sort=False):
+        groups: Any = rows.groupby(["family", "phase", "sparsity"], sort=False)
+        for (family, phase, sparsity), group in groups:
             at = {(r.batch, r.context): r.speedup for r in records(group)}
             found.append((family, phase, f"{100 * sparsity:g} %", *(f"{at[workload]:.3f}" for workload in WORKLOADS)))
         name = f"{model} on {gpu}, {dtype}: predicted speedups"

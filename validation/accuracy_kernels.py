@@ -23,8 +23,10 @@ ATTENTION_GPUS = ("a100-sxm-80gb", "h100-sxm", "l40s", "rtx-pro-6000-server")
 CALIBRATIONS = hardware.profiles_directory() / "calibrations"
 #: Shortest prompt that the aims speak of; shorter ones are launch time.
 SHORTEST = 128
-#: Rows whose kernel is timed by another laboratory on a GPU that has a calibration.
+#: GEMMs that another laboratory timed inside a serving engine.
 ELSEWHERE = "gemm_llmservingsim.csv.gz"
+#: How the source of a calibration names that laboratory.
+LABORATORY = "LLMServingSim"
 
 
 def percent(value: float, digits: int = 1) -> str:
@@ -272,12 +274,17 @@ def elsewhere_parts(data: Data) -> list[tuple[str, Judged]]:
     return [(gpu, judged_rows(rows, gpu, kind="gemm", cache="cold")[0]) for gpu in rows["gpu"].unique()]
 
 
+def fitted_here(gpu: str) -> bool:
+    """Whether the GEMM calibration of a GPU comes from the timings of that laboratory."""
+    return LABORATORY in transfer.nearest_calibration("gemm", "bf16", hardware.get(gpu))[0].source
+
+
 def elsewhere(data: Data) -> list[tuple[str, float, int]]:
-    """Return GPU, error [1] and number of rows of the cards that have a calibration of their own."""
+    """Return GPU, error [1] and number of rows of the cards that are calibrated, but not to these rows."""
     return [
         (gpu, mape(part.log_residual()), len(part.rows))
         for gpu, part in elsewhere_parts(data)
-        if part.provenance == "calibrated"
+        if part.provenance == "calibrated" and not fitted_here(gpu)
     ]
 
 
@@ -291,6 +298,7 @@ def elsewhere_table(data: Data) -> str:
             {
                 "GPU": gpu,
                 "provenance": part.provenance,
+                "fitted to these rows": "yes" if fitted_here(gpu) else "no",
                 "rows": residual.size,
                 "roofline [%]": percent(mape(part.log_residual("roofline"))),
                 "ours [%]": percent(mape(residual)),

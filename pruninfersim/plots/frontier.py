@@ -47,8 +47,9 @@ def frontier_figure(info: FrontierInfo, title: str = "Speedup against quality lo
             marker={"symbol": SYMBOLS[i % len(SYMBOLS)], "size": 9},
         )
     for gap, _, after in info.best.transitions:
-        fig.add_vline(
-            x=gap, line_dash="dot", line_color="#777777", line_width=1.5, opacity=1.0,
-            annotation_text=after, annotation_textangle=-90, annotation_position="bottom left",
+        fig.add_vline(x=gap, line_dash="dot", line_color="#777777", line_width=1.5, opacity=1.0)
+        fig.add_annotation(
+            x=gap, y=1.0, yref="paper", text=after, textangle=-90, showarrow=False, xanchor="right", yanchor="top",
+            font_size=12,
         )  # fmt: skip
     return fig
