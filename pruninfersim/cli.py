@@ -220,6 +220,20 @@ def report(
     typer.echo(f"wrote {path}")
 
 
+@app.command("reproduce-paper")
+def reproduce_paper(
+    out: Annotated[Path, typer.Option(help="HTML file to write; the predicted grid goes next to it, as CSV.")] = Path(
+        "paper.html"
+    ),
+    markdown: Annotated[Path | None, typer.Option(help="Write the page as Markdown, too.")] = None,
+) -> None:
+    """Predict the figures of arXiv 2606.09080 and lay them beside its measurements."""
+    from pruninfersim import reproduce
+
+    for path in reproduce.write_reproduction(out, markdown):
+        typer.echo(f"wrote {path}")
+
+
 @app.command()
 def hardware(output: Output = Format.table) -> None:
     """List the GPU profiles."""

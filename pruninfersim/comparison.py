@@ -27,6 +27,8 @@ from pruninfersim.workload import Logits, Workload
 NORMAL_90 = 1.645
 #: Share of the time from which the provenance of an op counts for a comparison.
 MATERIAL_SHARE = 0.05
+#: Difference of shares from which two sides rest on different evidence even if both have some of each kind.
+UNEQUAL_SHARE = 0.25
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -148,7 +150,8 @@ def compare(
     Warns
     -----
     ProvenanceWarning
-        If ops of more than 5 % of the time rest on evidence that the other side does not have.
+        If ops of more than 5 % of the time rest on evidence that the other side does not have, or 25 % more of the
+        time than on the other side.
 
     >>> from pruninfersim import Workload, pruning, trace
     >>> dense = trace("llama-3.1-8b", Workload.decode())
@@ -213,21 +216,27 @@ def mask_draw_half_width(step: Estimate) -> FloatArray:
 
 
 def _provenance_notes(dense: Estimate, pruned: Estimate) -> tuple[str, ...]:
-    """Say so when a side rests on evidence that the other side does not have."""
+    """Say so when a side rests on evidence that the other side does not have, or has much less of."""
 
-    def kinds(side: Estimate) -> set[str]:
+    def weights(side: Estimate) -> dict[str, float]:
         share = side.errors.share.reshape(-1, len(side.trace)).max(axis=0)
         weight: dict[str, float] = {}
         for kind, part in zip(side.provenance, share, strict=True):
             weight[kind] = weight.get(kind, 0.0) + float(part)
-        return {kind for kind, part in weight.items() if part >= MATERIAL_SHARE}
+        return weight
 
-    before, after = kinds(dense), kinds(pruned)
-    if before == after:
-        return ()
-    return (
-        f"the dense side rests on {' and '.join(sorted(before))} kernels and the pruned side on "
-        f"{' and '.join(sorted(after))} ones: their ratio may be biased, see to_frame() of both sides",
+    before, after = weights(dense), weights(pruned)
+    kinds = [sorted(kind for kind, part in side.items() if part >= MATERIAL_SHARE) for side in (before, after)]
+    if kinds[0] != kinds[1]:
+        return (
+            f"the dense side rests on {' and '.join(kinds[0])} kernels and the pruned side on "
+            f"{' and '.join(kinds[1])} ones: their ratio may be biased, see to_frame() of both sides",
+        )
+    return tuple(
+        f"{before[kind]:.0%} of the dense side and {after[kind]:.0%} of the pruned side rest on {kind} kernels: their "
+        "ratio may be biased, see to_frame() of both sides"
+        for kind in kinds[0]
+        if kind != "calibrated" and abs(before[kind] - after[kind]) > UNEQUAL_SHARE
     )
 
 

@@ -42,7 +42,7 @@ def grid(main: pd.DataFrame) -> list[Block]:
     table: Any = both["error"].abs().groupby([both["family"], both["phase"]]).mean().unstack()
     bias: Any = both["error"].groupby([both["family"], both["phase"]]).mean().unstack()
     errors = tuple(
-        (f, *(f"{table.loc[f, p]:.1f}" for p in PHASES), *(f"{bias.loc[f, p]:+.1f}" for p in PHASES)) for f in FAMILIES
+        (f, *(f"{table.loc[f, p]:.1f}" for p in PHASES), *(f"{bias.loc[f, p]:+.2f}" for p in PHASES)) for f in FAMILIES
     )
     return [
         Table(
@@ -84,9 +84,9 @@ def curves(frame: pd.DataFrame) -> list[Block]:
     table, stated = passes.means(frame), passes.published("table2")
     blocks: list[Block] = [
         Text(
-            "Means over the seven workloads; bands are means of 90 % intervals. Open markers are measured "
-            "means of Table 2. "
-            "Pruned code paths at sparsity 0 are not free, and the paper digitised says so for three families: "
+            "Means over the seven workloads; bands are means of 90 % intervals. Open markers are measured means of "
+            "Table 2. Pruned code paths at sparsity 0 are not free, and the paper digitised says so for three "
+            "families: "
             + "; ".join(f"{r.family} {r.low:.2f} to {r.high:.2f}" for r in records(passes.published("zero_sparsity")))
             + f". Predicted means miss the middle of these ranges by {zero_errors():.1f} % on average."
         )
@@ -154,10 +154,9 @@ def frontier(main: pd.DataFrame) -> list[Block]:
     dynamic = 100.0 * (means.loc[("dynamic-depth", "prefill", 0.5), "mean"] / 1.44 - 1.0)
     return [
         Text(
-            "Quality is Table 10 as measured; speed is the mean over the seven workloads of the predicted "
-            "prefill speedup. "
-            "A family is the piecewise-linear curve through its method of least loss at each sparsity, from (0, 1). "
-            "Ranges leave out what a smaller loss dominates."
+            "Quality is Table 10 as measured; speed is the mean over the seven workloads of the predicted prefill "
+            "speedup. A family is the piecewise-linear curve through its method of least loss at each sparsity, "
+            "from (0, 1). Ranges leave out what a smaller loss dominates."
         ),
         Figure("frontier", fig, "Curves of the families and the highest of them (grey)."),
         Table(
@@ -166,11 +165,9 @@ def frontier(main: pd.DataFrame) -> list[Block]:
             tuple(zip(*columns, strict=True)),
         ),
         Text(
-            "Between about 11 and 16 % static depth and dynamic depth are close. The last point of dynamic "
-            f"depth (50 %, loss "
-            f"15.59 %) is predicted {dynamic:+.1f} % off, which hands part of that range to static depth; "
-            f"with the measured "
-            "speeds of Table 2 dynamic depth keeps it."
+            "Between about 11 and 16 % static depth and dynamic depth are close. The last point of dynamic depth "
+            f"(50 %, loss 15.59 %) is predicted {dynamic:+.1f} % off, which hands part of that range to static "
+            "depth; with the measured speeds of Table 2 dynamic depth keeps it."
         ),
         Table(
             "How sure the winner is: share of random draws of the families' errors in which each leads",
@@ -205,11 +202,10 @@ def figure6(parts: pd.DataFrame) -> list[Block]:
     totals, pieces, ratios = figure6_errors(parts)
     blocks: list[Block] = [
         Text(
-            f"Totals miss by {totals.mean():.1f} % on average (at most {totals.max():.1f} %), components "
-            f"above 10 % of "
-            f"their layer by {pieces.mean():.1f} %, totals over the dense layer by {ratios.mean():.1f} %. "
-            "The target for totals, 5 %, is missed: the layers of Fig. 6 do not add up to the pass of Fig. 2, "
-            "which the stack meets."
+            f"Totals miss by {totals.mean():.1f} % on average (at most {totals.max():.1f} %), components above 10 % "
+            f"of their layer by {pieces.mean():.1f} %, totals over the dense layer by {ratios.mean():.1f} %. The "
+            "target for totals, 5 %, is missed: the layers of Fig. 6 do not add up to the pass of Fig. 2, which "
+            "the stack meets."
         )
     ]
     for phase, unit, scale in (("prefill", "ms", 1e3), ("decode", "us", 1e6)):
@@ -234,11 +230,9 @@ def figure6(parts: pd.DataFrame) -> list[Block]:
         ]
     blocks.append(
         Text(
-            "A decode step of dynamic depth is the mean of a kept and a skipped token (GEMV variant). Zeros "
-            "that dynamic "
-            "depth fills in, and padding of 2:4, are inside the GEMM column of the prediction and in other "
-            "columns of the "
-            "measurement."
+            "A decode step of dynamic depth is the mean of a kept and a skipped token (GEMV variant). Zeros that "
+            "dynamic depth fills in, and padding of 2:4, are inside the GEMM column of the prediction and in other "
+            "columns of the measurement."
         )
     )
     return blocks
@@ -254,7 +248,7 @@ def kernels() -> list[Block]:
     rows7 = tuple(
         (
             str(int(r.tokens)), r.projection,
-            *(f"{getattr(r, side):.0f} / {rates[r.projection, side][tokens == r.tokens][0] / 1e12:.0f}" for side in sides),
+            *(f"{getattr(r, s):.0f} / {rates[r.projection, s][tokens == r.tokens][0] / 1e12:.0f}" for s in sides),
         )
         for r in records(table)
     )  # fmt: skip
@@ -265,20 +259,22 @@ def kernels() -> list[Block]:
         Text("Dense-equivalent: the FLOPs of the dense kernel over the time of the pruned one."),
         Table("Table 7: GEMMs", ("tokens", "projection", *_names(sides)), rows7, ("n", "", "n", "n", "n"), folded=True),
     ]
-    for name, phase, key, sides in (
-        ("Table 8: attention in prefill, by prompt", "prefill", "tokens", ("dense", "dynamic_depth_50", "sparse_attention_50")),
-        ("Table 9: attention in decode at 32768 keys, by batch", "decode", "batch", ("dense", "dynamic_depth", "sparse_attention")),
-    ):  # fmt: skip
+    sides = ("dense", "dynamic_depth", "sparse_attention")
+    pruned = tuple(f"{side}_50" for side in sides[1:])
+    for name, phase, key, columns in (
+        ("Table 8: attention in prefill, by prompt", "prefill", "tokens", (sides[0], *pruned)),
+        ("Table 9: attention in decode at 32768 keys, by batch", "decode", "batch", sides),
+    ):
         measured = passes.published("table8" if phase == "prefill" else "table9")
         found = parts_of.attention_rates(phase, measured[key].to_numpy(dtype=float))
         rows = tuple(
             (
                 str(getattr(r, key)),
-                *(f"{getattr(r, s):.4g} / {found[s.removesuffix('_50')][i] / 1e12:.4g}" for s in sides),
+                *(f"{getattr(r, s):.4g} / {found[s.removesuffix('_50')][i] / 1e12:.4g}" for s in columns),
             )
             for i, r in enumerate(records(measured))
         )
-        blocks.append(Table(name, (key, *_names(sides)), rows, ("n", "n", "n", "n"), folded=True))
+        blocks.append(Table(name, (key, *_names(columns)), rows, ("n", "n", "n", "n"), folded=True))
     return blocks
 
 
@@ -322,9 +318,8 @@ def whole_grid(grid: pd.DataFrame, csv: str) -> list[Block]:
     """Return the predicted grid of all settings, folded."""
     blocks: list[Block] = [
         Text(
-            f"Predicted speedups at the workloads and sparsities that the paper measured. {csv}, next to this "
-            f"page, has them "
-            "with intervals and times. Lay your measurements beside them."
+            f"Predicted speedups at the workloads and sparsities that the paper measured. {csv}, next to this page, "
+            "has them with intervals and times. Lay your measurements beside them."
         )
     ]
     head = ("family", "phase", "sparsity", *(f"{context // 1024}k, batch {batch}" for batch, context in WORKLOADS))
