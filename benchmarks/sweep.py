@@ -112,16 +112,39 @@ def main() -> int:
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     per_point = seconds["whole"] / size["whole"]
     growth = seconds["whole"] / seconds["tenth"] * (10 * size["tenth"] / size["whole"])
-    lines.append(("grid, vendor stack", f"{size['whole']:,} configurations", f"{seconds['whole']:.1f} s", f"{per_point * 1e6:.1f} us each"))
+    lines.append(
+        (
+            "grid, vendor stack",
+            f"{size['whole']:,} configurations",
+            f"{seconds['whole']:.1f} s",
+            f"{per_point * 1e6:.1f} us each",
+        )
+    )
     lines.append(("grid, peak memory of the process", "", f"{memory:.2f} GB", ""))
-    lines.append(("grid, ten times the points", f"{size['tenth']:,} to {size['whole']:,}", f"{growth:.1f} times the time", ""))
+    lines.append(
+        ("grid, ten times the points", f"{size['tenth']:,} to {size['whole']:,}", f"{growth:.1f} times the time", "")
+    )
 
     rows = random_rows(arguments.random)
     scattered = timed(lambda: pis.sweep(rows=rows, progress=False)) / len(rows)
-    lines.append(("unrelated configurations", f"{len(rows):,}", f"{scattered * len(rows):.1f} s", f"{scattered * 1e6:.0f} us each"))
+    lines.append(
+        (
+            "unrelated configurations",
+            f"{len(rows):,}",
+            f"{scattered * len(rows):.1f} s",
+            f"{scattered * 1e6:.0f} us each",
+        )
+    )
 
     loop = timed(lambda: scalar_loop(rows[: arguments.scalar])) / arguments.scalar
-    lines.append(("scalar loop over compare()", f"{arguments.scalar}", f"{loop * arguments.scalar:.2f} s", f"{loop * 1e3:.2f} ms each"))
+    lines.append(
+        (
+            "scalar loop over compare()",
+            f"{arguments.scalar}",
+            f"{loop * arguments.scalar:.2f} s",
+            f"{loop * 1e3:.2f} ms each",
+        )
+    )
     lines.append(("grid against scalar loop", "", f"{loop / per_point:,.0f} times as fast", ""))
     lines.append(("one pis.speedup call, warm", "", f"{timed(one_call, 50) * 1e3:.2f} ms", ""))
     ratio = import_seconds("pruninfersim") / import_seconds("numpy, pydantic")

@@ -184,7 +184,7 @@ def figures(
     by_sparsity = _joined(
         [sweep(**common, methods=m, workloads=work, sparsity=[s for s in CURVE if _allowed(m, s)]) for m in methods]
     )
-    grid = {"methods": methods, "sparsity": ratio}
+    grid: dict[str, Any] = {"methods": methods, "sparsity": ratio}
     batch, context = int(work.batch), int(work.context)
     by_batch = sweep(**common, **grid, workloads=_like(work, batch=BATCHES))
     by_context = sweep(**common, **grid, workloads=_like(work, context=CONTEXTS))

@@ -120,10 +120,10 @@ class CostModel:
                 f"{', '.join(sorted(self.kernels))}. Add one with CostModel.with_kernel"
             )
         run, floor = np.empty(trace.shape), np.empty(trace.shape)
-        new = np.ones(len(trace), dtype=bool)
+        new: NDArray[np.bool_] = np.ones(len(trace), dtype=bool)
         if known is not None and known.cost_model is self:
             same, partner = twins(known.trace, trace)
-            new = ~same.reshape(-1, len(trace)).all(axis=0)
+            new = np.asarray(~same.reshape(-1, len(trace)).all(axis=0))
             old = np.flatnonzero(~new)
             for out, values in ((run, known.run), (floor, known.floor)):
                 out[..., old] = values[..., np.array(partner)[old]]
@@ -156,7 +156,7 @@ class CostModel:
         few = int(np.prod(trace.shape)) <= SMALL
         members: dict[tuple[int, str, str], list[int]] = {}
         models = [priced.model for priced in self.of(trace)]
-        for i in np.flatnonzero(new):
+        for i in np.flatnonzero(new).tolist():
             model = models[i]
             members.setdefault((id(model), "" if few else trace.kernel[i], trace.dtype[i]), []).append(i)
         return [(models[index[0]], np.array(index)) for index in members.values()]

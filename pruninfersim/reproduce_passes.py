@@ -176,7 +176,8 @@ def prefill_curves(frame: pd.DataFrame, published_speeds: bool = False) -> dict[
     if published_speeds:
         table = published("table2").query("phase == 'prefill'")
         speed |= {(row.family, row.sparsity): row.mean for row in records(table)}
-    return pareto.curves(pareto.published_quality(), speed)
+    found = pareto.curves(pareto.published_quality(), speed)
+    return {family: found[family] for family in FAMILIES if family in found}
 
 
 def undominated(best: Frontier) -> NDArray[np.bool_]:

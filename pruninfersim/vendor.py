@@ -37,7 +37,7 @@ LEFT_OUT = {
 REPEATABILITY = 0.027
 #: Parameters of the prefill kernel that price the separate write of the KV cache.
 WRITE = ("kv_write", "memory_efficiency")
-#: Gap between two kernels of a CUDA graph [s]: 24.6 us for the 20 launches of a decode layer (arXiv 2606.09080, Fig. 6).
+#: Gap between two kernels of a CUDA graph [s]: 24.6 us for 20 launches of a decode layer (arXiv 2606.09080, Fig. 6).
 GRAPH_GAP = 1.2e-6
 #: Half-width in log units of what a composition of library calls adds to the error of its parts.
 COMPOSED = 0.15

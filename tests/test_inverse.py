@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,7 +107,7 @@ def test_no_crossing_is_an_empty_list():
 def test_crossings_come_in_order_and_alternate():
     found = break_even(axis="batch", method="dynamic-depth", sparsity=0.5, **QUESTION)
     assert [c.value for c in found] == sorted(c.value for c in found)
-    assert all(a.wins_above != b.wins_above for a, b in zip(found[:-1], found[1:], strict=True))
+    assert all(a.wins_above != b.wins_above for a, b in itertools.pairwise(found))
 
 
 @pytest.mark.parametrize("stack", STACKS)

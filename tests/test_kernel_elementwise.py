@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pruninfersim import calibration, hardware, kinds, transfer
 from pruninfersim.errors import InvalidInputError
-from pruninfersim.kernels.base import Roofline, roofline
+from pruninfersim.kernels.base import roofline
 from pruninfersim.kernels.elementwise import Elementwise
 from pruninfersim.trace import OpTrace
 

@@ -191,5 +191,5 @@ def test_a_directory_with_other_files_is_refused(tmp_path):
 
 def test_a_broken_plan_is_named(tmp_path):
     (tmp_path / "_plan.json").write_text("{")
-    with pytest.raises(FileFormatError, match="_plan.json"):
+    with pytest.raises(FileFormatError, match=r"_plan\.json"):
         ask(tmp_path)

@@ -1,0 +1,1 @@
+"""Kernel models: one file per kind of kernel, physics first, few parameters."""

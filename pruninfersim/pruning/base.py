@@ -162,7 +162,7 @@ def targets(trace: OpTrace, method: str, roles: Sequence[str], kernels: Sequence
             f"{method} changes {' and '.join(kernels)} ops, but some run as {', '.join(taken)} already: no kernel does "
             f"both. Apply {method} first, or to a trace without the other method"
         )
-    return ready
+    return np.asarray(ready)
 
 
 def round_up(values: ArrayLike, multiple: float, limit: ArrayLike = np.inf) -> FloatArray:

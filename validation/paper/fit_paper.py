@@ -2,7 +2,8 @@
 
 Usage: python validation/paper/fit_paper.py [--fit] [--leave-out FAMILY] [--write]
 
-Without options it prints how far the shipped constants are from every published figure in pruninfersim/data/paper. --fit starts
+Without options it prints how far the shipped constants are from every published figure in pruninfersim/data/paper.
+--fit starts
 from the shipped values and moves them within priors around their anchors; --leave-out withholds the figures of a family
 at 25 % from the fit and prints how well they are predicted; --write puts the fitted values into the stack's file.
 
