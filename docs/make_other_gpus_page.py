@@ -30,7 +30,9 @@ def realised(frames: dict[str, object]) -> Table:
                 at = passes.means(frame).loc[(family, phase, 0.5)] / 2.0
                 cells.append(f"{at['mean']:.2f} [{at['low']:.2f}, {at['high']:.2f}]")
             rows.append((family, phase, *cells))
-    return Table("Share of 1/(1-s) realised at 50 %, mean over the workloads", ("family", "phase", *frames), tuple(rows))
+    return Table(
+        "Share of 1/(1-s) realised at 50 %, mean over the workloads", ("family", "phase", *frames), tuple(rows)
+    )
 
 
 def frontiers(frames: dict[str, object]) -> list[Block]:
@@ -84,8 +86,8 @@ def sections() -> list[Section]:
             "Prefill Pareto frontier",
             [
                 Text(
-                    "Quality is Table 10 of the paper, speed the mean of the predicted prefill speedup. Ranges leave out "
-                    "what a smaller loss dominates."
+                    "Quality is Table 10 of the paper, speed the mean of the predicted prefill speedup. Ranges leave "
+                    "out what a smaller loss dominates."
                 ),
                 *frontiers(frames),
             ],
@@ -93,7 +95,7 @@ def sections() -> list[Section]:
         (
             "Crossovers",
             [
-                Text("'Always' means at every M from 1 on, 'never' that dense is ahead at some M up to 32768."),
+                Text("'Always' means at every M from 1 on, 'never' that dense is ahead at 32768 tokens still."),
                 crossings(),
             ],
         ),
@@ -102,11 +104,14 @@ def sections() -> list[Section]:
             [
                 Points(
                     (
-                        "Dense kernels of these GPUs are calibrated or carried over, see [Accuracy](accuracy.md). "
-                        "2:4 was timed on the B200 and carried over to the others.",
-                        "Kernels of dynamic depth and sparse attention were timed on none of them; their intervals say so.",
-                        "Dense kernels come from a warm machine with few launches in between, and the vendor stack has no "
-                        "unfused elementwise kernels, so that shares differ from the paper's for reasons beside the GPU.",
+                        "GEMMs were timed on all four GPUs, attention on the H100 and the L40S, 2:4 on the B200; "
+                        "everything else is carried over from other GPUs, see [Accuracy](accuracy.md).",
+                        "Dynamic depth and sparse attention have no vendor kernels: they are composed of library "
+                        "calls, and their intervals are wider for it.",
+                        "Shares differ from the paper's, as this stack fuses elementwise kernels and runs the "
+                        "LM head on the last token only, which leaves more of a pass to prune.",
+                        "A winner with less than two thirds of the draws is a guess. The draws take the errors of "
+                        "two families as independent.",
                         "Intervals of a mean are means of intervals: the errors of the workloads are taken as one.",
                     )
                 )

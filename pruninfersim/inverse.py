@@ -28,6 +28,8 @@ Axis = Literal["sparsity", "batch", "context"]
 RANGES: dict[str, tuple[float, float]] = {"sparsity": (0.0, 0.95), "batch": (1, 1024), "context": (16, 131072)}
 #: Points of the scan that brackets crossings before they are refined.
 SCAN = 129
+#: A width lies on an edge if the next one adds more than this many times its share of channels in time.
+EDGE = 2.0
 
 
 @dataclass(frozen=True)
@@ -244,7 +246,9 @@ def suggest_width(
 ) -> pd.DataFrame:
     """Return FFN widths near a wanted one that fall on tile and wave edges, with what each buys.
 
-    A width is worth naming if no larger one is as fast: more channels for the same time.
+    A width is worth naming if it is the last one before an edge: no larger one is as fast, and the next one costs more
+    than twice its share of channels. Where time is smooth in the width (memory-bound decode) there is none, and only
+    the wanted width comes back.
 
     Parameters
     ----------
@@ -292,5 +296,7 @@ def suggest_width(
     frame = pd.DataFrame(
         {"width": widths, "mlp_seconds": seconds, "change": seconds / here - 1.0, "channels": widths / wanted - 1.0}
     )
-    kept: pd.DataFrame = frame[(seconds < later) | (widths == wanted)].reset_index(drop=True)
+    # The step after an edge costs more than its channels; the last width has no step to judge by.
+    edge = np.append(seconds[1:] / seconds[:-1] - 1.0 > EDGE * (widths[1:] / widths[:-1] - 1.0), False)
+    kept: pd.DataFrame = frame[(edge & (seconds < later)) | (widths == wanted)].reset_index(drop=True)
     return kept

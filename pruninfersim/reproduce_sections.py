@@ -158,7 +158,11 @@ def frontier(main: pd.DataFrame) -> list[Block]:
             "speedup. A family is the piecewise-linear curve through its method of least loss at each sparsity, "
             "from (0, 1). Ranges leave out what a smaller loss dominates."
         ),
-        Figure("frontier", fig, "Curves of the families and the highest of them (grey); beyond 30.8 % a smaller loss is faster."),
+        Figure(
+            "frontier",
+            fig,
+            "Curves of the families and the highest of them (grey); beyond 30.8 % a smaller loss is faster.",
+        ),
         Table(
             "Who leads over which quality losses [%]",
             ("predicted", "predicted, with speeds of Table 2 at 25 and 50 %", "the paper states"),
@@ -318,8 +322,8 @@ def whole_grid(grid: pd.DataFrame, csv: str) -> list[Block]:
     """Return the predicted grid of all settings, folded."""
     blocks: list[Block] = [
         Text(
-            f"Predicted speedups at the workloads and sparsities that the paper measured. {csv}, next to this page, "
-            "has them with intervals and times. Lay your measurements beside them."
+            "Predicted speedups at the workloads and sparsities that the paper measured. The command also writes "
+            f"{csv}, with intervals and times. Lay your measurements beside them."
         )
     ]
     head = ("family", "phase", "sparsity", *(f"{context // 1024}k, batch {batch}" for batch, context in WORKLOADS))

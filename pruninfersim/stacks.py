@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from pruninfersim.cost import CostModel, Priced
-from pruninfersim.errors import unknown_name
+from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import NO_GEMM, Roofline
 from pruninfersim.uncertainty import Spread
@@ -79,8 +79,14 @@ def get(stack: str | CostModel, hardware: HardwareProfile) -> CostModel:
     ------
     UnknownNameError
         If no stack has this name.
+    InvalidInputError
+        If the cost model was built for another GPU.
     """
     if isinstance(stack, CostModel):
+        if stack.hardware != hardware:
+            raise InvalidInputError(
+                f"this cost model is for {stack.hardware.name}, not for {hardware.name}; build one for each GPU"
+            )
         return stack
     if stack not in STACKS:
         raise unknown_name("stack", stack, STACKS)

@@ -231,7 +231,15 @@ def test_suggestions_equal_brute_force():
 
     candidates = [w for w in np.arange(16, 20000, 16.0) if 0.9 * wanted <= w <= 1.1 * wanted]
     times = {w: seconds(w) for w in candidates}
-    best = [w for w in candidates if all(times[w] < times[x] for x in candidates if x > w)]
+    following = dict(itertools.pairwise(candidates))
+    best = [
+        w
+        for w in candidates[:-1]
+        if all(times[w] < times[x] for x in candidates if x > w)
+        and times[following[w]] / times[w] - 1 > 2 * (following[w] / w - 1)
+    ]
+    # 16 * 57 tiles of gate and up fit in 7 waves of 132 SMs, 16 * 58 do not.
+    assert best == [57 * 128]
     table = suggest_width(
         model, pis.Workload.prefill(1, tokens), hardware="h100-sxm", width=wanted, within=0.1, stack=staircase()
     )
@@ -241,6 +249,11 @@ def test_suggestions_equal_brute_force():
     assert here.change == here.channels == 0.0
     np.testing.assert_allclose(table.change, table.mlp_seconds / seconds(wanted) - 1, rtol=1e-9, atol=1e-15)
     np.testing.assert_allclose(table.channels, table.width / wanted - 1, rtol=1e-12, atol=1e-15)
+
+
+def test_a_smooth_kernel_has_no_edges():
+    table = suggest_width("llama-3.1-8b", pis.Workload.decode(), hardware="h100-sxm", width=7168, stack="ideal")
+    assert table.width.tolist() == [7168.0]
 
 
 def test_suggestions_stay_in_range_and_keep_a_width_off_the_grid():

@@ -80,13 +80,20 @@ def strict(rows: pd.DataFrame, gpu: str, dtype: str, full: Calibration) -> dict[
     }
 
 
-def left_out_gpus(frames: dict[str, pd.DataFrame], dtype: str, write: bool) -> None:
+#: GPU -> its rows and how they were taken.
+Timed = dict[str, tuple[pd.DataFrame, str]]
+
+
+def left_out_gpus(timed: Timed, dtype: str, write: bool) -> None:
     """Print, and with `write` note, the error of the shipped calibrations carried over to each GPU in turn."""
     pooled = []
-    for gpu, rows in frames.items():
+    print(f"\n{dtype}: GPUs left out")
+    for gpu, (rows, cache) in timed.items():
         found, _ = transfer.nearest_calibration(KIND, dtype, hardware.get(gpu), leave_out=[gpu])
-        values = residual(found.kernel, rows, gpu)
-        print(f"  {gpu:22s} {100 * mape(values):6.1f} %   median {100 * np.median(values):+6.1f} %")
+        values = residual(found.kernel, rows, gpu, cache)
+        print(
+            f"  {gpu:22s} {100 * mape(values):6.1f} %   median {100 * np.median(values):+6.1f} %, from {found.hardware}"
+        )
         pooled.append(values)
     everything = np.concatenate(pooled)
     summary = calibration.summary(everything)
@@ -96,7 +103,7 @@ def left_out_gpus(frames: dict[str, pd.DataFrame], dtype: str, write: bool) -> N
         transfer.write_carried_over_error(f"{KIND}-{dtype}", summary, mape(everything))
 
 
-def cold(directory: Path, write: bool) -> None:
+def cold(directory: Path, write: bool) -> Timed:
     """Check cold times against another harness, and fit the RTX 4090, of which only that harness has timings."""
     rows = timings.read_timings(directory / COLD_FILE, kind=KIND)
     rows["backend"] = "vllm 0.19.0 eager"
@@ -114,30 +121,29 @@ def cold(directory: Path, write: bool) -> None:
     print("   ", ", ".join(f"{name} {value:.4g}" for name, value in vars(fitted.kernel).items()))
     if write:
         fitted.to_toml(CALIBRATIONS / COLD_GPU / f"{KIND}-bf16.toml")
+    return {COLD_GPU: (part, "cold")}
 
 
-def run(directory: Path | None, gpus: list[str], dtypes: list[str], write: bool) -> None:
-    for dtype in dtypes:
-        frames: dict[str, pd.DataFrame] = {}
-        table: dict[str, dict[str, float]] = {}
-        for gpu in gpus:
-            rows = load(directory, gpu)
-            rows = rows[rows["dtype"] == dtype].reset_index(drop=True)
-            if rows.empty:
-                continue
-            frames[gpu] = rows
-            fitted: Calibration = calibration.calibrate(KIND, rows, gpu, dtype=dtype, source=SOURCE)
-            table[gpu] = {"fitted": 100 * fitted.fitted_error, "folds": 100 * fitted.held_out_error}
-            table[gpu] |= strict(rows, gpu, dtype, fitted)
-            if write:
-                fitted.to_toml(CALIBRATIONS / gpu / f"{KIND}-{dtype}.toml")
-            print(fitted, flush=True)
-            print("   ", ", ".join(f"{name} {value:.4g}" for name, value in vars(fitted.kernel).items()), flush=True)
-        print(f"\n{dtype}: mean absolute error [%]")
-        print(pd.DataFrame(table).T.round(2).to_string())
-        if write and len(frames) > 1:  # the calibrations read here are those just written
-            print(f"\n{dtype}: GPUs left out")
-            left_out_gpus(frames, dtype, write)
+def run(directory: Path | None, gpus: list[str], dtype: str, write: bool) -> Timed:
+    """Fit one precision on the GPUs, print the table of errors and return the rows."""
+    timed: Timed = {}
+    table: dict[str, dict[str, float]] = {}
+    for gpu in gpus:
+        rows = load(directory, gpu)
+        rows = rows[rows["dtype"] == dtype].reset_index(drop=True)
+        if rows.empty:
+            continue
+        timed[gpu] = (rows, "replayed")
+        fitted = calibration.calibrate(KIND, rows, gpu, dtype=dtype, source=SOURCE)
+        table[gpu] = {"fitted": 100 * fitted.fitted_error, "folds": 100 * fitted.held_out_error}
+        table[gpu] |= strict(rows, gpu, dtype, fitted)
+        if write:
+            fitted.to_toml(CALIBRATIONS / gpu / f"{KIND}-{dtype}.toml")
+        print(fitted, flush=True)
+        print("   ", ", ".join(f"{name} {value:.4g}" for name, value in vars(fitted.kernel).items()), flush=True)
+    print(f"\n{dtype}: mean absolute error [%]")
+    print(pd.DataFrame(table).T.round(2).to_string())
+    return timed
 
 
 def main() -> int:
@@ -151,10 +157,12 @@ def main() -> int:
         print(f"skipped: {given.directory / FILE} is not there; leave DIRECTORY out to use aiconfigurator-core")
         return 0
     try:
-        if given.gpu:
-            run(given.directory, given.gpu, given.dtype, given.write)
+        timed = {dtype: run(given.directory, given.gpu, dtype, given.write) for dtype in given.dtype if given.gpu}
         if given.directory is not None and (given.directory / COLD_FILE).exists():
-            cold(given.directory, given.write)
+            timed.setdefault("bf16", {}).update(cold(given.directory, given.write))
+        for dtype, rows in timed.items():
+            if given.write and set(given.gpu) == set(SYSTEMS):  # the calibrations read here are those just written
+                left_out_gpus(rows, dtype, given.write)
     except MissingValueError as error:
         print(f"skipped: {error}")
     return 0

@@ -144,8 +144,9 @@ LIMITS = """\
 
 - **The choice of a library.** cuBLAS and its callers pick a kernel per shape by heuristics that no formula follows.
   Two campaigns on the same card disagree by about as much as we err, and the largest errors sit where many candidates
-  are nearly equal: small weights, and m between 128 and 1024. A predicted gain of a single GEMM below about 10 % is
-  inside that noise.
+  are nearly equal: weights below 4 million elements; m between 128 and 1024 on A100 and H100; few tokens on B200, L40S
+  and RTX PRO 6000, where it also matters what a benchmark leaves in L2. A predicted gain of a single GEMM below about
+  10 % is inside that noise.
 - **Other software.** Every calibration is one version of one library. FlashAttention 2 through vLLM does not split
   the KV cache of a model without grouped heads, so that one sequence with a long context leaves most SMs idle; other
   software splits it and is up to twice as fast (Llama-2-7B at 120 000 tokens in the table above). The vendor stack
