@@ -283,7 +283,8 @@ def test_other_software_and_cold_weights_on_a_timed_gpu(validation_data: Path) -
 
 def test_carried_over_by_kernels_then_generation_then_memory() -> None:
     for gpu, source in {
-        "a100-pcie-80gb": "a100-sxm-80gb", "rtx-6000-ada": "l40s", "l40": "rtx-4090", "rtx-5090": "rtx-pro-6000-server", "b300-sxm": "b200-sxm",
+        "a100-pcie-80gb": "a100-sxm-80gb", "rtx-6000-ada": "l40s", "l40": "rtx-4090",
+        "rtx-5090": "rtx-pro-6000-server", "b300-sxm": "b200-sxm",
     }.items():  # fmt: skip
         found, extrapolated = transfer.nearest_calibration("gemm", "bf16", hardware.get(gpu))
         own = transfer.nearest_calibration("gemm", "bf16", hardware.get(source))[0]
