@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import pruninfersim as pis
-from pruninfersim.errors import InvalidInputError, ProvenanceWarning, PruninfersimError
+from pruninfersim.errors import InvalidInputError, MissingValueError, ProvenanceWarning, PruninfersimError
 
 app = typer.Typer(
     name="pruninfersim",
@@ -74,22 +74,22 @@ def speedup(
         warnings.simplefilter("ignore", ProvenanceWarning)
         for name in pis.pruning.METHODS if every else [method]:
             try:
-                pruner = pis.pruning.get(name, sparsity)
-            except InvalidInputError as error:
-                if not every or not 0 <= sparsity < 1:
+                results[name] = pis.speedup(
+                    model=chosen,
+                    hardware=gpu,
+                    method=name,
+                    sparsity=sparsity,
+                    phase=phase,
+                    batch=batch,
+                    context=context,
+                    stack=stack,
+                    dtype=dtype,
+                )
+            except (InvalidInputError, MissingValueError) as error:
+                # Of all methods, 2:4 alone may be impossible: above half, or on a GPU without sparse tensor cores.
+                if not every or name != pis.pruning.SemiStructured.name:
                     raise
                 notes.append(f"{name}: left out, {error}")
-                continue
-            results[name] = pis.speedup(
-                model=chosen,
-                hardware=gpu,
-                method=pruner,
-                phase=phase,
-                batch=batch,
-                context=context,
-                stack=stack,
-                dtype=dtype,
-            )
     if output is Format.json:
         typer.echo(json.dumps({name: result.to_dict() for name, result in results.items()}, indent=2))
         return
