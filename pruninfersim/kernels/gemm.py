@@ -33,6 +33,13 @@ def enough_copies(a: FloatArray, w: FloatArray, l2: float) -> FloatArray:
 PROTOCOLS: dict[str, Footprint] = {"trtllm": enough_copies, "sglang": six_copies}
 
 
+def _power(values: FloatArray, exponent: float) -> None:
+    """Raise positive values to a power in place; exp and log are vectorised, pow is not everywhere."""
+    np.log(values, out=values)
+    values *= exponent
+    np.exp(values, out=values)
+
+
 @dataclass(frozen=True)
 class Gemm:
     """Time of ``x[m, k] @ W[n, k].T`` under a CUDA graph.
@@ -94,7 +101,7 @@ class Gemm:
     #: Time of a candidate that cannot run a shape [s]: finite, so that its weight is zero and not undefined.
     NEVER: ClassVar[float] = 1e30
     #: Shapes priced at a time: temporaries stay in the CPU cache.
-    CHUNK: ClassVar[int] = 512
+    CHUNK: ClassVar[int] = 256
 
     def seconds(
         self,
@@ -212,15 +219,24 @@ class Gemm:
         part = np.where(splits > 1, self.K_STEP * np.ceil(k / (self.K_STEP * splits)), k)
         loop_p = (part * (self.k_step / self.K_STEP)) ** p
         work = 2.0 * (part + self.tile_overhead) / rate
-        tensor = np.ceil((batch * rows * cols) * (splits / sms)[:, None]) * (bm * bn) * work[:, None]
-        tensor *= 1.0 + self.power_droop * tensor / (tensor + self.POWER_TIME)
-        tensor **= p
+        # In place, and powers as exp(p ln x): most of the time of a sweep goes into this array of all candidates.
+        tensor = np.ceil((batch * rows * cols) * (splits / sms)[:, None])
+        tensor *= bm * bn
+        tensor *= work[:, None]
+        droop = tensor + self.POWER_TIME
+        np.divide(tensor, droop, out=droop)
+        droop *= self.power_droop
+        droop += 1.0
+        tensor *= droop
+        _power(tensor, p)
         tensor += feed_p
         partials = 8.0 * splits / (bandwidth * self.split_bandwidth) * (batch * m * n)
         extra = np.where(splits > 1, self.split_cost + partials, 0.0)
         times = []
         for time in dram:
-            each = (tensor + (loop_p + time**p)[:, None]) ** (1.0 / p) + extra[:, None]
+            each = tensor + (loop_p + time**p)[:, None]
+            _power(each, 1.0 / p)
+            each += extra[:, None]
             times.append(each.reshape(-1, m.size))
         single = m <= 1.0
         if single.any():
