@@ -54,7 +54,7 @@ def one_line(error: ValidationError) -> str:
 class Record(BaseModel):
     """A frozen pydantic model whose validation errors are `InvalidInputError` with one clear line."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, defer_build=True)
 
     def __init__(self, **data: Any) -> None:
         known = type(self).model_fields
