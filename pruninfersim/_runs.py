@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from pruninfersim._files import atomically
 from pruninfersim.errors import FileFormatError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -152,22 +153,12 @@ def _claim(out: Path, plan: list[dict[str, Any]]) -> None:
     if out.exists() and any(out.iterdir()):
         raise InvalidInputError(f"{out} is not empty and holds no sweep; choose another directory")
     out.mkdir(parents=True, exist_ok=True)
-    _atomically(file, lambda path: path.write_text(json.dumps({"digest": digest, "parts": len(plan)})))
+    atomically(file, lambda path: path.write_text(json.dumps({"digest": digest, "parts": len(plan)})))
 
 
 def write_part(block: Piece, path: Path) -> int:
     """Evaluate a block and write its part in one step: a reader sees the whole part or none."""
     frame = _joined([block.evaluate()]).drop(columns=["model", "hardware"])
     path.parent.mkdir(parents=True, exist_ok=True)
-    _atomically(path, lambda temporary: frame.to_parquet(temporary, index=False))
+    atomically(path, lambda temporary: frame.to_parquet(temporary, index=False))
     return len(frame)
-
-
-def _atomically(path: Path, write: Any) -> None:
-    # Readers of Parquet directories skip names that begin with a dot.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

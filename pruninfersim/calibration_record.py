@@ -6,8 +6,6 @@ import dataclasses
 import html
 import json
 import math
-import os
-import tempfile
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 
 from pruninfersim import kinds
 from pruninfersim._arrays import FloatArray
+from pruninfersim._files import atomically
 from pruninfersim.errors import FileFormatError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import Cache, parameters
@@ -270,10 +269,8 @@ def write_toml(path: Path, entries: Mapping[str, Any], sections: Mapping[str, An
         elif section:
             lines += ["", f"[{name}]", *_entries(section)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}", delete=False) as f:
-        f.write("\n".join(lines) + "\n")
-    os.chmod(f.name, 0o644)
-    os.replace(f.name, path)
+    text = "\n".join(lines) + "\n"
+    atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return path
 
 

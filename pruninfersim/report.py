@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from pruninfersim import hardware as hardware_registry
 from pruninfersim import models as model_registry
 from pruninfersim import pruning, stacks
 from pruninfersim._arrays import checked
+from pruninfersim._files import atomically
 from pruninfersim._report_page import Html, bullets, page
 from pruninfersim.cost import CostModel
 from pruninfersim.errors import InvalidInputError, unknown_name
@@ -60,15 +59,7 @@ def write_report(
     )
     path = Path(out)
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", delete=False
-        ) as file:
-            file.write(text)
-        try:
-            os.chmod(file.name, 0o666 & ~_umask())
-            os.replace(file.name, path)
-        finally:
-            Path(file.name).unlink(missing_ok=True)
+        atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     except OSError as error:
         raise InvalidInputError(
             f"cannot write {path}: {error.strerror}. Choose a file in a directory that exists"
@@ -133,9 +124,3 @@ def html_report(
     sections.append(("Provenance", sections_of.provenance(cases)))
     sections.append(("Input and versions", sections_of.question(config, gpu, names, sparsity, several, label, dtype)))
     return page(title, lead, sections)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

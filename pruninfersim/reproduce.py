@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from pruninfersim import (
     reproduce_targets,
     reproduce_text,
 )
+from pruninfersim._files import atomically
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.reproduce_page import Section
 from pruninfersim.reproduce_passes import CURVE, SETTINGS, SPARSITIES, predicted, prefill_curves
@@ -111,7 +113,7 @@ def write_reproduction(out: str | Path, markdown: str | Path | None = None) -> l
         texts[Path(markdown)] = reproduce_page.to_markdown(title, lead, blocks, reproduce_text.COMMAND)
     for path, text in texts.items():
         try:
-            path.write_text(text, encoding="utf-8")
+            atomically(path, partial(Path.write_text, data=text, encoding="utf-8"))
         except OSError as error:
             raise InvalidInputError(
                 f"cannot write {path}: {error.strerror}. Choose a file in a directory that exists"
