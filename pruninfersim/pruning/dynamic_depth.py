@@ -65,14 +65,15 @@ class DynamicDepth:
         decode = attention & trace.mask(kernels=["attention_decode"])
         prefill = attention & ~decode
         touched = linear | prefill | decode
+        packed = touched | trace.mask(kernels=["act"])
         b_reads = np.where(linear, active_share(trace.m, sparsity), np.where(decode, keep, 1.0))
         kernel = np.where(linear, "token_gemm", trace.kernel)
         kernel = np.where(prefill, "token_attention_prefill", np.where(decode, "token_attention_decode", kernel))
         kept = trace.with_columns(
             kernel=tuple(kernel.tolist()),
             mac_fraction=np.where(touched, trace.mac_fraction * keep, trace.mac_fraction),
-            a_reads=np.where(touched, trace.a_reads * keep, trace.a_reads),
-            out_writes=np.where(touched, trace.out_writes * keep, trace.out_writes),
+            a_reads=np.where(packed, trace.a_reads * keep, trace.a_reads),
+            out_writes=np.where(packed, trace.out_writes * keep, trace.out_writes),
             b_reads=trace.b_reads * b_reads,
         )
         extra = [row for block in ("attention", "mlp") for row in self._router_rows(trace, block)]

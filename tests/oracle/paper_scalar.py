@@ -47,9 +47,9 @@ def up16(x: float) -> int:
 def tiled(m, n, k, c: C, g: Gpu) -> float:
     dram = 2 * (m * k + n * k + m * n) / (c["memory_efficiency"] * g.bandwidth)
     best = math.inf
-    for bm, bn in TILES:
+    for bm, bn in TILES + (((64, 64),) if m <= 128 else ()):
         down, across = math.ceil(m / bm), math.ceil(n / bn)
-        rate = c["compute_efficiency"] * (c["small_tile_efficiency"] if min(bm, bn) < 128 else 1.0)
+        rate = c["compute_efficiency"] * c["small_tile_efficiency"] ** [bm, bn].count(64)
         tensor = math.ceil(down * across / g.sms) * 2 * bm * bn * (k + c["tile_overhead"]) / (rate * g.peak / g.sms)
         feed = 2 * k * (across * m + down * n) / (c["feed"] * g.peak)
         high = max(tensor, feed, dram)
@@ -87,13 +87,16 @@ def head(m, n, k, c: C, g: Gpu) -> float:
 
 
 def sparse24(m, n, k, c: C, g: Gpu) -> float:
+    size = 1.125 * n * k + 2 * m * (n + k)
+    times = [size / (c["memory_efficiency"] * g.bandwidth), k / 64 * c["sparse24_k_step"]]
+    padding = 0.0
     if m > 64:
         rate = c["compute_efficiency"] * c["sparse24_speedup"] * g.peak
-        return 2 * (m + c["sparse24_half_length"]) * n * k / rate + c["tile_start"]
-    share = c["sparse24_stream_sm80"] if g.capability == "8.0" else c["sparse24_stream"]
-    size = 1.125 * n * k + 2 * m * (n + k)
-    padding = c["sparse24_padding"] if m % 8 else 0.0
-    return size / (share * c["memory_efficiency"] * g.bandwidth) + c["stream_start"] + padding
+        times.append(2 * (m + c["sparse24_half_length"]) * n * k / rate)
+    elif m % 8:
+        padding = c["sparse24_padding"]
+    high = max(times)
+    return high * sum((x / high) ** 8 for x in times) ** 0.125 + c["tile_start"] + padding
 
 
 def token_gemm(m, n, k, keep, c: C, g: Gpu) -> float:
@@ -168,7 +171,8 @@ def step(mo: Model, g: Gpu, c: C, family: str, s: float, phase: str, batch: int,
             seconds += (keys + rows) / rate + c["attention_decode_start"]
     launches += 1
     # elementwise: two norms with residual adds, SiLU and product, rope (and norms) of q and k, appends of k and v
-    seconds += 2 * passes(10 * m * hidden, 2, c, g, 8 * m * hidden) + passes(10 * m * ffn, 2, c, g, 6 * m * ffn)
+    packed = m * (keep if family == "dynamic-depth" else 1.0) * ffn
+    seconds += 2 * passes(10 * m * hidden, 2, c, g, 8 * m * hidden) + passes(10 * packed, 2, c, g, 6 * packed)
     seconds += passes(4 * m * (q + kv), 2, c, g) * (2 if mo.qk_norm else 1) + passes(8 * m * kv, 2, c, g)
     launches += 10 + (2 if mo.qk_norm else 0)
     # what the families add

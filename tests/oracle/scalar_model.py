@@ -201,7 +201,7 @@ def operations(case: Case) -> list[Op]:
         elementwise(4.0 * tokens * hidden, mlp_times)
         linear_layer(tokens, ffn, hidden, s_mlp, mlp_times, True)
         linear_layer(tokens, ffn, hidden, s_mlp, mlp_times, True)
-        elementwise(3.0 * tokens * ffn, mlp_times)
+        elementwise(3.0 * tokens * (1.0 - s_mlp if family == "dynamic-depth" else 1.0) * ffn, mlp_times)
         linear_layer(tokens, hidden, ffn, s_mlp, mlp_times, True)
         if model.four_norms:
             elementwise(4.0 * tokens * hidden, mlp_times)

@@ -10,7 +10,7 @@ import numpy as np
 from pruninfersim._arrays import FloatArray
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import Cache, roofline
-from pruninfersim.kernels.paper.gemm import STREAM_TOKENS, PaperGemm, peaks
+from pruninfersim.kernels.paper.gemm import STREAM_TOKENS, PaperGemm, at_least_roofline, peaks
 from pruninfersim.trace import OpTrace
 
 
@@ -38,11 +38,11 @@ class PaperTokenGemm:
     TILE: ClassVar[float] = 128.0
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
-        """Return the expected time of one run of each op, shape (*sweep, op) [s]; at least the roofline."""
-        whole = self.dense.stream(ops, hardware) * ops.b_reads
+        """Return the expected time of one run of each op, shape (*sweep, op) [s]; if cold, at least the roofline."""
+        whole = self.dense.stream(ops, hardware, cache) * ops.b_reads
         stream = np.where(ops.m > 1, whole / self.batch_efficiency, whole * self.single_penalty)
         seconds = np.where(ops.m > STREAM_TOKENS, self._tiled(ops, hardware), stream)
-        return np.maximum(seconds, roofline(ops, hardware))
+        return at_least_roofline(seconds, ops, hardware, cache)
 
     def without_quantisation(self) -> PaperTokenGemm:
         """Return the same kernel without rounding up of tiles."""
