@@ -161,7 +161,15 @@ def _priced(
     ops = OpTrace.from_rows(rows)
     if cache == "cold":
         return cost_model.predict(ops).latency
-    parts = [
-        priced.model.latency(ops.select([i]), gpu, cache=cache)[..., 0] for i, priced in enumerate(cost_model.of(ops))
-    ]
-    return scalar(np.asarray(sum(parts)))
+    return scalar(replayed(ops, cost_model))
+
+
+def replayed(ops: OpTrace, cost_model: CostModel) -> FloatArray:
+    """Return the time of micro-benchmarks of all ops, one after the other, shape (*sweep) [s].
+
+    No launch gaps, and no roofline: what a benchmark replays it may find in L2.
+    """
+    priced = enumerate(cost_model.of(ops))
+    return np.asarray(
+        sum(p.model.latency(ops.select([i]), cost_model.hardware, cache="replayed")[..., 0] for i, p in priced)
+    )

@@ -49,8 +49,8 @@ def summary(main: pd.DataFrame, best: Frontier) -> list[Block]:
                 "at most.",
                 f"Share of 1/(1-s) at 50 %: within {largest:.3f} in all 14 cells of family and phase.",
                 f"Who leads in prefill over quality loss: {lead}.",
-                "Missed: the totals of Fig. 6; 2:4 against dense at 128 tokens; where dynamic depth gives up the "
-                "lead in prefill; one random draw of dynamic depth in decode. Reasons are in the last section.",
+                "Missed: where dynamic depth gives up the lead in prefill; one random draw of dynamic depth in decode. "
+                "Reasons are in the last section.",
             )
         ),
         *(Text(text) for text in reproduce_text.HOW),

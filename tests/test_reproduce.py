@@ -88,38 +88,57 @@ def test_transitions(best):
     assert 16.0 - 1.5 <= start["static-width"] <= 17.0 + 1.5
 
 
-@pytest.mark.xfail(strict=True, reason="dynamic depth at 50 % is predicted 3 % too slow, static depth leads from 12 %")
+@pytest.mark.xfail(
+    strict=True, reason="dynamic depth at 50 % is predicted 1.5 % too slow, static depth leads from 13 %"
+)
 def test_dynamic_depth_leads_to_its_last_point(best):
     end = next(r.end for r in passes.ranges(best) if r.family == "dynamic-depth")
     assert end >= 16.0 - 1.5
 
 
 def test_dynamic_depth_loses_the_lead_by_little(main):
-    """Where the paper has dynamic depth in front (11 to 15.6 %), no other family is predicted 4 % faster."""
+    """Where the paper has dynamic depth in front (11 to 15.6 %), no other family is predicted 2 % faster."""
     families = passes.prefill_curves(main)
     gap = np.arange(11.0, 15.5, 0.1)
     highest = np.nanmax([curve.at(gap) for curve in families.values()], axis=0)
-    assert (highest / families["dynamic-depth"].at(gap)).max() < 1.04
+    assert (highest / families["dynamic-depth"].at(gap)).max() < 1.02
 
 
 # --- finding 3: crossovers --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("projection", ["q", "up", "down"])
-def test_two_to_four_is_not_slower_from_128_tokens_on(projection):
-    assert kernels.crossover("semi-structured", names=(projection,)).value <= 128
-
-
-@pytest.mark.xfail(strict=True, reason="the stack prices cold weights, of which 2:4 reads fewer at any M; see the page")
-@pytest.mark.parametrize("projection", ["q", "down"])
-def test_two_to_four_needs_about_128_tokens(projection):
-    assert 64 <= kernels.crossover("semi-structured", names=(projection,)).value <= 256
+@pytest.mark.parametrize(("projection", "tokens"), [("q", 128), ("up", 8), ("down", 128)])
+def test_two_to_four_needs_about_128_tokens(projection, tokens):
+    """Micro-benchmarks with weights in L2: about 128 tokens, 8 where N is large; at most one power of two off."""
+    assert tokens / 2 <= kernels.replayed_crossover("semi-structured", projection).value <= tokens * 2
 
 
 @pytest.mark.parametrize("names", [("q",), ("down",), ()])
-def test_dynamic_depth_needs_about_512_tokens(names):
-    """Within a factor of two, for the GEMMs alone and for a whole pass; `up` has tiles enough and wins earlier."""
-    assert 256 <= kernels.crossover("dynamic-depth", names=names, above=65).value <= 1024
+def test_two_to_four_never_loses_in_a_step(names):
+    """Cold weights: whole steps of the paper have it ahead at any batch (1.08 to 1.26)."""
+    assert kernels.crossover("semi-structured", names=names).value == 1
+
+
+@pytest.mark.parametrize("projection", ["q", "up", "down"])
+def test_dynamic_depth_needs_about_512_tokens(projection):
+    assert 256 <= kernels.replayed_crossover("dynamic-depth", projection).value <= 1024
+
+
+def test_dynamic_depth_needs_about_512_tokens_in_a_pass():
+    assert 256 <= kernels.crossover("dynamic-depth").value <= 1024
+
+
+def test_table_7_of_two_to_four():
+    """Up to 64 tokens one time per step of k and one for padding give all 21 rates."""
+    table = passes.published("table7")
+    tokens = np.unique(table.tokens.to_numpy(dtype=float))
+    rates = kernels.gemm_rates(tokens)
+    measured = table.pivot(index="tokens", columns="projection", values="semi_structured")
+    few = tokens <= 64
+    for projection in ("q", "up", "down"):
+        np.testing.assert_allclose(
+            rates[projection, "semi_structured"][few] / 1e12, measured[projection][few], rtol=0.1
+        )
 
 
 def test_attention_and_ffn_cost_the_same_near_32k_tokens():

@@ -63,8 +63,8 @@ PRIORS: dict[str, tuple[float, float]] = {
     "sparse24_speedup": (1.14, 0.03),
     "sparse24_half_length": (100.0, 0.4),
     "sparse24_transposes": (2.3, 0.1),
-    "sparse24_k_step": (300e-9, 0.05),
-    "sparse24_padding": (1.6e-6, 0.3),
+    "sparse24_k_step": (308e-9, 0.03),
+    "sparse24_padding": (2.2e-6, 0.15),
     "token_efficiency": (0.9, 0.05),
     "token_zero_fill": (0.6, 0.3),
     "token_single_penalty": (1.15, 0.05),
@@ -224,7 +224,16 @@ def _layer_total(
     inside = estimate.trace.mask(blocks=["attention", "mlp"])
     seconds = estimate.seconds[LONG] if family == "dense" else estimate.seconds[-1, LONG]
     unit = 1e-3 if phase == "prefill" else 1e-6
-    return "fig6", family, phase, 0.5, "total", seconds[inside].sum() / 32.0, table.loc[(phase, family), "sum"] * unit, 0.04
+    return (
+        "fig6",
+        family,
+        phase,
+        0.5,
+        "total",
+        seconds[inside].sum() / 32.0,
+        table.loc[(phase, family), "sum"] * unit,
+        0.04,
+    )
 
 
 def _table8(prices: Mapping[tuple[str, str], Estimate]) -> list[tuple]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pruninfersim._arrays import FloatArray
 from pruninfersim.hardware import HardwareProfile
@@ -37,10 +38,18 @@ def smooth_max(*times: FloatArray) -> FloatArray:
     return np.asarray(high * sum((time / high) ** 8.0 for time in times) ** (1.0 / 8.0))
 
 
-def memory_rate(size: FloatArray, hardware: HardwareProfile, gain: float, cache: Cache) -> FloatArray:
-    """Return the bandwidth over that of DRAM: `gain` where a replayed kernel finds its `size` bytes in L2, else 1."""
-    warm = cache == "replayed" and hardware.l2_size is not None
-    return np.where(size <= (hardware.l2_size or 0.0), gain, 1.0) if warm else np.ones_like(size)
+def bandwidth(
+    size: FloatArray, hardware: HardwareProfile, dram: ArrayLike, replayed: float, cache: Cache
+) -> FloatArray:
+    """Return the bandwidth [B/s] at which a kernel draws its `size` bytes of operands.
+
+    `dram` is its share of the DRAM bandwidth; where it is replayed and finds all of them in L2, `replayed` takes that
+    place.
+    """
+    share = np.asarray(dram, dtype=np.float64)
+    if cache == "replayed" and hardware.l2_size:
+        share = np.where(size <= hardware.l2_size, replayed, share)
+    return share * hardware.memory_bandwidth
 
 
 def at_least_roofline(seconds: FloatArray, ops: OpTrace, hardware: HardwareProfile, cache: Cache) -> FloatArray:
@@ -114,8 +123,7 @@ class PaperGemm:
         """Return the time of the best tile, shape (*sweep, op) [s]."""
         peak = peaks(ops, hardware)
         size = operands(ops)
-        rate = memory_rate(size, hardware, self.replay_bandwidth, cache)
-        dram = size / (self.memory_efficiency * hardware.memory_bandwidth * rate)
+        dram = size / bandwidth(size, hardware, self.memory_efficiency, self.replay_bandwidth, cache)
         if self.whole_grid:
             compute = 2.0 * ops.batch * ops.m * ops.n * ops.k / (self.compute_efficiency * peak)
             return np.asarray(np.maximum(compute, dram) + self.tile_start)
@@ -141,8 +149,7 @@ class PaperGemm:
     def _bandwidth(self, ops: OpTrace, hardware: HardwareProfile, cache: Cache) -> FloatArray:
         aligned = (ops.n % 64 == 0) & (ops.k % 64 == 0)
         share = self.memory_efficiency * np.where(aligned, 1.0, self.misaligned)
-        rate = memory_rate(operands(ops), hardware, self.replay_bandwidth, cache)
-        return np.asarray(share * hardware.memory_bandwidth * rate)
+        return bandwidth(operands(ops), hardware, share, self.replay_bandwidth, cache)
 
     def _rules(self, ops: OpTrace, hardware: HardwareProfile, cache: Cache) -> FloatArray:
         """Return what the small-m kernels of compute capability 12.0 add to the stream, shape (*sweep, op) [s]."""

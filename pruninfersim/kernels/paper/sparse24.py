@@ -13,7 +13,7 @@ from pruninfersim.kernels.base import Cache
 from pruninfersim.kernels.paper.gemm import (
     STREAM_TOKENS,
     at_least_roofline,
-    memory_rate,
+    bandwidth,
     operands,
     peaks,
     smooth_max,
@@ -28,9 +28,9 @@ class PaperSparse24:
     The smooth maximum of three limits, plus start and drain. The stream of the operands, with 0.5625 of the weight
     bytes. The loop over k: no CTA splits it, each step waits for the one before, and so a GEMM takes its time however
     few the tokens and wherever the weights are (arXiv 2606.09080, Table 7: 22.3 us for k = 4096 and 71.5 us for 14336
-    at any M up to 64; with the stream of up and gate this makes the 255 us of Fig. 6). Above 64 tokens, dense-equivalent
-    work at `compute_efficiency` of the dense peak, reached with a half-length in tokens; no waves are seen from 256
-    tokens on (Table 7). A token count that is no multiple of 8 is padded by a kernel of its own.
+    at any M up to 64; with the stream of up and gate this makes the 255 us of Fig. 6). Above 64 tokens,
+    dense-equivalent work at `compute_efficiency` of the dense peak, reached with a half-length in tokens; no waves are
+    seen from 256 tokens on (Table 7). A token count that is no multiple of 8 is padded by a kernel of its own.
 
     Values, units, meanings and anchors of the fields: ``hardware_profiles/stacks/paper.toml``.
     """
@@ -50,8 +50,7 @@ class PaperSparse24:
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
         """Return the time of one run of each op, shape (*sweep, op) [s]; if cold, at least the roofline."""
         size = operands(ops)
-        rate = memory_rate(size, hardware, self.replay_bandwidth, cache)
-        stream = size / (self.memory_efficiency * hardware.memory_bandwidth * rate)
+        stream = size / bandwidth(size, hardware, self.memory_efficiency, self.replay_bandwidth, cache)
         work = 2.0 * ops.batch * (ops.m + self.half_length) * ops.n * ops.k
         # Up to 64 tokens the tile is mostly padding, which the loop over k hides.
         tensor = np.where(ops.m > STREAM_TOKENS, work / (self.compute_efficiency * peaks(ops, hardware)), 0.0)
