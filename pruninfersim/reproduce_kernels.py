@@ -36,7 +36,7 @@ PARTS_OF_A_LAYER = ("GEMM", "attention", "elementwise", "overhead ops", "launch 
 TERA = 1e12
 #: Tokens at which crossings of whole passes are looked for, and those of Table 7, for single GEMMs.
 TOKENS = np.unique(np.round(np.geomspace(1, 32768, 200)))
-TABLE_7_TOKENS = 2.0 ** np.arange(16)
+TABLE_7_TOKENS: FloatArray = np.exp2(np.arange(16.0))
 
 
 def paper_stack() -> CostModel:
