@@ -19,6 +19,9 @@ from benchmarks.table import timed
 ROOT = Path(__file__).resolve().parents[1]
 #: Executors -> what the table calls them.
 EXECUTORS = {"default": "threads on all cores", "one": "one thread", "dask": "2 Dask workers of one thread each"}
+#: What Dask sets in the environment of its workers. MALLOC_TRIM_THRESHOLD_ among it has them hand memory back to the
+#: system that the next array needs again, and page faults then take as long as the work itself.
+ENVIRONMENT = "distributed.nanny.pre-spawn-environ"
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,12 @@ def warm_up(executor: Executor | None = None) -> None:
 def started(name: str) -> Iterator[Executor | None]:
     """Start an executor whose threads or processes are warm."""
     if name == "dask":
+        import dask
         from distributed import Client, LocalCluster
 
+        kept = {name: x for name, x in dask.config.get(ENVIRONMENT).items() if name != "MALLOC_TRIM_THRESHOLD_"}
         with (
+            dask.config.set({ENVIRONMENT: kept}),
             tempfile.TemporaryDirectory() as folder,
             LocalCluster(
                 n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, local_directory=folder
