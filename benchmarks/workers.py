@@ -36,5 +36,6 @@ MEANING = """
 **Dask**: the same grid three times, each written to Parquet: in one process with one worker thread
 (`executor=ThreadPoolExecutor(1)`), in one process with a thread per core (no `executor`), and on a `LocalCluster` of
 two worker processes with one thread each (`executor=client.get_executor()`). All share one machine and its disk.
-Starting the cluster is not counted. Threads share one interpreter lock, workers do not.
+Starting the cluster is not counted, and its workers keep freed memory, which they do not by default
+([Sweeps](sweep.md#larger-than-one-process)). Threads share one interpreter lock, workers do not.
 """
