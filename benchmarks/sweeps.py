@@ -19,8 +19,8 @@ def each(result: Result) -> str:
 
 
 def judged(result: Result, good: bool, full: int = FULL) -> bool | None:
-    """Return whether an aim is met, if the sweep is as large as the aim supposes."""
-    return good if result.rows >= full else None
+    """Return whether an aim is met, if the sweep is about as large as the aim supposes (lengths are whole numbers)."""
+    return good if result.rows >= 0.95 * full else None
 
 
 def memory(result: Result) -> str:
