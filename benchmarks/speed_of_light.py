@@ -63,7 +63,7 @@ def speed_of_light(points: int) -> Part:
             times: list[np.ndarray] = []
             theirs.start()
             took = timed(lambda way=way, some=some, times=times: times.append(way(some)))
-            lines += _beside(label, len(some) * len(SPARSITY), took, one, all_cores, count >= 0.95 * FULL)
+            lines += _beside(label, len(some) * len(SPARSITY), took, one, all_cores, points >= FULL)
             if share == 1:
                 same = _difference(frames[0], times[0])
                 lines.append(Line("- speedups of the two differ by, median", "", f"{same:.2%}"))
