@@ -90,6 +90,14 @@ def calibrate(
         If there are too few rows, several precisions, or an unknown cache mode.
     FileFormatError
         If a column is missing or a row is bad.
+
+    >>> from pruninfersim import gemm_latency
+    >>> m, n = (axis.ravel() for axis in np.meshgrid([1, 64, 512, 4096, 16384], [1024, 2048, 4096, 8192, 14336]))
+    >>> slow = 1.3e6 * gemm_latency(m, n, 4096, hardware="h100-sxm")  # a card 30 % slower than the shipped one [us]
+    >>> rows = pd.DataFrame({"gpu": "h100-sxm", "dtype": "bf16", "m": m, "n": n, "k": 4096, "latency_us": slow})
+    >>> fit = calibrate("gemm", rows, hardware="h100-sxm", cache="cold", source="made up")
+    >>> bool(fit.held_out_error < 0.03)
+    True
     """
     problem, frame, where = _prepare(kind, timings, hardware, dtype, parameters, start, cache, source)
     spec = problem.spec

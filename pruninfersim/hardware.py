@@ -263,6 +263,9 @@ def load(file: str | Path) -> HardwareProfile:
     ------
     FileFormatError
         If the file cannot be read or understood; the message names file, key and what is allowed.
+
+    >>> load(profiles_directory() / "l40s.toml").memory_bandwidth / 1e9
+    864.0
     """
     file = Path(file)
     try:
@@ -285,6 +288,9 @@ def table(path: str | Path | None = None) -> pd.DataFrame:
     """Return all profiles as a table: one row per name, one column per field in SI units, missing figures NaN.
 
     Peaks are columns ``peak.bf16`` ..., ``peak_2of4.bf16`` ...  [FLOP/s].
+
+    >>> float(table().loc["l40s", "memory_bandwidth"]) / 1e9
+    864.0
     """
     import pandas as pd
 

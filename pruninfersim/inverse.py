@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,6 +31,13 @@ RANGES: dict[str, tuple[float, float]] = {"sparsity": (0.0, 0.95), "batch": (1, 
 SCAN = 129
 #: A width lies on an edge if the next one adds more than this many times its share of channels in time.
 EDGE = 2.0
+#: Fields of `Headroom` -> what each supposes, for its table.
+HEADROOM = {
+    "estimated": "all kernels run as this stack has them",
+    "perfect_changed": "the kernels of the changed ops run at their roofline",
+    "perfect_all": "every kernel runs at its roofline (the bound)",
+    "amdahl": "the changed ops take no time but their launches",
+}
 
 
 @dataclass(frozen=True)
@@ -154,6 +162,15 @@ class Headroom:
     perfect_changed: FloatArray | float
     perfect_all: FloatArray | float
     amdahl: FloatArray | float
+
+    def _repr_html_(self) -> str:
+        if np.ndim(self.estimated):
+            return f"<pre>{html.escape(repr(self))}</pre>"
+        cells = "".join(
+            f"<tr><th>{name}</th><td>{float(getattr(self, name)):.3f}</td><td>{meaning}</td></tr>"
+            for name, meaning in HEADROOM.items()
+        )
+        return f"<table><caption>Speedup if</caption>{cells}</table>"
 
 
 def max_speedup(

@@ -279,7 +279,11 @@ def names() -> list[str]:
 
 
 def table() -> pd.DataFrame:
-    """Return the built-in configurations as a table: one row per name, one column per field, and the counts."""
+    """Return the built-in configurations as a table: one row per name, one column per field, and the counts.
+
+    >>> int(table().loc["llama-3.1-8b", "hidden_size"])
+    4096
+    """
     import pandas as pd
 
     rows = []

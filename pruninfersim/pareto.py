@@ -105,6 +105,11 @@ def read_quality(path: str | Path) -> pd.DataFrame:
     ------
     FileFormatError
         If the file cannot be read, lacks a column or holds a wrong value.
+
+    >>> lines = ["method,family,sparsity,gap_percent", "mine,static-width,0.25,1.8", "mine,static-width,0.5,9.7"]
+    >>> _ = Path("quality.csv").write_text("\\n".join(lines))
+    >>> read_quality("quality.csv").gap_percent.tolist()
+    [1.8, 9.7]
     """
     import pandas as pd
 
@@ -167,6 +172,10 @@ def frontier(families: Mapping[str, Curve], *, largest_gap: float | None = None)
     ------
     InvalidInputError
         If there is no curve.
+
+    >>> best = frontier(curves(published_quality(), lambda family, s: 1 / (1 - s)), largest_gap=20)
+    >>> best.family[1], best.transitions[0][1:]  # who leads first, and where the lead passes to
+    ('dynamic-depth', ('dynamic-depth', 'semi-structured'))
     """
     if not families:
         raise InvalidInputError("no curve to take the frontier of; give at least one family")

@@ -81,6 +81,10 @@ def get(stack: str | CostModel, hardware: HardwareProfile) -> CostModel:
         If no stack has this name.
     InvalidInputError
         If the cost model was built for another GPU.
+
+    >>> from pruninfersim import hardware
+    >>> get("vendor", hardware.get("h100-sxm")).stack
+    'vendor'
     """
     if isinstance(stack, CostModel):
         if stack.hardware != hardware:

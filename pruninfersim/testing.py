@@ -74,6 +74,9 @@ def check_pruning(
         If the contract is broken; the message says how.
     InvalidInputError
         If a workload has sweep axes.
+
+    >>> from pruninfersim import pruning
+    >>> check_pruning(pruning.StaticWidth(0.5))
     """
     config = models.get(model)
     label = str(getattr(method, "name", ""))
@@ -124,6 +127,10 @@ def check_kernel(
         If the contract is broken; the message says how.
     UnknownNameError
         If there is no such key.
+
+    >>> from pruninfersim import hardware, stacks
+    >>> gpu = hardware.get("l40s")
+    >>> check_kernel(stacks.get("vendor", gpu).priced("gemm", "bf16").model, hardware=gpu)
     """
     gpu = hardware_registry.get(hardware)
     label = type(kernel).__name__

@@ -72,6 +72,12 @@ def read_timings(path: str | Path, *, kind: str | None = None) -> pd.DataFrame:
         none is dropped.
     UnknownNameError
         If `kind` is not known.
+
+    >>> lines = ["# made up", "gpu,dtype,m,n,k,latency_us", "h100-sxm,bf16,16,4096,4096,13.9"]
+    >>> _ = Path("my_gpu.csv").write_text("\\n".join(lines))
+    >>> frame = read_timings("my_gpu.csv")
+    >>> frame.attrs["kind"], frame.latency_us.tolist()
+    ('gemm', [13.9])
     """
     path = Path(path)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -191,6 +192,16 @@ def test_headroom_is_ordered(family, stack):
     assert (room.perfect_changed <= np.asarray(room.perfect_all) * slack).all()
     assert (room.perfect_changed <= room.amdahl * slack).all()
     np.testing.assert_allclose(room.perfect_all, result.bound, rtol=1e-12)
+
+
+def test_headroom_shows_its_numbers_in_a_notebook():
+    dense = pis.trace("llama-3.1-8b", workload("decode", 1, 1024))
+    pruned = dense.prune(pis.pruning.LowRank(0.5))
+    room = max_speedup(dense, pruned, hardware="h100-sxm", stack="ideal")
+    shown = dict(re.findall(r"<th>(\w+)</th><td>([\d.]+)</td>", room._repr_html_()))
+    assert shown == {name: f"{getattr(room, name):.3f}" for name in vars(room)}
+    sweep = pis.trace("llama-3.1-8b", workload("decode", np.array([1, 16])))
+    assert "Headroom" in max_speedup(sweep, sweep, hardware="h100-sxm", stack="ideal")._repr_html_()
 
 
 def test_inverse_questions_take_arrays():

@@ -65,7 +65,14 @@ def curve_info(frame: pd.DataFrame, axis: str = "sparsity") -> list[CurveInfo]:
 
 
 def curve_figure(info: list[CurveInfo], axis: str = "sparsity", title: str = "Speedup of pruned models") -> go.Figure:
-    """Return the plot: estimates with 90 % bands, the usual claim 1/(1-s) in grey, bounds in the hover text."""
+    """Return the plot: estimates with 90 % bands, the usual claim 1/(1-s) in grey, bounds in the hover text.
+
+    >>> from pruninfersim import Workload, sweep
+    >>> frame = sweep(models="llama-3.1-8b", hardware="h100-sxm", workloads=Workload.decode(),
+    ...               methods="static-depth", sparsity=[0, 0.25, 0.5], stacks="ideal")
+    >>> [line.name for line in curve_figure(curve_info(frame)).data if line.name]
+    ['1/(1-s)', 'static-depth']
+    """
     fig = figure(title, AXES[axis], "speedup over dense [1]")
     if axis == "sparsity" and info:
         longest = max(info, key=lambda line: len(line.x))

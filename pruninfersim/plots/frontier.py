@@ -31,7 +31,14 @@ def frontier_info(families: Mapping[str, Curve]) -> FrontierInfo:
 
 
 def frontier_figure(info: FrontierInfo, title: str = "Speedup against quality loss") -> go.Figure:
-    """Return the plot: one line per family, the frontier as a wide grey line, transitions as vertical lines."""
+    """Return the plot: one line per family, the frontier as a wide grey line, transitions as vertical lines.
+
+    >>> from pruninfersim import pareto
+    >>> info = frontier_info(pareto.curves(pareto.published_quality(), lambda family, s: 1 / (1 - s)))
+    >>> figure = frontier_figure(info)
+    >>> figure.data[0].name, len(figure.data) == 1 + len(info.curves)
+    ('frontier', True)
+    """
     fig = figure(title, "quality loss [%]", "speedup over dense [1]")
     fig.add_scatter(
         x=info.best.gap, y=info.best.speed, name="frontier", mode="lines", line={"color": "#bbbbbb", "width": 8},

@@ -54,7 +54,12 @@ def heatmap_info(frame: pd.DataFrame, across: str = "hardware") -> HeatmapInfo:
 
 
 def heatmap_figure(info: HeatmapInfo, label: str = "", title: str = "Estimated speedup") -> go.Figure:
-    """Return the heat map, with the number in each cell; `label` names the horizontal axis."""
+    """Return the heat map, with the number in each cell; `label` names the horizontal axis.
+
+    >>> info = HeatmapInfo(("static-width", "low-rank"), ("h100-sxm",), np.array([[1.85], [1.55]]))
+    >>> [row[0] for row in heatmap_figure(info).data[0].text]
+    ['1.85', '1.55']
+    """
     fig = figure(title, label, "")
     fig.add_heatmap(
         z=info.speedup,

@@ -64,7 +64,15 @@ def roofline_info(step: Estimate) -> RooflineInfo:
 
 
 def roofline_figure(dense: RooflineInfo, pruned: RooflineInfo | None = None, title: str | None = None) -> go.Figure:
-    """Return the roofline plot on log axes; with a pruned side, an arrow leads from each op to what it became."""
+    """Return the roofline plot on log axes; with a pruned side, an arrow leads from each op to what it became.
+
+    >>> from pruninfersim import Workload, estimate, pruning, trace
+    >>> dense = trace("llama-3.1-8b", Workload.prefill(1, 128))
+    >>> pruned = dense.prune(pruning.LowRank(0.5))
+    >>> sides = [roofline_info(estimate(ops, hardware="h100-sxm", stack="ideal")) for ops in (dense, pruned)]
+    >>> [line.name for line in roofline_figure(*sides).data]
+    ['roofline', 'dense', 'pruned']
+    """
     fig = figure(title or f"Roofline of {dense.hardware}", "arithmetic intensity [FLOP/B]", "rate [TFLOP/s]")
     points = np.concatenate([dense.intensity, [dense.ridge], *([pruned.intensity] if pruned else [])])
     x = np.geomspace(points.min() / 3.0, points.max() * 3.0, 100)

@@ -46,7 +46,12 @@ def waterfall_info(why: Explanation) -> WaterfallInfo:
 
 
 def waterfall_figure(info: WaterfallInfo, title: str = "Why is the pruned model not faster?") -> go.Figure:
-    """Return the waterfall: what the claim promises, what each effect adds, and the estimate at the end."""
+    """Return the waterfall: what the claim promises, what each effect adds, and the estimate at the end.
+
+    >>> info = WaterfallInfo(["claim", "not pruned"], [5.0, 1.0], 6.0, 10.0, 10.0 / 6.0)
+    >>> waterfall_figure(info).data[0].text
+    ('5', '1', '6')
+    """
     fig = figure(f"{title} (speedup {info.speedup:.2f})", "", "time of the pruned pass [ms]")
     fig.add_waterfall(
         x=[step.replace(" ", "<br>", 1) for step in [*info.steps, "estimate"]],

@@ -1,0 +1,1 @@
+"""How fast `pruninfersim` answers: ``python -m benchmarks`` prints the table of docs/benchmarks.md."""

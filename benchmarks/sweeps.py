@@ -1,0 +1,83 @@
+"""Grids in memory and to disk, unrelated rows, and a loop of single comparisons beside them."""
+
+from __future__ import annotations
+
+from benchmarks import child, questions
+from benchmarks.child import Order, Result
+from benchmarks.table import Line, Part, duration, timed
+
+#: Size at which the aims of a sweep are stated.
+FULL = 1_000_000
+
+
+def sized(result: Result) -> str:
+    return f"{result.rows:,}"
+
+
+def each(result: Result) -> str:
+    return duration(result.seconds / result.rows)
+
+
+def judged(result: Result, good: bool, full: int = FULL) -> bool | None:
+    """Return whether an aim is met, if the sweep is about as large as the aim supposes (lengths are whole numbers)."""
+    return good if result.rows >= 0.95 * full else None
+
+
+def memory(result: Result) -> str:
+    return f"{result.peak / 1e9:.2f} GB"
+
+
+def grid(points: int) -> tuple[Part, Result]:
+    """Grids: in memory; to Parquet; ten times as many to Parquet."""
+    inside = child.run(Order("grid", points))
+    small, large = (child.run(Order("grid", size, out=True)) for size in (points, 10 * points))
+    growth = 10 * (large.seconds / large.rows) / (small.seconds / small.rows)
+    lines = (
+        Line("grid", sized(inside), duration(inside.seconds), each(inside), "< 5 s",
+             judged(inside, inside.seconds < 5)),
+        Line("- peak memory", sized(inside), memory(inside), "", "< 1 GB", judged(inside, inside.peak < 1e9)),
+        Line("grid to Parquet", sized(small), duration(small.seconds), each(small)),
+        Line("- peak memory", sized(small), memory(small)),
+        Line("grid to Parquet, ten times as many", sized(large), duration(large.seconds), each(large)),
+        Line("- times the time of a tenth", "", f"{growth:.1f}", "", "8 to 12", judged(small, 8 <= growth <= 12)),
+        Line("- peak memory", sized(large), memory(large)),
+    )  # fmt: skip
+    meaning = f"""
+**grid**: {len(questions.MODELS)} models, {len(questions.GPUS)} GPUs, all {len(questions.METHODS)} methods,
+{len(questions.SPARSITY)} sparsities, prefill and decode of {len(questions.DECODE_BATCHES)} batches each and as many
+lengths as the size needs, stack `vendor`, on all cores. A configuration is one of each: dense and pruned side, the four
+speedups with interval, seconds and bytes. A grid ten times as large has ten times the lengths. Both sides of that line
+write Parquet (`out=`), because ten million rows are better not kept in memory, and their ratio is corrected for the
+exact sizes. On disk a configuration takes {large.written / large.rows:.0f} bytes. Peak memory is that of the whole
+process.
+"""
+    return Part(lines, meaning), inside
+
+
+def unrelated(points: int) -> Part:
+    """Rows that share nothing."""
+    result = child.run(Order("rows", points))
+    line = Line("unrelated configurations", sized(result), duration(result.seconds), each(result), "< 60 s",
+                judged(result, result.seconds < 60))  # fmt: skip
+    meaning = """
+**unrelated configurations**: `rows=` with random model, GPU, method, sparsity, phase, batch and context. Hardly two
+rows share the shape of an op, so that each is priced anew.
+"""
+    peak = Line("- peak memory", sized(result), memory(result))
+    return Part((line, peak), meaning)
+
+
+def scalar(count: int, beside: Result | None) -> Part:
+    """A loop over single comparisons."""
+    rows = questions.random_rows(count)
+    questions.scalar_loop(rows)  # loads the calibrations
+    seconds = timed(lambda: questions.scalar_loop(rows)) / count
+    lines = [Line("loop over compare()", f"{count:,}", duration(seconds * count), duration(seconds))]
+    if beside is not None:
+        ratio = seconds / (beside.seconds / beside.rows)
+        lines.append(Line("- the grid is faster by", "", f"{ratio:,.0f} times"))
+    meaning = (
+        "**loop over compare()**: random rows again, one `pis.compare` each, as a script without arrays would do it. "
+        "One thread; the grid above uses all cores."
+    )
+    return Part(tuple(lines), meaning)
