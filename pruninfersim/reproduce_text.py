@@ -22,9 +22,9 @@ HOW = (
     "(pruninfersim/data/paper). Errors are predicted over measured, minus one. The constants of the stack were set "
     "on these same figures, so small errors here show that a few physical constants describe them, not that others "
     "would be met; the grid at the end is there to be compared with what was not used.",
-    "Held out: fitted without all figures of a family at 25 %, the constants predict the means of Table 2 at 25 % of that "
-    "family within 1.1 % on average over the families and phases, 3.5 % at most (validation/paper/fit_paper.py "
-    "--leave-out).",
+    "Held out: fitted without all figures of a family at 25 %, the constants predict the means of Table 2 at 25 % of "
+    "that family within 1.1 % on average over the families and phases, 3.5 % at most "
+    "(validation/paper/fit_paper.py --leave-out).",
     "Not predicted: Table 4 (widths off a multiple of 16; the protocol rounds widths to 16), quality (Table 10, "
     "which enters the Pareto frontier as it was measured).",
 )
