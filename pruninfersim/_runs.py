@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -83,12 +84,15 @@ def _map(
 
 @contextmanager
 def _bar(total: int, progress: bool | None) -> Iterator[Any]:
-    """Show a progress bar in terminals and notebooks on long work; stay silent in pipes."""
+    """Show a progress bar in terminals and notebooks on long work; stay silent in pipes.
+
+    In a notebook rich needs ipywidgets, and warns instead of drawing where they are missing.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    watched = console.is_terminal or console.is_jupyter
+    watched = find_spec("ipywidgets") is not None if console.is_jupyter else console.is_terminal
     show = (watched and total >= LONG_RUN) if progress is None else progress and watched
     with Progress(console=console, disable=not show, transient=True) as bar:
         task = bar.add_task("sweep", total=total)

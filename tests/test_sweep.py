@@ -166,6 +166,14 @@ def test_dask_gives_identical_results():
     pd.testing.assert_frame_equal(grid(), there, check_exact=True)
 
 
+def test_progress_is_silent_in_notebooks_without_widgets(monkeypatch, capfd):
+    """rich would warn there, once per sweep, with a path of this installation."""
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("pruninfersim._runs.find_spec", lambda name: None)
+    grid(models="llama-3.1-8b", hardware="h100-sxm", progress=True)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_progress_is_silent_in_pipes(capfd):
     grid(models="llama-3.1-8b", hardware="h100-sxm", progress=True)
     out, err = capfd.readouterr()
