@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -164,10 +164,10 @@ class OpTrace:
     def __len__(self) -> int:
         return len(self.name)
 
-    @property
+    @cached_property
     def sweep_shape(self) -> tuple[int, ...]:
         """Shape of the sweep axes."""
-        return np.broadcast_shapes(*(getattr(self, name).shape[:-1] for name in NEUTRAL))
+        return np.broadcast_shapes(*{getattr(self, name).shape[:-1] for name in NEUTRAL})
 
     @property
     def shape(self) -> tuple[int, ...]:
