@@ -155,8 +155,8 @@ def compare(
     >>> compare(dense, dense.prune(pruning.StaticDepth(0.5)), hardware="h100-sxm", stack="ideal").estimated
     1.87...
     """
-    before = estimate(dense, hardware=hardware, stack=stack)
-    result = compare_estimates(before, before.cost_model.predict(pruned, known=before))
+    cost_model = stacks.get(stack, hardware_registry.get(hardware))
+    result = compare_estimates(*cost_model.predict_both(dense, pruned))
     for note in result.notes:
         warnings.warn(note, ProvenanceWarning, stacklevel=2)
     return result

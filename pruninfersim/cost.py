@@ -133,6 +133,25 @@ class CostModel:
         gaps = [self.launch_gap * priced.launches for priced in self.of(ops)]
         return Estimate(ops, self, run, ops.launches * np.array(gaps), floor)
 
+    def predict_both(self, dense: OpTrace, pruned: OpTrace) -> tuple[Estimate, Estimate]:
+        """Price two traces; ops that run alike in both are priced once, and short traces in one go.
+
+        Raises
+        ------
+        UnknownNameError, MissingValueError
+            As `predict`.
+        """
+        if pruned.sweep_shape != dense.sweep_shape or int(np.prod(pruned.shape)) > SMALL:
+            before = self.predict(dense)
+            return before, self.predict(pruned, known=before)
+        same, partner = twins(dense, pruned)
+        new = ~same.reshape(-1, len(pruned)).all(axis=0)
+        both = self.predict(dense.concat(pruned.select(new)))
+        place = np.where(new, len(dense) + np.cumsum(new) - 1, partner)
+        gap = np.array([self.launch_gap * priced.launches for priced in self.of(pruned)])
+        before = Estimate(dense, self, *(part[..., : len(dense)] for part in (both.run, both.gap, both.floor)))
+        return before, Estimate(pruned, self, both.run[..., place], pruned.launches * gap, both.floor[..., place])
+
     def _by_shape(self, shapes: Shapes, known: Estimate | None) -> tuple[FloatArray, FloatArray]:
         """Return run and floor of each op, each distinct shape priced once."""
         runs, floors = ([known.run.reshape(-1)], [known.floor.reshape(-1)]) if known else ([], [])
@@ -244,7 +263,7 @@ class Estimate:
     @cached_property
     def errors(self) -> Errors:
         """Error bands of the ops, weighted by their share of the time."""
-        priced = self.cost_model.of(self.trace)
+        priced = self._priced
         total = self.total[..., None]
         share = self.seconds / np.where(total > 0, total, 1.0)
         return Errors(
@@ -254,7 +273,11 @@ class Estimate:
     @property
     def provenance(self) -> tuple[Provenance, ...]:
         """What the time of each op rests on, one per op."""
-        return tuple(priced.provenance for priced in self.cost_model.of(self.trace))
+        return tuple(priced.provenance for priced in self._priced)
+
+    @cached_property
+    def _priced(self) -> list[Priced]:
+        return self.cost_model.of(self.trace)
 
     @property
     def bound(self) -> np.ndarray:

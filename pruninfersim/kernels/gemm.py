@@ -197,7 +197,7 @@ class Gemm:
         ]  # fmt: skip
         shape = np.broadcast_shapes(*(column.shape for column in columns))
         # What is the same for all shapes stays one number.
-        flat = [c.reshape(-1) if c.size == 1 else np.broadcast_to(c, shape).reshape(-1) for c in columns]
+        flat = [(c if c.size == 1 or c.shape == shape else np.broadcast_to(c, shape)).reshape(-1) for c in columns]
         out = np.empty((len(footprints), int(np.prod(shape))))
         # Room for the candidates of a chunk, used by one after the other: fresh memory costs more than the arithmetic.
         room = np.empty((3, len(self.SPLITS) * len(self.TILES) + 1, min(self.CHUNK, out.shape[1])))
