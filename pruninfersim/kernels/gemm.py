@@ -13,6 +13,7 @@ from pruninfersim._arrays import FloatArray, checked
 from pruninfersim.errors import MissingValueError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import Cache, parameter, roofline
+from pruninfersim.kernels.candidates import mean_of_fastest, to_power
 from pruninfersim.trace import OpTrace
 
 #: Bytes that pass through L2 between two uses of the same weights: (A bytes, W bytes, L2 bytes) -> bytes.
@@ -31,13 +32,6 @@ def enough_copies(a: FloatArray, w: FloatArray, l2: float) -> FloatArray:
 
 #: Replay protocols of the collectors of ai-dynamo/aiconfigurator, by the first word of the backend.
 PROTOCOLS: dict[str, Footprint] = {"trtllm": enough_copies, "sglang": six_copies}
-
-
-def _power(values: FloatArray, exponent: float) -> None:
-    """Raise positive values to a power in place; exp and log are vectorised, pow is not everywhere."""
-    np.log(values, out=values)
-    values *= exponent
-    np.exp(values, out=values)
 
 
 @dataclass(frozen=True)
@@ -229,10 +223,10 @@ class Gemm:
         rows, cols = np.ceil(m / bm), np.ceil(n / bn)
         feed = bandwidth * self.l2_feed
         feed_p = np.asarray(cols * (batch * m * k * a_bytes / feed) + rows * (batch * n * k * b_bytes / feed))
-        _power(feed_p, p)
+        to_power(feed_p, p)
         part = np.where(splits > 1, self.K_STEP * np.ceil(k / (self.K_STEP * splits)), k)
         loop_p = part * (self.k_step / self.K_STEP)
-        _power(loop_p, p)
+        to_power(loop_p, p)
         work = (part + self.tile_overhead) * (2.0 / rate)
         partials = 8.0 / (bandwidth * self.split_bandwidth) * splits * (batch * m * n)
         extra = np.where(splits > 1, self.split_cost + partials, 0.0)
@@ -248,7 +242,7 @@ class Gemm:
         np.divide(self.power_droop * self.POWER_TIME, scratch, out=scratch)
         np.subtract(1.0 + self.power_droop, scratch, out=scratch)
         tensor *= scratch
-        _power(tensor, p)
+        to_power(tensor, p)
         tensor += feed_p
         single = m <= 1.0
         times = room[2] if single.any() else room[2, :-1]
@@ -256,11 +250,11 @@ class Gemm:
         for footprint, seconds in zip(footprints, result, strict=True):
             time = self._dram(a, w, out, hardware, footprint)
             np.add(tensor, (loop_p + time**p)[:, None], out=each)
-            _power(each, 1.0 / p)
+            to_power(each, 1.0 / p)
             each += extra[:, None]
             if len(times) > shape[0] * shape[1]:
                 times[-1] = np.where(single, time + self.vector_latency, self.NEVER)
-            seconds[:] = self._choose(times, room[1, : len(times)])
+            seconds[:] = mean_of_fastest(times, self.SELECTION, room[1, : len(times)])
         bytes_quantised = batch * m * k * (2.0 + a_bytes)
         quantise = np.where(a_bytes < 2.0, bytes_quantised / (bandwidth * self.memory_efficiency) + self.quantise, 0.0)
         result += quantise + self.launch
@@ -283,15 +277,3 @@ class Gemm:
         hit = 1.0 / (1.0 + np.minimum(fill, self.FULL) ** self.HIT_SHARPNESS)
         miss = ((a + w) * (1.0 - hit) + out) / (bandwidth * self.memory_efficiency)
         return np.asarray(miss + (a + w) * hit / (bandwidth * self.HIT_BANDWIDTH))
-
-    def _choose(self, times: FloatArray, scratch: FloatArray) -> FloatArray:
-        """Mean over candidates (first axis) with weights (t / best)**-SELECTION [s]; both arrays are overwritten."""
-        best = times.min(axis=0)
-        ratio = np.divide(best, times, out=times)
-        # weight x time = best x ratio^(SELECTION - 1), by squaring: a few multiplications are far cheaper than pow.
-        np.copyto(scratch, ratio)
-        for digit in f"{self.SELECTION - 1:b}"[1:]:
-            scratch *= scratch
-            if digit == "1":
-                scratch *= ratio
-        return np.asarray(best * scratch.sum(axis=0) / np.einsum("cs,cs->s", scratch, ratio))
