@@ -136,8 +136,7 @@ def _blocks_of_rows(rows: pd.DataFrame, dtype: str | None) -> tuple[list[Block],
     if missing:
         raise InvalidInputError(f"rows lack the column {', '.join(missing)}; needed: {', '.join(ROW_COLUMNS)}")
     keys = ["model", "hardware", "phase"] + (["stack"] if "stack" in rows.columns else [])
-    names = list(dict.fromkeys(rows["method"]))
-    method = rows["method"].map({name: i for i, name in enumerate(names)}).to_numpy(dtype=np.intp)
+    method, names = rows["method"].factorize(use_na_sentinel=False)
     blocks: list[Block] = []
     order: list[NDArray[np.intp]] = []
     groups: dict[Any, Any] = rows.groupby(keys, sort=False, observed=True).indices

@@ -95,7 +95,7 @@ class Gemm:
     #: Time of a candidate that cannot run a shape [s]: finite, so that its weight is zero and not undefined.
     NEVER: ClassVar[float] = 1e30
     #: Shapes priced at a time: temporaries stay in the CPU cache.
-    CHUNK: ClassVar[int] = 512
+    CHUNK: ClassVar[int] = 2048
 
     def seconds(
         self,
@@ -193,10 +193,12 @@ class Gemm:
         # What is the same for all shapes stays one number.
         flat = [(c if c.size == 1 or c.shape == shape else np.broadcast_to(c, shape)).reshape(-1) for c in columns]
         out = np.empty((len(footprints), int(np.prod(shape))))
+        pieces = -(-out.shape[1] // self.CHUNK)
+        size = -(-out.shape[1] // max(pieces, 1))
         # Room for the candidates of a chunk, used by one after the other: fresh memory costs more than the arithmetic.
-        room = np.empty((3, len(self.SPLITS) * len(self.TILES) + 1, min(self.CHUNK, out.shape[1])))
-        for start in range(0, out.shape[1], self.CHUNK):
-            part = slice(start, start + self.CHUNK)
+        room = np.empty((3, len(self.SPLITS) * len(self.TILES) + 1, size))
+        for start in range(0, out.shape[1], max(size, 1)):
+            part = slice(start, start + size)
             chunk = [column if column.size == 1 else column[part] for column in flat]
             self._chunk(chunk, hardware, footprints, room[..., : out[:, part].shape[1]], out[:, part])
         return out.reshape(len(footprints), *shape)
