@@ -90,9 +90,10 @@ def evaluate(family: Sequence[Block]) -> list[Columns]:
     shared: list[Columns] = []
     priced: list[list[Columns]] = [[] for _ in family]
     for method, rows in zip(first.methods, _rows(first), strict=True):
-        dense = before if rows is None else [_points(side, rows) for side in before]
-        ratios = first.sparsity if rows is None else first.sparsity[rows]
-        asked = workload if rows is None else taken(workload, rows)
+        dense, ratios, asked = before, first.sparsity, workload
+        if rows is not None:
+            ratios, asked = ratios[rows], taken(workload, rows)
+            dense = [_points(side, rows, asked) for side in before]
         pruned = dense[0].trace.prune(pruning.get(method, ratios))
         shape = np.broadcast_shapes(asked.shape, ratios.shape)
         shared.append(_flat(_counts(asked, ratios, dense[0].trace, pruned), shape))
@@ -126,15 +127,15 @@ def _rows(block: Block) -> list[slice] | list[None]:
     return [slice(end - length, end) for end, length in zip(ends, block.lengths, strict=True)]
 
 
-def _points(side: Estimate, rows: slice) -> Estimate:
-    """Return some points of an estimate with one sweep axis."""
+def _points(side: Estimate, rows: slice, workload: Workload) -> Estimate:
+    """Return some points of an estimate with one sweep axis, and their workload."""
     size = len(side.run)
 
     def some(column: FloatArray) -> FloatArray:
         return column[rows] if column.ndim > 1 and len(column) == size else column
 
     columns: dict[str, Any] = {name: sealed(some(getattr(side.trace, name))) for name in NEUTRAL}
-    ops = replace(side.trace, **columns)
+    ops = replace(side.trace, workload=workload, **columns)
     return replace(side, trace=ops, run=some(side.run), gap=some(side.gap), floor=some(side.floor))
 
 

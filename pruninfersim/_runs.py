@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 #: From this many blocks on a run counts as long, and shows a progress bar if someone watches.
 LONG_RUN = 40
+#: Threads where no executor is given. numpy lets go of the interpreter lock in its long loops, so that a second thread
+#: helps; more of them mostly wait for the lock. Processes do not, but only the caller can start them safely.
+THREADS = 2
 #: File that tells which sweep a directory holds.
 PLAN = "_plan.json"
 
@@ -69,8 +72,7 @@ def _map(
 ) -> Iterator[tuple[int, Any]]:
     """Yield (position, result) as results come in."""
     with _bar(len(arguments), progress) as advance:
-        # numpy lets go of the interpreter lock, so that threads keep all cores busy without copying anything.
-        pool = ThreadPoolExecutor(os.cpu_count()) if executor is None else nullcontext(executor)
+        pool = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) if executor is None else nullcontext(executor)
         with pool as workers:
             futures = {workers.submit(work, *given): position for position, given in enumerate(arguments)}
             for future in as_completed(list(futures)):
