@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 
 from pruninfersim._arrays import FloatArray
 
+#: Rows of a matrix product done at a time: few enough that a BLAS library does not start threads of its own, with which
+#: the workers of a sweep would fight over the cores.
+PRODUCT_ROWS = 1024
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -64,9 +68,9 @@ class Errors:
 
     def weighted(self, values: FloatArray, weights: FloatArray) -> FloatArray:
         """Return sums over the ops of values of shape (*sweep, op) with weights of shape (op,) or (op, group)."""
-        # As one matrix, so that one product does it.
-        flat = values.reshape(-1, len(self.groups)) @ weights
-        return np.asarray(flat.reshape(values.shape[:-1] + weights.shape[1:]))
+        flat = values.reshape(-1, len(self.groups))
+        parts = [flat[start : start + PRODUCT_ROWS] @ weights for start in range(0, max(len(flat), 1), PRODUCT_ROWS)]
+        return np.asarray(np.concatenate(parts).reshape(values.shape[:-1] + weights.shape[1:]))
 
     def by_group(self, name: str, known: Sequence[str]) -> FloatArray:
         """Return the common part of a side of the band of each known group, shape (*sweep, group)."""
