@@ -8,12 +8,14 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pruninfersim._blocks import Block, evaluate
 from pruninfersim._files import atomically
 from pruninfersim.errors import FileFormatError, InvalidInputError
 
@@ -22,22 +24,15 @@ if TYPE_CHECKING:
 
 #: From this many blocks on a run counts as long, and shows a progress bar if someone watches.
 LONG_RUN = 40
+#: Threads where no executor is given. numpy lets go of the interpreter lock in its long loops, so that a second thread
+#: helps; more of them mostly wait for the lock. Processes do not, but only the caller can start them safely.
+THREADS = 2
 #: File that tells which sweep a directory holds.
 PLAN = "_plan.json"
 
 
-class Piece(Protocol):
-    """A piece of work of a sweep."""
-
-    def evaluate(self) -> dict[str, Any]:
-        """Return columns; text columns as (codes, categories)."""
-
-    def describe(self) -> dict[str, Any]:
-        """Return what the piece asks, in plain values, for the plan of a data set."""
-
-
 def run_blocks(
-    blocks: Sequence[Piece],
+    blocks: Sequence[Block],
     *,
     order: Any = None,
     executor: Executor | None = None,
@@ -48,23 +43,29 @@ def run_blocks(
 
     Parameters
     ----------
-    blocks : sequence of Piece
+    blocks : sequence of Block
     order : ndarray of int, optional
         Position of each row in the result; default is the order of the blocks.
     executor, out, progress : see `pruninfersim.sweep`
     """
     if out is not None:
         return _into_parts(blocks, Path(out), executor, progress)
-    parts = [columns for _, columns in sorted(_map(evaluate, [(b,) for b in blocks], executor, progress))]
-    frame = _joined(parts)
+    families = _families(blocks)
+    parts: dict[int, dict[str, Any]] = {}
+    for which, columns in _map(evaluate, [(([blocks[i] for i in family]),) for family in families], executor, progress):
+        parts |= zip(families[which], columns, strict=True)
+    frame = _joined([parts[i] for i in range(len(blocks))])
     if order is not None:
         frame = frame.iloc[np.argsort(order, kind="stable")].reset_index(drop=True)
     return frame
 
 
-def evaluate(block: Piece) -> dict[str, Any]:
-    """Return the columns of a block; a module function, so that any executor can send it."""
-    return block.evaluate()
+def _families(blocks: Sequence[Block]) -> list[list[int]]:
+    """Return the positions of the blocks of each family."""
+    members: dict[int, list[int]] = {}
+    for position, block in enumerate(blocks):
+        members.setdefault(block.family, []).append(position)
+    return list(members.values())
 
 
 def _map(
@@ -72,8 +73,7 @@ def _map(
 ) -> Iterator[tuple[int, Any]]:
     """Yield (position, result) as results come in."""
     with _bar(len(arguments), progress) as advance:
-        # numpy lets go of the interpreter lock, so that threads keep all cores busy without copying anything.
-        pool = ThreadPoolExecutor(os.cpu_count()) if executor is None else nullcontext(executor)
+        pool = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) if executor is None else nullcontext(executor)
         with pool as workers:
             futures = {workers.submit(work, *given): position for position, given in enumerate(arguments)}
             for future in as_completed(list(futures)):
@@ -120,7 +120,7 @@ def _joined(parts: Sequence[dict[str, Any]]) -> pd.DataFrame:
 # --- Parquet ----------------------------------------------------------------------------------------------------
 
 
-def _into_parts(blocks: Sequence[Piece], out: Path, executor: Executor | None, progress: bool | None) -> pd.DataFrame:
+def _into_parts(blocks: Sequence[Block], out: Path, executor: Executor | None, progress: bool | None) -> pd.DataFrame:
     import pandas as pd
 
     try:
@@ -132,8 +132,10 @@ def _into_parts(blocks: Sequence[Piece], out: Path, executor: Executor | None, p
     plan = [block.describe() for block in blocks]
     _claim(out, plan)
     parts = [out / _partition(what) / f"part-{i:06d}.parquet" for i, what in enumerate(plan)]
-    todo = [(block, part) for block, part in zip(blocks, parts, strict=True) if not part.exists()]
-    for _position, _rows in _map(write_part, todo, executor, progress):
+    left = [i for i, part in enumerate(parts) if not part.exists()]
+    families = [[left[i] for i in family] for family in _families([blocks[i] for i in left])]
+    todo = [([blocks[i] for i in family], [parts[i] for i in family]) for family in families]
+    for _family, _rows in _map(write_parts, todo, executor, progress):
         pass
     return pd.DataFrame({"part": [str(p.relative_to(out)) for p in parts], "rows": [w["rows"] for w in plan]})
 
@@ -160,9 +162,12 @@ def _claim(out: Path, plan: list[dict[str, Any]]) -> None:
     atomically(file, lambda path: path.write_text(json.dumps({"digest": digest, "parts": len(plan)})))
 
 
-def write_part(block: Piece, path: Path) -> int:
-    """Evaluate a block and write its part in one step: a reader sees the whole part or none."""
-    frame = _joined([block.evaluate()]).drop(columns=["model", "hardware"])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomically(path, lambda temporary: frame.to_parquet(temporary, index=False))
-    return len(frame)
+def write_parts(family: Sequence[Block], paths: Sequence[Path]) -> int:
+    """Evaluate a family and write each of its parts in one step: a reader sees the whole part or none."""
+    rows = 0
+    for columns, path in zip(evaluate(family), paths, strict=True):
+        frame = _joined([columns]).drop(columns=["model", "hardware"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomically(path, partial(frame.to_parquet, index=False))
+        rows += len(frame)
+    return rows

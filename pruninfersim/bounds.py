@@ -28,7 +28,7 @@ def total_flops(trace: OpTrace) -> FloatArray:
     >>> f"{float(total_flops(trace('llama-3.1-8b', Workload.decode(context=1)))):.4g}"
     '1.501e+10'
     """
-    return np.asarray((trace.flops * trace.count).sum(axis=-1))
+    return np.asarray(np.einsum("...o,...o->...", trace.flops, trace.count))
 
 
 def flops_speedup(dense: OpTrace, pruned: OpTrace) -> FloatArray:
@@ -38,14 +38,22 @@ def flops_speedup(dense: OpTrace, pruned: OpTrace) -> FloatArray:
 
 def ideal_speedup(dense: Estimate, pruned: Estimate) -> FloatArray:
     """Return T_roofline(dense) / T_roofline(pruned), shape (*sweep). Not a bound on the estimated speedup."""
-    return np.asarray(np.asarray(dense.roofline) / np.asarray(pruned.roofline))
+    return np.asarray(dense.least / pruned.least)
 
 
 def estimated_speedup(dense: Estimate, pruned: Estimate) -> FloatArray:
     """Return T_model(dense) / T_model(pruned), shape (*sweep)."""
-    return np.asarray(np.asarray(dense.latency) / np.asarray(pruned.latency))
+    return np.asarray(dense.total / pruned.total)
 
 
 def bound_speedup(dense: Estimate, pruned: Estimate) -> FloatArray:
     """Return T_model(dense) / T_roofline(pruned), shape (*sweep): no kernel makes this pruned model faster."""
-    return np.asarray(np.asarray(dense.latency) / np.asarray(pruned.roofline))
+    return np.asarray(dense.total / pruned.least)
+
+
+def claimed_speedup(pruned: OpTrace) -> FloatArray:
+    """Return 1 / (1 - s) of the sparsities asked for, multiplied over the methods, shape (*sweep); bounds nothing."""
+    keep: FloatArray = np.asarray(1.0)
+    for applied in pruned.applied:
+        keep = keep * (1.0 - applied.asked)
+    return np.asarray(1.0 / keep)

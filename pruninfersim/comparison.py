@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from pruninfersim import hardware as hardware_registry
 from pruninfersim import models, pruning, stacks
 from pruninfersim._arrays import FloatArray
-from pruninfersim.bounds import bound_speedup, estimated_speedup, flops_speedup, ideal_speedup
+from pruninfersim.bounds import bound_speedup, claimed_speedup, estimated_speedup, flops_speedup, ideal_speedup
 from pruninfersim.cost import CostModel, Estimate, scalar
 from pruninfersim.errors import InvalidInputError, ProvenanceWarning
 from pruninfersim.hardware import HardwareProfile
@@ -59,10 +59,7 @@ class Speedup:
     @property
     def claim(self) -> FloatArray | float:
         """1 / (1 - s) of the sparsities asked for: the "upper bound" of arXiv 2606.09080, shape (*sweep) [1]."""
-        keep: FloatArray = np.asarray(1.0)
-        for applied in self.pruned.trace.applied:
-            keep = keep * (1.0 - applied.asked)
-        return scalar(np.asarray(1.0 / keep))
+        return scalar(claimed_speedup(self.pruned.trace))
 
     @property
     def achieved(self) -> dict[str, dict[str, FloatArray]]:
@@ -158,8 +155,8 @@ def compare(
     >>> compare(dense, dense.prune(pruning.StaticDepth(0.5)), hardware="h100-sxm", stack="ideal").estimated
     1.87...
     """
-    before = estimate(dense, hardware=hardware, stack=stack)
-    result = compare_estimates(before, before.cost_model.predict(pruned, known=before))
+    cost_model = stacks.get(stack, hardware_registry.get(hardware))
+    result = compare_estimates(*cost_model.predict_both(dense, pruned))
     for note in result.notes:
         warnings.warn(note, ProvenanceWarning, stacklevel=2)
     return result
@@ -173,14 +170,9 @@ def compare_estimates(before: Estimate, after: Estimate) -> Speedup:
     before, after : Estimate
         Dense and pruned, of the same stack and GPU; their sweep shapes broadcast.
     """
-    dense, pruned = before.trace, after.trace
-    estimated, bound = estimated_speedup(before, after), bound_speedup(before, after)
-    half = ratio_half_width(before.errors, after.errors, *twins(dense, pruned))
-    noise = after.cost_model.repeatability
-    half = np.sqrt(half**2 + noise**2 + mask_draw_half_width(after) ** 2)
-    low, high = estimated * np.exp(-half), np.minimum(estimated * np.exp(half), bound)
+    estimated, low, high, bound = estimated_interval(before, after)
     return Speedup(
-        flops=scalar(flops_speedup(dense, pruned)),
+        flops=scalar(flops_speedup(before.trace, after.trace)),
         ideal=scalar(ideal_speedup(before, after)),
         estimated=scalar(estimated),
         bound=scalar(bound),
@@ -189,6 +181,15 @@ def compare_estimates(before: Estimate, after: Estimate) -> Speedup:
         pruned=after,
         notes=_provenance_notes(before, after),
     )
+
+
+def estimated_interval(before: Estimate, after: Estimate) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Return the estimated speedup, its 90 % interval (low, high) and its bound, each of shape (*sweep) [1]."""
+    estimated, bound = estimated_speedup(before, after), bound_speedup(before, after)
+    half = ratio_half_width(before.errors, after.errors, *twins(before.trace, after.trace))
+    noise = after.cost_model.repeatability
+    half = np.sqrt(half**2 + noise**2 + mask_draw_half_width(after) ** 2)
+    return estimated, estimated * np.exp(-half), np.minimum(estimated * np.exp(half), bound), bound
 
 
 def mask_draw_half_width(step: Estimate) -> FloatArray:

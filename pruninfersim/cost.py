@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pruninfersim._arrays import FloatArray
-from pruninfersim._distinct import SMALL, distinct
+from pruninfersim._arrays import FloatArray, sealed
+from pruninfersim._distinct import SMALL, Shapes
 from pruninfersim.errors import UnknownNameError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import KernelModel, Quantised, compute_time, roofline
@@ -97,12 +97,13 @@ class CostModel:
         }
         return replace(self, kernels={**self.kernels, **smooth})
 
-    def predict(self, trace: OpTrace, *, known: Estimate | None = None) -> Estimate:
+    def predict(self, trace: OpTrace | Shapes, *, known: Estimate | None = None) -> Estimate:
         """Price every op of a trace.
 
         Parameters
         ----------
-        trace : OpTrace
+        trace : OpTrace or Shapes
+            A trace, or its distinct shapes, which several cost models can price.
         known : Estimate, optional
             Of this cost model, for instance of the dense trace: ops that run just as there are not priced again.
 
@@ -113,53 +114,79 @@ class CostModel:
         MissingValueError
             If the profile lacks a figure that an op needs (for instance an fp8 peak).
         """
-        missing = sorted(set(trace.kernel) - set(self.kernels))
+        ops = trace.trace if isinstance(trace, Shapes) else trace
+        missing = sorted(set(ops.kernel) - set(self.kernels))
         if missing:
             raise UnknownNameError(
                 f"stack {self.stack!r} has no kernel for {', '.join(missing)}. It has: "
                 f"{', '.join(sorted(self.kernels))}. Add one with CostModel.with_kernel"
             )
-        run, floor = np.empty(trace.shape), np.empty(trace.shape)
+        if known is not None and known.cost_model is not self:
+            known = None
+        shape = ops.shape
+        if int(np.prod(shape)) <= SMALL:
+            run, floor = self._one_by_one(ops, shape, known)
+        else:
+            before = known.trace if known else None
+            shapes = trace if isinstance(trace, Shapes) and trace.known is before else Shapes.of(ops, before)
+            run, floor = self._by_shape(shapes, known)
+        gaps = [self.launch_gap * priced.launches for priced in self.of(ops)]
+        return Estimate(ops, self, run, ops.launches * np.array(gaps), floor)
+
+    def predict_both(self, dense: OpTrace, pruned: OpTrace) -> tuple[Estimate, Estimate]:
+        """Price two traces; ops that run alike in both are priced once, and short traces in one go.
+
+        Raises
+        ------
+        UnknownNameError, MissingValueError
+            As `predict`.
+        """
+        if pruned.sweep_shape != dense.sweep_shape or int(np.prod(pruned.shape)) > SMALL:
+            before = self.predict(dense)
+            return before, self.predict(pruned, known=before)
+        same, partner = twins(dense, pruned)
+        new = ~same.reshape(-1, len(pruned)).all(axis=0)
+        both = self.predict(dense.concat(pruned.select(new)))
+        place = np.where(new, len(dense) + np.cumsum(new) - 1, partner)
+        gap = np.array([self.launch_gap * priced.launches for priced in self.of(pruned)])
+        before = Estimate(dense, self, *(part[..., : len(dense)] for part in (both.run, both.gap, both.floor)))
+        return before, Estimate(pruned, self, both.run[..., place], pruned.launches * gap, both.floor[..., place])
+
+    def _by_shape(self, shapes: Shapes, known: Estimate | None) -> tuple[FloatArray, FloatArray]:
+        """Return run and floor of each op, each distinct shape priced once."""
+        runs, floors = ([known.run.reshape(-1)], [known.floor.reshape(-1)]) if known else ([], [])
+        for ops in shapes.groups:
+            # The roofline of the data sheet is a promise that no kernel beats; see bounds.py.
+            floor = roofline(ops, self.hardware)
+            run = np.maximum(self.priced(ops.kernel[0], ops.dtype[0]).model.latency(ops, self.hardware), floor)
+            for prices, seconds in ((runs, run), (floors, floor)):
+                prices.append(np.broadcast_to(seconds, ops.shape).reshape(-1))
+        return np.concatenate(runs)[shapes.index], np.concatenate(floors)[shapes.index]
+
+    def _one_by_one(
+        self, trace: OpTrace, shape: tuple[int, ...], known: Estimate | None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return run and floor of each op of a small trace, in as few calls as possible."""
+        run, floor = np.empty(shape), np.empty(shape)
         new: NDArray[np.bool_] = np.ones(len(trace), dtype=bool)
-        if known is not None and known.cost_model is self:
+        if known is not None:
             same, partner = twins(known.trace, trace)
             new = np.asarray(~same.reshape(-1, len(trace)).all(axis=0))
             old = np.flatnonzero(~new)
-            for out, values in ((run, known.run), (floor, known.floor)):
-                out[..., old] = values[..., np.array(partner)[old]]
-        few = run.size <= SMALL
-        if few:
-            floor[...] = roofline(trace, self.hardware)
-        for model, index in self._groups(trace, new):
+            run[..., old] = known.run[..., np.array(partner)[old]]
+        floor[...] = roofline(trace, self.hardware)
+        members: dict[tuple[int, str], list[int]] = {}
+        models = [priced.model for priced in self.of(trace)]
+        for i in np.flatnonzero(new).tolist():
+            members.setdefault((id(models[i]), trace.dtype[i]), []).append(i)
+        for index in members.values():
             ops = trace if len(index) == len(trace) else trace.select(index)
-            if few:
-                run[..., index] = model.latency(ops, self.hardware)
-                continue
-            shapes, where = distinct(ops)
-            run[..., index] = model.latency(shapes, self.hardware)[..., 0][where]
-            floor[..., index] = roofline(shapes, self.hardware)[..., 0][where]
-        # The roofline of the data sheet is a promise that no kernel beats; see bounds.py.
-        np.maximum(run, floor, out=run)
-        gaps = [self.launch_gap * priced.launches for priced in self.of(trace)]
-        return Estimate(trace, self, run, trace.launches * np.array(gaps), floor)
+            run[..., index] = models[index[0]].latency(ops, self.hardware)
+        return np.maximum(run, floor, out=run), floor
 
     def of(self, trace: OpTrace) -> list[Priced]:
         """Return what prices each op of a trace."""
         return [self.priced(key, dtype) for key, dtype in zip(trace.kernel, trace.dtype, strict=True)]
-
-    def _groups(self, trace: OpTrace, new: NDArray[np.bool_]) -> list[tuple[KernelModel, NDArray[np.intp]]]:
-        """Return the new ops that one kernel model prices in one go: the same model and dtype.
-
-        Small traces are priced with as few calls as possible. In large ones `distinct` keeps one label for all ops of
-        a group, so that they must share their kernel key too (it decides the peak, see `compute_time`).
-        """
-        few = int(np.prod(trace.shape)) <= SMALL
-        members: dict[tuple[int, str, str], list[int]] = {}
-        models = [priced.model for priced in self.of(trace)]
-        for i in np.flatnonzero(new).tolist():
-            model = models[i]
-            members.setdefault((id(model), "" if few else trace.kernel[i], trace.dtype[i]), []).append(i)
-        return [(models[index[0]], np.array(index)) for index in members.values()]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -197,7 +224,9 @@ class Estimate:
     @cached_property
     def seconds(self) -> FloatArray:
         """Time of each op in the whole pass, runs and gaps, shape (*sweep, op) [s]."""
-        return np.asarray(self.trace.count * (self.run + self.gap))
+        each = np.asarray(self.run + self.gap)  # of the full shape, since run is
+        each *= self.trace.count
+        return each
 
     @property
     def roofline_seconds(self) -> FloatArray:
@@ -207,25 +236,35 @@ class Estimate:
     @property
     def latency(self) -> FloatArray | float:
         """Time of the forward pass, shape (*sweep); a float for a single workload [s]."""
-        return scalar(self.seconds.sum(axis=-1))
+        return scalar(self.total.copy())
 
     @property
     def roofline(self) -> FloatArray | float:
         """Roofline time of the same trace: no kernels, however good, are faster; shape (*sweep) [s]."""
-        return scalar(self.roofline_seconds.sum(axis=-1))
+        return scalar(self.least.copy())
+
+    @cached_property
+    def total(self) -> FloatArray:
+        """Time of the forward pass as a read-only array, shape (*sweep) [s]."""
+        return sealed(np.asarray(self.seconds.sum(axis=-1)))
+
+    @cached_property
+    def least(self) -> FloatArray:
+        """Roofline time of the forward pass as a read-only array, shape (*sweep) [s]."""
+        return sealed(np.asarray(self.roofline_seconds.sum(axis=-1)))
 
     @property
     def interval(self) -> tuple[FloatArray | float, FloatArray | float]:
         """90 % prediction interval of the latency, never below the roofline, each of shape (*sweep) [s]."""
         low, high = self.errors.band()
-        total, least = self.seconds.sum(axis=-1), self.roofline_seconds.sum(axis=-1)
-        return scalar(np.maximum(total * np.exp(low), np.minimum(least, total))), scalar(total * np.exp(high))
+        total = self.total
+        return scalar(np.maximum(total * np.exp(low), np.minimum(self.least, total))), scalar(total * np.exp(high))
 
     @cached_property
     def errors(self) -> Errors:
         """Error bands of the ops, weighted by their share of the time."""
-        priced = self.cost_model.of(self.trace)
-        total = self.seconds.sum(axis=-1, keepdims=True)
+        priced = self._priced
+        total = self.total[..., None]
         share = self.seconds / np.where(total > 0, total, 1.0)
         return Errors(
             share, [p.spread for p in priced], [p.group or k for p, k in zip(priced, self.trace.kernel, strict=True)]
@@ -234,7 +273,11 @@ class Estimate:
     @property
     def provenance(self) -> tuple[Provenance, ...]:
         """What the time of each op rests on, one per op."""
-        return tuple(priced.provenance for priced in self.cost_model.of(self.trace))
+        return tuple(priced.provenance for priced in self._priced)
+
+    @cached_property
+    def _priced(self) -> list[Priced]:
+        return self.cost_model.of(self.trace)
 
     @property
     def bound(self) -> np.ndarray:

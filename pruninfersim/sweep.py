@@ -8,25 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from pruninfersim import hardware as hardware_registry
 from pruninfersim import models as model_registry
 from pruninfersim import pruning, stacks
-from pruninfersim._arrays import FloatArray, checked
+from pruninfersim._arrays import checked
+from pruninfersim._blocks import FIELDS, Block, taken
 from pruninfersim._runs import run_blocks
-from pruninfersim.comparison import compare_estimates
 from pruninfersim.cost import CostModel
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.hardware import HardwareProfile
-from pruninfersim.memory import kv_memory, weight_memory
 from pruninfersim.models import ModelConfig
-from pruninfersim.trace import trace
 from pruninfersim.workload import Workload
 
 if TYPE_CHECKING:
@@ -34,98 +31,12 @@ if TYPE_CHECKING:
 
 #: Points that one block evaluates at a time: enough to hide the cost of a numpy call, few enough for the caches.
 BLOCK_POINTS = 8192
-#: Columns of text, stored as categories.
-TEXT = ("model", "hardware", "stack", "method", "phase", "dtype")
-#: Array fields of a workload.
-FIELDS = ("batch", "query_len", "context")
+#: Blocks that one task evaluates together: enough to share their traces, few enough for its memory.
+TOGETHER = 8
 #: Columns that a frame of explicit rows must have.
 ROW_COLUMNS = ("model", "hardware", "method", "sparsity", "phase", "batch", "context")
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """One piece of work: its points share model, GPU, stack and phase; its methods share the dense side.
-
-    Attributes
-    ----------
-    model, hardware, stack, dtype : as `pruninfersim.speedup` takes them
-    workload : Workload
-        Fields of shape (workload,).
-    methods : tuple of str
-    sparsity : ndarray
-        Shape (sparsity,), crossed with the workloads, or (workload,) if paired.
-    paired : bool
-    """
-
-    model: ModelConfig
-    hardware: HardwareProfile
-    stack: str | CostModel
-    dtype: str | None
-    workload: Workload
-    methods: tuple[str, ...]
-    sparsity: FloatArray
-    paired: bool = False
-
-    def describe(self) -> dict[str, Any]:
-        """Return what the block asks, in plain values."""
-        workload = [getattr(self.workload, name).tolist() for name in FIELDS]
-        points = len(self.sparsity) * (1 if self.paired else len(self.workload.batch))
-        stack = stacks.get(self.stack, self.hardware).stack
-        labels = [stack, self.dtype, self.workload.phase, self.workload.logits, self.workload.causal, self.methods]
-        return {
-            "model": self.model.name,
-            "hardware": self.hardware.name,
-            "asks": [*labels, workload, self.sparsity.tolist(), self.paired, repr(self.model), repr(self.hardware)],
-            "rows": points * len(self.methods),
-        }
-
-    def evaluate(self) -> dict[str, Any]:
-        """Return the columns of all points: method, then workload, then sparsity, in C order."""
-        wide = self.workload if self.paired else _reshaped(self.workload, (-1, 1))
-        cost_model = stacks.get(self.stack, self.hardware)
-        dense = trace(self.model, wide, dtype=self.dtype)
-        before = cost_model.predict(dense)
-        parts = [self._method_columns(name, wide, before, cost_model) for name in self.methods]
-        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name not in TEXT}
-        size = len(columns["sparsity"])
-        text = {
-            "model": self.model.name,
-            "hardware": self.hardware.name,
-            "stack": cost_model.stack,
-            "phase": wide.phase,
-            "dtype": self.dtype or self.model.dtype,
-        }
-        labels: dict[str, Any] = {name: (np.zeros(size, dtype=np.int32), [value]) for name, value in text.items()}
-        labels["method"] = (np.repeat(np.arange(len(parts), dtype=np.int32), size // len(parts)), list(self.methods))
-        return {**{name: labels[name] for name in TEXT}, **columns}
-
-    def _method_columns(self, name: str, wide: Workload, before: Any, cost_model: CostModel) -> dict[str, FloatArray]:
-        pruned = before.trace.prune(pruning.get(name, self.sparsity))
-        result = compare_estimates(before, cost_model.predict(pruned, known=before))
-        shape = np.broadcast_shapes(wide.shape, self.sparsity.shape)
-        achieved = pruned.applied[-1].achieved
-        low, high = result.interval
-        columns = {
-            "batch": wide.batch,
-            "context": wide.context,
-            "sparsity": self.sparsity,
-            "achieved_attention": achieved.get("attention", np.zeros(())),
-            "achieved_mlp": achieved.get("mlp", np.zeros(())),
-            "claim": result.claim,
-            "flops_speedup": result.flops,
-            "ideal_speedup": result.ideal,
-            "estimated_speedup": result.estimated,
-            "estimated_low": low,
-            "estimated_high": high,
-            "bound_speedup": result.bound,
-            "dense_seconds": before.latency,
-            "pruned_seconds": result.pruned.latency,
-            "dense_bytes": weight_memory(before.trace) + kv_memory(before.trace),
-            "pruned_bytes": weight_memory(pruned) + kv_memory(pruned),
-        }
-        return {key: np.broadcast_to(np.asarray(value), shape).reshape(-1) for key, value in columns.items()}
 
 
 def sweep(
@@ -207,44 +118,52 @@ def _blocks_of_grid(
         for workload in _flattened(_many(workloads, Workload, "workloads"))
         for piece in _chunks(workload, max(1, BLOCK_POINTS // len(ratios)))
     ]
+    questions = [(gpu, stack) for gpu in gpus for stack in _many(stacks, (str, CostModel), "stacks")]
+    families: dict[tuple[int, int, int], int] = {}
     return [
-        Block(model, gpu, stack, dtype, piece, names, ratios)
-        for model in chosen
-        for gpu in gpus
-        for stack in _many(stacks, (str, CostModel), "stacks")
-        for piece in pieces
-    ]
+        Block(
+            model, gpu, stack, dtype, piece, names, ratios,
+            family=families.setdefault((i, question // TOGETHER, j), len(families)),
+        )
+        for i, model in enumerate(chosen)
+        for question, (gpu, stack) in enumerate(questions)
+        for j, piece in enumerate(pieces)
+    ]  # fmt: skip
 
 
-def _blocks_of_rows(rows: pd.DataFrame, dtype: str | None) -> tuple[list[Block], FloatArray]:
+def _blocks_of_rows(rows: pd.DataFrame, dtype: str | None) -> tuple[list[Block], NDArray[np.intp]]:
     missing = [name for name in ROW_COLUMNS if name not in rows.columns]
     if missing:
         raise InvalidInputError(f"rows lack the column {', '.join(missing)}; needed: {', '.join(ROW_COLUMNS)}")
-    keys = ["model", "hardware", "method", "phase"] + (["stack"] if "stack" in rows.columns else [])
+    keys = ["model", "hardware", "phase"] + (["stack"] if "stack" in rows.columns else [])
+    method, names = rows["method"].factorize(use_na_sentinel=False)
     blocks: list[Block] = []
-    order: list[Any] = []
+    order: list[NDArray[np.intp]] = []
     groups: dict[Any, Any] = rows.groupby(keys, sort=False, observed=True).indices
     for values, index in groups.items():
         label = dict(zip(keys, values, strict=True))
+        # Methods one after the other, so that all of them share the dense side.
+        index = index[np.argsort(method[index], kind="stable")]
         for start in range(0, len(index), BLOCK_POINTS):
             part = index[start : start + BLOCK_POINTS]
             batch, context, ratio = (rows[name].to_numpy()[part] for name in ("batch", "context", "sparsity"))
+            which, lengths = np.unique(method[part], return_counts=True)
+            stack = label.get("stack", stacks.DEFAULT)
             blocks.append(
                 Block(
                     model_registry.get(label["model"]),
                     hardware_registry.get(label["hardware"]),
-                    label.get("stack", stacks.DEFAULT),
+                    stack,
                     dtype,
-                    Workload.of(
-                        label["phase"], batch, context, stacks.default_logits(label.get("stack", stacks.DEFAULT))
-                    ),
-                    (label["method"],),
+                    Workload.of(label["phase"], batch, context, stacks.default_logits(stack)),
+                    tuple(names[i] for i in which),
                     checked("sparsity", ratio, minimum=0, below=1),
-                    paired=True,
+                    tuple(lengths.tolist()),
+                    len(blocks),
                 )
             )
             order.append(part)
-    return blocks, np.concatenate(order) if order else np.zeros(0)
+    return blocks, np.concatenate(order) if order else np.zeros(0, dtype=np.intp)
 
 
 def _flattened(workloads: Sequence[Workload]) -> list[Workload]:
@@ -264,12 +183,4 @@ def _flattened(workloads: Sequence[Workload]) -> list[Workload]:
 def _chunks(workload: Workload, size: int) -> list[Workload]:
     """Cut a flat workload into pieces of at most `size`."""
     count = workload.shape[0]
-    return [_taken(workload, slice(start, start + size)) for start in range(0, count, size)]
-
-
-def _taken(workload: Workload, part: slice) -> Workload:
-    return replace(workload, **{name: getattr(workload, name)[part] for name in FIELDS})
-
-
-def _reshaped(workload: Workload, shape: tuple[int, ...]) -> Workload:
-    return replace(workload, **{name: getattr(workload, name).reshape(shape) for name in FIELDS})
+    return [taken(workload, slice(start, start + size)) for start in range(0, count, size)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -164,10 +164,10 @@ class OpTrace:
     def __len__(self) -> int:
         return len(self.name)
 
-    @property
+    @cached_property
     def sweep_shape(self) -> tuple[int, ...]:
         """Shape of the sweep axes."""
-        return np.broadcast_shapes(*(getattr(self, name).shape[:-1] for name in NEUTRAL))
+        return np.broadcast_shapes(*{getattr(self, name).shape[:-1] for name in NEUTRAL})
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -232,10 +232,16 @@ class OpTrace:
 
     def select(self, which: ArrayLike) -> OpTrace:
         """Return the ops at `which` (bool mask or indices), in that order."""
-        index = np.flatnonzero(which) if np.asarray(which).dtype == bool else np.asarray(which, dtype=int)
-        columns: dict[str, Any] = {name: sealed(getattr(self, name).take(index, axis=-1)) for name in NEUTRAL}
-        labels: dict[str, Any] = {name: tuple(getattr(self, name)[i] for i in index) for name in LABELS}
-        return replace(self, **columns, **labels)
+        index = np.flatnonzero(which) if np.asarray(which).dtype == bool else np.asarray(which, dtype=np.intp)
+        columns: dict[str, Any]
+        if all(getattr(self, name).ndim == 1 for name in NEUTRAL):  # one matrix is much faster than many short columns
+            matrix = np.array([getattr(self, name) for name in NEUTRAL])
+            columns = dict(zip(NEUTRAL, sealed(matrix[:, index]), strict=True))
+        else:
+            columns = {name: sealed(getattr(self, name).take(index, axis=-1)) for name in NEUTRAL}
+        places = index.tolist()
+        labels: dict[str, Any] = {name: tuple([getattr(self, name)[i] for i in places]) for name in LABELS}
+        return OpTrace(**columns, **labels, model=self.model, workload=self.workload, applied=self.applied)
 
     def concat(self, *others: OpTrace) -> OpTrace:
         """Return this trace followed by the ops of the others."""
@@ -243,11 +249,13 @@ class OpTrace:
         columns: dict[str, Any] = {}
         for name in NEUTRAL:
             arrays = [getattr(part, name) for part in parts]
-            sweep = np.broadcast_shapes(*(array.shape[:-1] for array in arrays))
-            wide = [np.broadcast_to(array, (*sweep, array.shape[-1])) for array in arrays]
-            columns[name] = sealed(np.concatenate(wide, axis=-1))
-        labels: dict[str, Any] = {name: tuple(x for part in parts for x in getattr(part, name)) for name in LABELS}
-        return replace(self, **columns, **labels)
+            shapes = {array.shape[:-1] for array in arrays}
+            if len(shapes) > 1:
+                sweep = np.broadcast_shapes(*shapes)
+                arrays = [np.broadcast_to(array, (*sweep, array.shape[-1])) for array in arrays]
+            columns[name] = sealed(np.concatenate(arrays, axis=-1))
+        labels: dict[str, Any] = {name: tuple([x for part in parts for x in getattr(part, name)]) for name in LABELS}
+        return OpTrace(**columns, **labels, model=self.model, workload=self.workload, applied=self.applied)
 
     def unfold(self) -> OpTrace:
         """Return an equal trace in which every row stands for at most one layer, ready for per-layer ratios."""

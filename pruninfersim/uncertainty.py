@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 
 from pruninfersim._arrays import FloatArray
 
+#: Rows of a matrix product done at a time: few enough that a BLAS library does not start threads of its own, with which
+#: the workers of a sweep would fight over the cores.
+PRODUCT_ROWS = 1024
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -62,25 +66,26 @@ class Errors:
     def _column(self, name: str) -> FloatArray:
         return np.array([getattr(spread, name) for spread in self.spreads], dtype=np.float64)
 
-    def by_group(self, values: FloatArray, known: Sequence[str]) -> FloatArray:
-        """Return the sum of per-op values over the ops of each known group, shape (*sweep, group)."""
+    def weighted(self, values: FloatArray, weights: FloatArray) -> FloatArray:
+        """Return sums over the ops of values of shape (*sweep, op) with weights of shape (op,) or (op, group)."""
+        flat = values.reshape(-1, len(self.groups))
+        parts = [flat[start : start + PRODUCT_ROWS] @ weights for start in range(0, max(len(flat), 1), PRODUCT_ROWS)]
+        return np.asarray(np.concatenate(parts).reshape(values.shape[:-1] + weights.shape[1:]))
+
+    def by_group(self, name: str, known: Sequence[str]) -> FloatArray:
+        """Return the common part of a side of the band of each known group, shape (*sweep, group)."""
         member = np.array([[group == wanted for wanted in known] for group in self.groups], dtype=np.float64)
-        return np.asarray(values @ member)
+        weight = self._column(name) * np.sqrt(self._column("common"))
+        return self.weighted(self.share, weight[:, None] * member)
 
     def band(self) -> tuple[FloatArray, FloatArray]:
         """Return the log of the 5 % and 95 % quantiles of measured / predicted for the step, shape (*sweep)."""
-        sides = []
-        for name in ("low", "high"):
-            error = self.share * self._column(name)
-            sides.append(np.sqrt(self._variance(error)))
-        return -sides[0], sides[1]
+        return -np.sqrt(self._variance("low")), np.sqrt(self._variance("high"))
 
-    def _variance(self, error: FloatArray) -> FloatArray:
-        known = sorted(set(self.groups))
-        common = self._column("common")
-        shared = self.by_group(error * np.sqrt(common), known)
-        own = error**2 * (1.0 - common)
-        return np.asarray((shared**2).sum(axis=-1) + own.sum(axis=-1))
+    def _variance(self, name: str) -> FloatArray:
+        shared = self.by_group(name, sorted(set(self.groups)))
+        own = self.weighted(self.share**2, self._column(name) ** 2 * (1.0 - self._column("common")))
+        return np.asarray((shared**2).sum(axis=-1) + own)
 
 
 def ratio_half_width(top: Errors, bottom: Errors, same: NDArray[np.bool_], partner: Sequence[int]) -> FloatArray:
@@ -99,13 +104,19 @@ def ratio_half_width(top: Errors, bottom: Errors, same: NDArray[np.bool_], partn
         Index in `top` of the partner of each op of `bottom` (any index where there is none).
     """
     known = sorted(set(top.groups) | set(bottom.groups))
-    errors = [side.share * side._column("half_width") for side in (top, bottom)]
-    commons = [side._column("common") for side in (top, bottom)]
-    shared = [
-        side.by_group(error * np.sqrt(common), known)
-        for side, error, common in zip((top, bottom), errors, commons, strict=True)
-    ]
-    own = [error * np.sqrt(1.0 - common) for error, common in zip(errors, commons, strict=True)]
-    cancelled = 2.0 * np.where(same, own[1] * own[0][..., list(partner)], 0.0).sum(axis=-1)
-    variance = ((shared[0] - shared[1]) ** 2).sum(axis=-1) + (own[0] ** 2).sum(axis=-1) + (own[1] ** 2).sum(axis=-1)
-    return np.asarray(np.sqrt(np.maximum(variance - cancelled, 0.0)))
+    shared = top.by_group("half_width", known) - bottom.by_group("half_width", known)
+    variance = (shared**2).sum(axis=-1)
+    alike = np.asarray(same).reshape(-1, len(bottom.groups))
+    below = np.flatnonzero(alike.any(axis=0))
+    pairs = []
+    for side, paired in ((bottom, below), (top, np.asarray(partner, dtype=np.intp)[below])):
+        weight = side._column("half_width") * np.sqrt(1.0 - side._column("common"))
+        pairs.append(side.share[..., paired] * weight[paired])
+        weight[paired] = 0.0
+        variance = variance + side.weighted(side.share**2, weight**2)
+    # A pair of ops that run alike counts by its difference: exactly nothing where both shares are equal.
+    variance = variance + ((pairs[0] - pairs[1]) ** 2).sum(axis=-1)
+    if not alike[:, below].all():
+        # Alike at some points of a sweep only: elsewhere both errors count in full, 2 x y more than the difference.
+        variance = variance + 2.0 * np.where(same[..., below], 0.0, pairs[0] * pairs[1]).sum(axis=-1)
+    return np.asarray(np.sqrt(variance))

@@ -214,3 +214,19 @@ def test_repr_and_html():
     many = pis.speedup(model="llama-3.1-8b", hardware=H100, method="low-rank", sparsity=[0.1, 0.5], stack="ideal")
     assert "sweep (2,)" in repr(many)
     assert "&lt;Speedup" in many._repr_html_()
+
+
+@pytest.mark.parametrize("family", pis.pruning.METHODS)
+@pytest.mark.parametrize("batch", [3, [3], [[1], [3], [40]]])
+def test_two_traces_priced_in_one_go_are_priced_as_each_alone(family, batch):
+    model = pis.stacks.get("vendor", pis.hardware.get("h100-sxm"))
+    dense = pis.trace("llama-3.1-8b", pis.Workload.decode(batch, 900))
+    pruned = dense.prune(pis.pruning.get(family, 0.5))
+    for step, alone in zip(
+        model.predict_both(dense, pruned), (model.predict(dense), model.predict(pruned)), strict=True
+    ):
+        assert step.trace is alone.trace
+        for name in ("run", "gap", "floor"):
+            np.testing.assert_allclose(
+                *(np.broadcast_to(getattr(side, name), alone.trace.shape) for side in (step, alone)), rtol=1e-13
+            )

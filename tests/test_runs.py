@@ -84,7 +84,7 @@ def test_a_finished_run_evaluates_nothing_again(tmp_path, monkeypatch):
     def never(*_):
         raise AssertionError("evaluated again")
 
-    monkeypatch.setattr(_runs, "write_part", never)
+    monkeypatch.setattr(_runs, "write_parts", never)
     pd.testing.assert_frame_equal(ask(tmp_path / "out", workloads=pis.Workload.decode(4, 64)), first)
 
 

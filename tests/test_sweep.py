@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 
@@ -14,7 +15,7 @@ from toy import toy
 import pruninfersim as pis
 from pruninfersim import memory
 from pruninfersim.errors import InvalidInputError, UnknownNameError
-from pruninfersim.sweep import BLOCK_POINTS, sweep
+from pruninfersim.sweep import BLOCK_POINTS, TOGETHER, sweep
 
 pytestmark = IGNORE_PROVENANCE
 GPUS = ("h100-sxm", "rtx-pro-6000")
@@ -217,3 +218,49 @@ def test_a_sweep_leaves_its_input_alone():
     before = rows.copy(deep=True)
     sweep(rows=rows)
     pd.testing.assert_frame_equal(rows, before)
+
+
+def test_gpus_and_stacks_that_are_evaluated_together_give_what_each_gives_alone():
+    gpus = ["h100-sxm", "a100-sxm-80gb", "l40s", "b200-sxm", "rtx-pro-6000"]
+    together = grid(
+        models="llama-3.1-8b", hardware=gpus, stacks=["ideal", "vendor"], methods=["low-rank", "static-width"]
+    )
+    assert len(gpus) * 2 > TOGETHER
+    alone = [
+        grid(models="llama-3.1-8b", hardware=gpu, stacks=stack, methods=["low-rank", "static-width"])
+        for gpu in gpus
+        for stack in ("ideal", "vendor")
+    ]
+    np.testing.assert_array_equal(together[list(NUMBERS)], pd.concat(alone)[list(NUMBERS)])
+    assert together.hardware.astype(str).tolist() == [gpu for gpu in gpus for _ in range(2 * 4 * 2 * 3)]
+    check_rows(together.iloc[:: len(together) // 12])
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_rows_of_several_methods_share_their_dense_side_and_equal_compare(stack):
+    """One model, GPU and phase: a single block whose methods have workloads and sparsities of their own."""
+    draw = np.random.default_rng(3)
+    family = draw.permutation(np.repeat(FAMILIES, 5))
+    rows = pd.DataFrame(
+        {
+            "model": "llama-3.1-8b",
+            "hardware": "rtx-pro-6000",
+            "method": family,
+            "sparsity": [draw.uniform(0, top_sparsity(name)) for name in family],
+            "phase": "decode",
+            "batch": draw.integers(1, 33, len(family)),
+            "context": draw.integers(1, 5000, len(family)),
+            "stack": stack,
+        }
+    )
+    frame = sweep(rows=rows)
+    assert frame.method.astype(str).tolist() == family.tolist()
+    check_rows(frame)
+    np.testing.assert_allclose(frame.batch, rows.batch)
+
+
+def test_blocks_of_rows_do_not_change_the_answer(monkeypatch):
+    rows = random_rows(40).assign(stack="ideal")
+    whole = sweep(rows=rows)
+    monkeypatch.setattr(sys.modules["pruninfersim.sweep"], "BLOCK_POINTS", 3)
+    pd.testing.assert_frame_equal(sweep(rows=rows)[list(NUMBERS)], whole[list(NUMBERS)], rtol=1e-12)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pruninfersim.uncertainty import EXACT, Errors, Spread, ratio_half_width
+from pruninfersim.uncertainty import EXACT, PRODUCT_ROWS, Errors, Spread, ratio_half_width
 
 SHARE = np.array([0.5, 0.3, 0.2])
 
@@ -94,3 +94,25 @@ def test_simulated_errors_fall_inside_the_bands_nine_times_in_ten(common):
     assert np.mean((logs[0] > low) & (logs[0] < high)) == pytest.approx(0.9, abs=0.01)
     half = ratio_half_width(top, bottom, np.array([False, True, False]), [0, 1, 2])
     assert np.mean(np.abs(logs[0] - logs[1]) < half) == pytest.approx(0.9, abs=0.01)
+
+
+def test_ops_that_are_alike_at_some_points_only_cancel_there():
+    share = np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8], [0.5, 0.3, 0.2]])
+    same = np.array([[True, False, True], [False, False, True], [True, True, True]])
+    half = ratio_half_width(step(0.3), step(0.3, share=share), same, [0, 1, 2])
+    alone = [ratio_half_width(step(0.3), step(0.3, share=share[i]), same[i], [0, 1, 2]) for i in range(3)]
+    np.testing.assert_allclose(half, alone, rtol=1e-12)
+    assert half[2] == 0.0  # equal shares of equal ops: exactly nothing is left
+
+
+def test_long_sweeps_add_up_in_pieces_to_the_same():
+    share = np.random.default_rng(11).dirichlet(np.ones(3), (3, PRODUCT_ROWS))
+    many = step(0.4, share=share)
+    points = [(0, 0), (1, PRODUCT_ROWS - 1), (2, 5), (2, PRODUCT_ROWS - 1)]
+    for found, at in zip(many.band(), (0, 1), strict=True):
+        np.testing.assert_allclose([found[p] for p in points], [step(0.4, share=share[p]).band()[at] for p in points])
+    half = ratio_half_width(step(0.4), many, np.array([True, False, False]), [0, 1, 2])
+    assert half.shape == share.shape[:-1]
+    for p in points:
+        alone = ratio_half_width(step(0.4), step(0.4, share=share[p]), np.array([True, False, False]), [0, 1, 2])
+        assert half[p] == pytest.approx(float(alone), rel=1e-12)

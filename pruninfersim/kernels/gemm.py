@@ -13,6 +13,7 @@ from pruninfersim._arrays import FloatArray, checked
 from pruninfersim.errors import MissingValueError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import Cache, parameter, roofline
+from pruninfersim.kernels.candidates import mean_of_fastest, to_power
 from pruninfersim.trace import OpTrace
 
 #: Bytes that pass through L2 between two uses of the same weights: (A bytes, W bytes, L2 bytes) -> bytes.
@@ -31,13 +32,6 @@ def enough_copies(a: FloatArray, w: FloatArray, l2: float) -> FloatArray:
 
 #: Replay protocols of the collectors of ai-dynamo/aiconfigurator, by the first word of the backend.
 PROTOCOLS: dict[str, Footprint] = {"trtllm": enough_copies, "sglang": six_copies}
-
-
-def _power(values: FloatArray, exponent: float) -> None:
-    """Raise positive values to a power in place; exp and log are vectorised, pow is not everywhere."""
-    np.log(values, out=values)
-    values *= exponent
-    np.exp(values, out=values)
 
 
 @dataclass(frozen=True)
@@ -101,7 +95,7 @@ class Gemm:
     #: Time of a candidate that cannot run a shape [s]: finite, so that its weight is zero and not undefined.
     NEVER: ClassVar[float] = 1e30
     #: Shapes priced at a time: temporaries stay in the CPU cache.
-    CHUNK: ClassVar[int] = 256
+    CHUNK: ClassVar[int] = 2048
 
     def seconds(
         self,
@@ -191,66 +185,88 @@ class Gemm:
     def _price(self, ops: OpTrace, hardware: HardwareProfile, footprints: Sequence[Footprint | None]) -> FloatArray:
         """Price ops chunk by chunk, shape (footprint, *sweep, op) [s]."""
         peak = np.array([hardware.peak_flops(dtype) for dtype in ops.dtype])
-        wide = np.broadcast_arrays(
+        columns = [
             ops.m, ops.n, ops.k, ops.batch, peak, ops.a_bytes, ops.b_bytes, ops.out_bytes,
             ops.a_traffic, ops.b_traffic, ops.out_traffic,
-        )  # fmt: skip
-        columns = [np.ascontiguousarray(column, dtype=np.float64).ravel() for column in wide]
-        out = np.empty((len(footprints), columns[0].size))
-        for start in range(0, out.shape[1], self.CHUNK):
-            part = slice(start, start + self.CHUNK)
-            out[:, part] = self._chunk([column[part] for column in columns], hardware, footprints)
-        return out.reshape(len(footprints), *wide[0].shape)
+        ]  # fmt: skip
+        shape = np.broadcast_shapes(*(column.shape for column in columns))
+        # What is the same for all shapes stays one number.
+        flat = [(c if c.size == 1 or c.shape == shape else np.broadcast_to(c, shape)).reshape(-1) for c in columns]
+        out = np.empty((len(footprints), int(np.prod(shape))))
+        pieces = -(-out.shape[1] // self.CHUNK)
+        size = -(-out.shape[1] // max(pieces, 1))
+        # Room for the candidates of a chunk, used by one after the other: fresh memory costs more than the arithmetic.
+        room = np.empty((3, len(self.SPLITS) * len(self.TILES) + 1, size))
+        for start in range(0, out.shape[1], max(size, 1)):
+            part = slice(start, start + size)
+            chunk = [column if column.size == 1 else column[part] for column in flat]
+            self._chunk(chunk, hardware, footprints, room[..., : out[:, part].shape[1]], out[:, part])
+        return out.reshape(len(footprints), *shape)
 
     def _chunk(
-        self, columns: list[FloatArray], hardware: HardwareProfile, footprints: Sequence[Footprint | None]
-    ) -> FloatArray:
-        """Price a chunk of shapes, shape (footprint, shape) [s]."""
+        self,
+        columns: list[FloatArray],
+        hardware: HardwareProfile,
+        footprints: Sequence[Footprint | None],
+        room: FloatArray,
+        result: FloatArray,
+    ) -> None:
+        """Price a chunk of shapes into `result`, shape (footprint, shape) [s].
+
+        Candidates are the first axes, (split, tile, shape): few numpy calls, whether there is one shape or many. All
+        is done in place, and powers as exp(p ln x): most of the time of a sweep goes into arrays of all candidates.
+        """
         m, n, k, batch, peak, a_bytes, b_bytes, out_bytes, a, w, out = columns
         sms, bandwidth, p = hardware.sm_count, hardware.memory_bandwidth, self.overlap
         rate = peak / sms * self.compute_efficiency * self._alignment(n, k, np.minimum(a_bytes, b_bytes), out_bytes)
-        a_feed, w_feed = batch * m * k * a_bytes, batch * n * k * b_bytes
-        dram = [self._dram(a, w, out, hardware, footprint) for footprint in footprints]
-        # Candidates are the first two axes, (split, tile, shape): few numpy calls, whether there is one shape or many.
         bm, bn = (np.array(side, dtype=np.float64)[:, None] for side in zip(*self.TILES, strict=True))
         splits = np.array(self.SPLITS, dtype=np.float64)[:, None]
+        # What depends on the tile only, (tile, shape), and on the split only, (split, shape).
         rows, cols = np.ceil(m / bm), np.ceil(n / bn)
-        feed_p = ((cols * a_feed + rows * w_feed) / (bandwidth * self.l2_feed)) ** p
+        feed = bandwidth * self.l2_feed
+        feed_p = np.asarray(cols * (batch * m * k * a_bytes / feed) + rows * (batch * n * k * b_bytes / feed))
+        to_power(feed_p, p)
         part = np.where(splits > 1, self.K_STEP * np.ceil(k / (self.K_STEP * splits)), k)
-        loop_p = (part * (self.k_step / self.K_STEP)) ** p
-        work = 2.0 * (part + self.tile_overhead) / rate
-        # In place, and powers as exp(p ln x): most of the time of a sweep goes into this array of all candidates.
-        tensor = np.ceil((batch * rows * cols) * (splits / sms)[:, None])
+        loop_p = part * (self.k_step / self.K_STEP)
+        to_power(loop_p, p)
+        work = (part + self.tile_overhead) * (2.0 / rate)
+        partials = 8.0 / (bandwidth * self.split_bandwidth) * splits * (batch * m * n)
+        extra = np.where(splits > 1, self.split_cost + partials, 0.0)
+
+        shape = (len(self.SPLITS), len(self.TILES), room.shape[-1])
+        tensor, scratch = (area[:-1].reshape(shape) for area in room[:2])
+        np.multiply(batch * rows * cols, (splits / sms)[:, None], out=tensor)
+        np.ceil(tensor, out=tensor)
         tensor *= bm * bn
         tensor *= work[:, None]
-        droop = tensor + self.POWER_TIME
-        np.divide(tensor, droop, out=droop)
-        droop *= self.power_droop
-        droop += 1.0
-        tensor *= droop
-        _power(tensor, p)
+        # 1 + droop x / (x + T), as (1 + droop) - droop T / (x + T)
+        np.add(tensor, self.POWER_TIME, out=scratch)
+        np.divide(self.power_droop * self.POWER_TIME, scratch, out=scratch)
+        np.subtract(1.0 + self.power_droop, scratch, out=scratch)
+        tensor *= scratch
+        to_power(tensor, p)
         tensor += feed_p
-        partials = 8.0 * splits / (bandwidth * self.split_bandwidth) * (batch * m * n)
-        extra = np.where(splits > 1, self.split_cost + partials, 0.0)
-        times = []
-        for time in dram:
-            each = tensor + (loop_p + time**p)[:, None]
-            _power(each, 1.0 / p)
-            each += extra[:, None]
-            times.append(each.reshape(-1, m.size))
         single = m <= 1.0
-        if single.any():
-            alone = [np.where(single, time + self.vector_latency, self.NEVER) for time in dram]
-            times = [np.concatenate([each, one[None]]) for each, one in zip(times, alone, strict=True)]
+        times = room[2] if single.any() else room[2, :-1]
+        each = room[2, :-1].reshape(shape)
+        for footprint, seconds in zip(footprints, result, strict=True):
+            time = self._dram(a, w, out, hardware, footprint)
+            np.add(tensor, (loop_p + time**p)[:, None], out=each)
+            to_power(each, 1.0 / p)
+            each += extra[:, None]
+            if len(times) > shape[0] * shape[1]:
+                times[-1] = np.where(single, time + self.vector_latency, self.NEVER)
+            seconds[:] = mean_of_fastest(times, self.SELECTION, room[1, : len(times)])
         bytes_quantised = batch * m * k * (2.0 + a_bytes)
         quantise = np.where(a_bytes < 2.0, bytes_quantised / (bandwidth * self.memory_efficiency) + self.quantise, 0.0)
-        return np.stack([self._choose(time) + quantise + self.launch for time in times])
+        result += quantise + self.launch
 
     def _alignment(self, n: FloatArray, k: FloatArray, element: FloatArray, out_element: FloatArray) -> FloatArray:
         """Share of the tensor-core rate that is left where rows are not a multiple of a vector load."""
         packed = np.where(element < 1.0, 0.5, element)  # 4-bit formats store scales beside the values, not between them
-        loads = np.where((k * packed) % self.ALIGNMENT == 0, 1.0, self.MISALIGNED_K)
-        return np.asarray(loads * np.where((n * out_element) % self.ALIGNMENT == 0, 1.0, self.MISALIGNED_N))
+        loads, stores = k * packed / self.ALIGNMENT, n * out_element / self.ALIGNMENT
+        rate = np.where(loads == np.floor(loads), 1.0, self.MISALIGNED_K)  # the remainder of floats is slow
+        return np.asarray(rate * np.where(stores == np.floor(stores), 1.0, self.MISALIGNED_N))
 
     def _dram(
         self, a: FloatArray, w: FloatArray, out: FloatArray, hardware: HardwareProfile, footprint: Footprint | None
@@ -263,17 +279,3 @@ class Gemm:
         hit = 1.0 / (1.0 + np.minimum(fill, self.FULL) ** self.HIT_SHARPNESS)
         miss = ((a + w) * (1.0 - hit) + out) / (bandwidth * self.memory_efficiency)
         return np.asarray(miss + (a + w) * hit / (bandwidth * self.HIT_BANDWIDTH))
-
-    def _choose(self, times: FloatArray) -> FloatArray:
-        """Mean over candidates (first axis) with weights (t / best)**-SELECTION [s]."""
-        best = times.min(axis=0)
-        power = best / times
-        weight = power.copy()
-        exponent = self.SELECTION - 1
-        while exponent:  # binary powers: a dozen multiplications are far cheaper than pow
-            if exponent & 1:
-                weight *= power
-            exponent >>= 1
-            if exponent:
-                power *= power
-        return np.asarray((weight * times).sum(axis=0) / weight.sum(axis=0))

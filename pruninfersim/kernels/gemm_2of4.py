@@ -11,6 +11,7 @@ from pruninfersim._arrays import FloatArray
 from pruninfersim.errors import MissingValueError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import Cache, KernelModel, Quantised, parameter, roofline
+from pruninfersim.kernels.candidates import mean_of_fastest, to_power
 from pruninfersim.trace import OpTrace
 
 #: Bytes of 2:4 metadata per dense weight element: a 2-bit index for each of the two kept values of four.
@@ -82,13 +83,13 @@ class SparseGemm24:
     OVERLAP: ClassVar[float] = 3.0
     STEP_OVERLAP: ClassVar[float] = 4.0
     MISS_SHARPNESS: ClassVar[float] = 4.0
-    SELECTION: ClassVar[float] = 25.0
+    SELECTION: ClassVar[int] = 25
     #: Rows of the m tile after which an unswizzled kernel starts over with the weights.
     REREAD_TILE: ClassVar[float] = 128.0
     #: First part of the compute capabilities whose 16-bit 2:4 kernels are of the sm80 kind (``mma.sp``).
     SM80_KIND: ClassVar[tuple[str, ...]] = ("8", "12")
     #: Shapes priced at a time: temporaries stay in the CPU cache.
-    CHUNK: ClassVar[int] = 8192
+    CHUNK: ClassVar[int] = 1024
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
         """Return the time of one run of each op, shape (*sweep, op) [s]; cold times are at least the roofline.
@@ -149,24 +150,25 @@ class SparseGemm24:
         )
         sms, bandwidth = hardware.sm_count, hardware.memory_bandwidth
         memory = self._memory(m, n, b_bytes, traffic, weights, hardware, cache, sparse)
-        times = np.empty((len(self.TILES) * len(self.SPLITS), m.size))
-        candidate = 0
-        for splits in self.SPLITS:
-            part = k if splits == 1 else self.K_STEP * self._whole(k / (self.K_STEP * splits))
-            loop = part * (step / self.K_STEP)
-            depth = 2.0 * (part + self.TILE_OVERHEAD[sparse]) * sms / (peak * efficiency)
-            extra = (
-                0.0 if splits == 1 else self.SPLIT_COST + 8.0 * splits * batch * m * n / (bandwidth * self.l2_bandwidth)
-            )
-            for bm, bn in self.TILES:
-                waves = self._whole(batch * self._whole(m / bm) * self._whole(n / bn) * splits / sms)
-                tensor = waves * depth * ((bm + edge) * (bn + edge) - edge * edge)
-                serial = (tensor**self.STEP_OVERLAP + loop**self.STEP_OVERLAP) ** (self.OVERLAP / self.STEP_OVERLAP)
-                times[candidate] = (serial + memory) ** (1.0 / self.OVERLAP) + extra
-                candidate += 1
-        best = times.min(axis=0)
-        weight = (times / best) ** -self.SELECTION
-        return np.asarray(launch + (weight * times).sum(axis=0) / weight.sum(axis=0))
+        # Candidates are the first axes, (split, tile, shape), all in place: few numpy calls, and no fresh memory.
+        bm, bn = (np.array(side, dtype=np.float64)[:, None] for side in zip(*self.TILES, strict=True))
+        splits = np.array(self.SPLITS, dtype=np.float64)[:, None]
+        part = np.where(splits > 1, self.K_STEP * self._whole(k / (self.K_STEP * splits)), k)
+        loop = (part * (step / self.K_STEP)) ** self.STEP_OVERLAP
+        depth = 2.0 * (part + self.TILE_OVERHEAD[sparse]) * sms / (peak * efficiency)
+        partials = 8.0 * splits * batch * m * n / (bandwidth * self.l2_bandwidth)
+        extra = np.where(splits > 1, self.SPLIT_COST + partials, 0.0)
+        area = (bm + edge) * (bn + edge) - edge * edge
+        tiles = batch * self._whole(m / bm) * self._whole(n / bn)
+        times = self._whole(tiles * splits[:, None] / sms)
+        times *= area * depth[:, None]
+        to_power(times, self.STEP_OVERLAP)
+        times += loop[:, None]
+        to_power(times, self.OVERLAP / self.STEP_OVERLAP)
+        times += memory
+        to_power(times, 1.0 / self.OVERLAP)
+        times += extra[:, None]
+        return launch + mean_of_fastest(times.reshape(-1, m.size), self.SELECTION)
 
     def _memory(
         self,
