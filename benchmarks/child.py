@@ -6,10 +6,12 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import pruninfersim as pis
@@ -18,7 +20,7 @@ from benchmarks.table import timed
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Executors -> what the table calls them.
-EXECUTORS = {"default": "threads on all cores", "one": "one thread", "dask": "2 Dask workers of one thread each"}
+EXECUTORS = {"here": "one process", "pool": "pool of 2 processes", "dask": "2 Dask workers of one thread each"}
 #: What Dask sets in the environment of its workers. MALLOC_TRIM_THRESHOLD_ among it has them hand memory back to the
 #: system that the next array needs again, and page faults then take as long as the work itself.
 ENVIRONMENT = "distributed.nanny.pre-spawn-environ"
@@ -31,7 +33,7 @@ class Order:
     kind: str
     points: int
     out: bool = False
-    executor: str = "default"
+    executor: str = "here"
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,12 @@ def run(order: Order) -> Result:
     return Result(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def warm_up(executor: Executor | None = None) -> None:
+def warm_up() -> None:
     """Load all calibrations, pandas and pyarrow."""
     singles = [pis.Workload.prefill(1, 128), pis.Workload.decode(1, 128)]
     asked = questions.grid(1) | {"workloads": singles, "sparsity": 0.5}
     with tempfile.TemporaryDirectory() as folder:
-        pis.sweep(**asked, progress=False, executor=executor, out=Path(folder) / "grid")
+        pis.sweep(**asked, progress=False, out=Path(folder) / "grid")
 
 
 @contextmanager
@@ -77,20 +79,15 @@ def started(name: str) -> Iterator[Executor | None]:
             ) as cluster,
             Client(cluster) as client,
         ):
-            client.run(_warm_worker)
+            client.run(warm_up)
             yield client.get_executor()
-    elif name == "one":
-        with ThreadPoolExecutor(1) as executor:
-            warm_up(executor)
+    elif name == "pool":
+        with ProcessPoolExecutor(2, mp_context=get_context("spawn"), initializer=warm_up) as executor:
+            wait([executor.submit(time.sleep, 0.1) for _ in range(4)])  # enough for both to start and warm up
             yield executor
     else:
         warm_up()
         yield None
-
-
-def _warm_worker() -> None:
-    with ThreadPoolExecutor(1) as executor:
-        warm_up(executor)
 
 
 def peak_memory() -> int:

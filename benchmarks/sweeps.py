@@ -45,8 +45,8 @@ def grid(points: int) -> tuple[Part, Result]:
     meaning = f"""
 **grid**: {len(questions.MODELS)} models, {len(questions.GPUS)} GPUs, all {len(questions.METHODS)} methods,
 {len(questions.SPARSITY)} sparsities, prefill and decode of {len(questions.DECODE_BATCHES)} batches each and as many
-lengths as the size needs, stack `vendor`, on all cores. A configuration is one of each: dense and pruned side, the four
-speedups with interval, seconds and bytes. A grid ten times as large has ten times the lengths. Both sides of that line
+lengths as the size needs, stack `vendor`, in one process of one thread. A configuration is one of each: dense and
+pruned side, the four speedups with interval, seconds and bytes. A grid ten times as large has ten times the lengths. Both sides of that line
 write Parquet (`out=`), because ten million rows are better not kept in memory, and their ratio is corrected for the
 exact sizes. On disk a configuration takes {large.written / large.rows:.0f} bytes. Peak memory is that of the whole
 process.
@@ -78,6 +78,6 @@ def scalar(count: int, beside: Result | None) -> Part:
         lines.append(Line("- the grid is faster by", "", f"{ratio:,.0f} times"))
     meaning = (
         "**loop over compare()**: random rows again, one `pis.compare` each, as a script without arrays would do it. "
-        "One thread; the grid above uses all cores."
+        "One thread, as the grid above."
     )
     return Part(tuple(lines), meaning)

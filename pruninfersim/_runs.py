@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, nullcontext
+from concurrent.futures import Executor, as_completed
+from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
 
 #: From this many blocks on a run counts as long, and shows a progress bar if someone watches.
 LONG_RUN = 40
-#: Threads where no executor is given. numpy lets go of the interpreter lock in its long loops, so that a second thread
-#: helps; more of them mostly wait for the lock. Processes do not, but only the caller can start them safely.
-THREADS = 2
 #: File that tells which sweep a directory holds.
 PLAN = "_plan.json"
 
@@ -71,15 +67,22 @@ def _families(blocks: Sequence[Block]) -> list[list[int]]:
 def _map(
     work: Any, arguments: Sequence[tuple[Any, ...]], executor: Executor | None, progress: bool | None
 ) -> Iterator[tuple[int, Any]]:
-    """Yield (position, result) as results come in."""
+    """Yield (position, result) as results come in.
+
+    Without an executor one thread does it: between short array operations a second one would wait for the interpreter
+    lock. Only the caller can start processes safely.
+    """
     with _bar(len(arguments), progress) as advance:
-        pool = ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) if executor is None else nullcontext(executor)
-        with pool as workers:
-            futures = {workers.submit(work, *given): position for position, given in enumerate(arguments)}
-            for future in as_completed(list(futures)):
-                position = futures.pop(future)  # its result must not stay in memory for the whole run
-                yield position, future.result()
+        if executor is None:
+            for position, given in enumerate(arguments):
+                yield position, work(*given)
                 advance()
+            return
+        futures = {executor.submit(work, *given): position for position, given in enumerate(arguments)}
+        for future in as_completed(list(futures)):
+            position = futures.pop(future)  # its result must not stay in memory for the whole run
+            yield position, future.result()
+            advance()
 
 
 @contextmanager
