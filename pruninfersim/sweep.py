@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Points that one block evaluates at a time: enough to hide the cost of a numpy call, few enough for the caches.
-BLOCK_POINTS = 8192
+BLOCK_POINTS = 16384
 #: Blocks that one task evaluates together: enough to share their traces, few enough for its memory.
 TOGETHER = 8
 #: Columns that a frame of explicit rows must have.

@@ -59,7 +59,7 @@ def test_an_unknown_part_is_an_error():
         main(["--parts", "grids"])
 
 
-@pytest.mark.parametrize("executor", ["default", "one"])
+@pytest.mark.parametrize("executor", ["here", "pool"])
 def test_a_sweep_to_disk_is_the_sweep_in_memory(monkeypatch, executor):
     pytest.importorskip("pyarrow")
     from benchmarks import child, questions
