@@ -55,6 +55,8 @@ def notebook_page(notebook: dict[str, Any], name: str) -> str:
             elif "text/html" in data:
                 # No blank line inside: Markdown would end the block there.
                 table = re.sub(r"\n\s*\n", "\n", "".join(data["text/html"]))
+                # The theme styles tables that have no style of their own.
+                table = table.replace('<table border="1" class="dataframe">', "<table>")
                 parts.append(f'<div class="output" style="overflow-x:auto" markdown="0">\n{table}\n</div>')
             else:
                 text = ANSI.sub("", "".join(output.get("text", data.get("text/plain", ""))))
