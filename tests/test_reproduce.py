@@ -113,7 +113,7 @@ def test_two_to_four_needs_about_128_tokens(projection, tokens):
     assert tokens / 2 <= kernels.replayed_crossover("semi-structured", projection).value <= tokens * 2
 
 
-@pytest.mark.parametrize("names", [("q",), ("down",), ()])
+@pytest.mark.parametrize("names", [("q",), ("up",), ("down",), ()])
 def test_two_to_four_never_loses_in_a_step(names):
     """Cold weights: whole steps of the paper have it ahead at any batch (1.08 to 1.26)."""
     assert kernels.crossover("semi-structured", names=names).value == 1

@@ -90,17 +90,17 @@ class PaperGemm:
     whole_grid: bool = False
     quantised: bool = True
 
-    TILES: ClassVar[tuple[tuple[float, float], ...]] = (
-        (128.0, 256.0),
-        (256.0, 128.0),
-        (128.0, 128.0),
-        (128.0, 64.0),
-        (64.0, 128.0),
+    #: Rows and columns of a tile, and the most tokens that it is taken for: the smallest where half of a larger one
+    #: would be rows that nobody asked for. At 1024 tokens outputs of 512 to 1024 features run as if there were none
+    #: (grid: low-rank and static width).
+    TILES: ClassVar[tuple[tuple[float, float, float], ...]] = (
+        (128.0, 256.0, np.inf),
+        (256.0, 128.0, np.inf),
+        (128.0, 128.0, np.inf),
+        (128.0, 64.0, np.inf),
+        (64.0, 128.0, np.inf),
+        (64.0, 64.0, 128.0),
     )
-    #: Added where half of the largest tile would be rows that nobody asked for. At 1024 tokens outputs of 512 to 1024
-    #: features run as if there were none (grid: low-rank and static width).
-    SMALLEST_TILE: ClassVar[tuple[float, float]] = (64.0, 64.0)
-    SMALLEST_TILE_TOKENS: ClassVar[float] = 128.0
     #: Width of a CTA of the small-m kernels, which walk all of k.
     CTA_WIDTH: ClassVar[float] = 64.0
     #: Tokens up to which the small-m kernels never split k.
@@ -111,7 +111,9 @@ class PaperGemm:
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
         """Return the time of one run of each op, shape (*sweep, op) [s]; if cold, at least the roofline."""
-        few = self.stream(ops, hardware, cache) + self._rules(ops, hardware, cache)
+        size = operands(ops)
+        rate = self._bandwidth(ops, size, hardware, cache)
+        few = size / rate + self.stream_start + self._rules(ops, hardware, size, rate, cache)
         seconds = np.where(ops.m > STREAM_TOKENS, self.tiled(ops, hardware, cache), few)
         return at_least_roofline(seconds, ops, hardware, cache)
 
@@ -128,7 +130,7 @@ class PaperGemm:
             compute = 2.0 * ops.batch * ops.m * ops.n * ops.k / (self.compute_efficiency * peak)
             return np.asarray(np.maximum(compute, dram) + self.tile_start)
         best: FloatArray = np.full(ops.shape, np.inf)
-        for rows, columns in (*self.TILES, self.SMALLEST_TILE):
+        for rows, columns, most_tokens in self.TILES:
             down, across = np.ceil(ops.m / rows), np.ceil(ops.n / columns)
             waves = ops.batch * down * across / hardware.sm_count
             waves = np.maximum(1.0, np.ceil(waves)) if self.quantised else np.maximum(1.0, waves)
@@ -137,49 +139,53 @@ class PaperGemm:
             tensor = waves * tile * hardware.sm_count / (rate * peak)
             reread = ops.batch * ops.k * (across * ops.m * ops.a_bytes + down * ops.n * ops.b_bytes)
             seconds = smooth_max(tensor, reread / (self.feed * peak), dram)
-            if (rows, columns) == self.SMALLEST_TILE:
-                seconds = np.where(ops.m <= self.SMALLEST_TILE_TOKENS, seconds, np.inf)
-            best = np.minimum(best, seconds)
+            best = np.minimum(best, np.where(ops.m <= most_tokens, seconds, np.inf))
         return best + self.tile_start
 
     def stream(self, ops: OpTrace, hardware: HardwareProfile, cache: Cache = "cold") -> FloatArray:
         """Return the time of the operands at the DRAM rate, plus the start-up, shape (*sweep, op) [s]."""
-        return np.asarray(operands(ops) / self._bandwidth(ops, hardware, cache) + self.stream_start)
+        size = operands(ops)
+        return np.asarray(size / self._bandwidth(ops, size, hardware, cache) + self.stream_start)
 
-    def _bandwidth(self, ops: OpTrace, hardware: HardwareProfile, cache: Cache) -> FloatArray:
+    def _bandwidth(self, ops: OpTrace, size: FloatArray, hardware: HardwareProfile, cache: Cache) -> FloatArray:
         aligned = (ops.n % 64 == 0) & (ops.k % 64 == 0)
         share = self.memory_efficiency * np.where(aligned, 1.0, self.misaligned)
-        return bandwidth(operands(ops), hardware, share, self.replay_bandwidth, cache)
+        return bandwidth(size, hardware, share, self.replay_bandwidth, cache)
 
-    def _rules(self, ops: OpTrace, hardware: HardwareProfile, cache: Cache) -> FloatArray:
+    def _rules(
+        self, ops: OpTrace, hardware: HardwareProfile, size: FloatArray, rate: FloatArray, cache: Cache
+    ) -> FloatArray:
         """Return what the small-m kernels of compute capability 12.0 add to the stream, shape (*sweep, op) [s]."""
         if hardware.compute_capability != "12.0" or self.whole_grid:
             return np.zeros(ops.shape)
         ctas = np.ceil(ops.n / self.CTA_WIDTH)
         weights = self.CTA_WIDTH * ops.k * ops.b_bytes
-        few = self._few_tokens(ops, hardware, ctas, weights, cache)
-        return few + (self._last_wave(ops, hardware, ctas, weights) if cache == "cold" else 0.0)
+        if cache == "cold":
+            few = self._few_tokens(ops, hardware, ctas, weights / self.cta_stream, size / rate)
+            return few + self._last_wave(ops, hardware, ctas, weights, rate)
+        return self._few_tokens(ops, hardware, ctas, weights / self.replay_cta_stream, size / rate)
 
     def _few_tokens(
-        self, ops: OpTrace, hardware: HardwareProfile, ctas: FloatArray, weights: FloatArray, cache: Cache
+        self, ops: OpTrace, hardware: HardwareProfile, ctas: FloatArray, least: FloatArray, stream: FloatArray
     ) -> FloatArray:
-        """A CTA streams its columns no faster than `cta_stream`: 2 to 16 tokens, no split of k.
+        """A CTA takes `least` for its columns, however long the whole `stream` is: 2 to 16 tokens, no split of k.
 
         At 8 tokens `down` of Llama-3.1-8B (k 14336) takes twice the time of `up` (Table 7); gone at 32 tokens.
         """
-        least = weights / (self.cta_stream if cache == "cold" else self.replay_cta_stream)
-        missing = np.maximum(0.0, least - operands(ops) / self._bandwidth(ops, hardware, cache))
+        missing = np.maximum(0.0, least - stream)
         hit = (ops.m >= 2) & (ops.m <= self.FEW_TOKENS) & (ctas >= hardware.sm_count / self.cta_least)
         return np.where(hit, missing, 0.0)
 
-    def _last_wave(self, ops: OpTrace, hardware: HardwareProfile, ctas: FloatArray, weights: FloatArray) -> FloatArray:
+    def _last_wave(
+        self, ops: OpTrace, hardware: HardwareProfile, ctas: FloatArray, weights: FloatArray, rate: FloatArray
+    ) -> FloatArray:
         """The few CTAs of a last partial wave cannot fill DRAM: 17 to 64 tokens, more CTAs than SMs.
 
         Table 2: static width at 25 % reaches 1.39 at batch 32 (168 CTAs, one wave) where dense has 224.
         """
         rest = ctas % hardware.sm_count
         alone = weights / self.tail_stream
-        slower = np.maximum(0.0, alone - rest * weights / self._bandwidth(ops, hardware, "cold"))
+        slower = np.maximum(0.0, alone - rest * weights / rate)
         fade = np.clip((ops.k - self.TAIL_K[0]) / (self.TAIL_K[1] - self.TAIL_K[0]), 0.0, 1.0)
         hit = (ops.m > self.FEW_TOKENS) & (ops.m <= STREAM_TOKENS) & (ctas > hardware.sm_count) & (rest > 0)
         return np.where(hit, fade * slower, 0.0)
