@@ -136,7 +136,11 @@ def _blocks_of_rows(rows: pd.DataFrame, dtype: str | None) -> tuple[list[Block],
     if missing:
         raise InvalidInputError(f"rows lack the column {', '.join(missing)}; needed: {', '.join(ROW_COLUMNS)}")
     keys = ["model", "hardware", "phase"] + (["stack"] if "stack" in rows.columns else [])
-    method, names = rows["method"].factorize(use_na_sentinel=False)
+    for name in (*keys, "method"):
+        empty = np.flatnonzero(rows[name].isna())
+        if empty.size:
+            raise InvalidInputError(f"rows have no {name} in row {empty[0]}; fill it in, or leave the row out")
+    method, names = rows["method"].factorize()
     blocks: list[Block] = []
     order: list[NDArray[np.intp]] = []
     groups: dict[Any, Any] = rows.groupby(keys, sort=False, observed=True).indices

@@ -264,3 +264,12 @@ def test_blocks_of_rows_do_not_change_the_answer(monkeypatch):
     whole = sweep(rows=rows)
     monkeypatch.setattr(sys.modules["pruninfersim.sweep"], "BLOCK_POINTS", 3)
     pd.testing.assert_frame_equal(sweep(rows=rows)[list(NUMBERS)], whole[list(NUMBERS)], rtol=1e-12)
+
+
+@pytest.mark.parametrize("column", ["model", "hardware", "phase", "method", "stack"])
+def test_a_row_with_an_empty_cell_is_an_error(column):
+    """Grouping would drop it without a word."""
+    rows = random_rows().assign(stack="ideal").astype({column: object})
+    rows.loc[rows.index[3], column] = None
+    with pytest.raises(InvalidInputError, match=f"no {column} in row 3"):
+        sweep(rows=rows)
