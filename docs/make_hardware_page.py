@@ -72,7 +72,7 @@ table `peak_2of4`.
 
 def units_table() -> str:
     """Return which units each figure may have, as a Markdown table."""
-    from pruninfersim._profile_toml import UNITS, peak_units
+    from pruninfersim.hardware.toml import UNITS, peak_units
 
     rows = {**UNITS, "peak, peak_2of4": peak_units("bf16"), "peak.int8, peak_2of4.int8": peak_units("int8")}
     lines = [f"| {key} | {', '.join(units)} |" for key, units in rows.items()]

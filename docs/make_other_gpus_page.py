@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from pruninfersim.reproduce.page import Block, Points, Section, Table, Text, to_markdown
 
-from pruninfersim import hardware, pareto
-from pruninfersim import reproduce_passes as passes
-from pruninfersim.reproduce_kernels import crossover
-from pruninfersim.reproduce_page import Block, Points, Section, Table, Text, to_markdown
+from pruninfersim import hardware
+from pruninfersim.questions import pareto
+from pruninfersim.reproduce import passes as passes
+from pruninfersim.reproduce.kernels import crossover
 
 PAGE = Path(__file__).with_name("other-gpus.md")
 GPUS = ("h100-sxm", "h200-sxm", "b200-sxm", "l40s")

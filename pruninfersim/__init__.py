@@ -7,46 +7,53 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pruninfersim import errors, hardware, models, pruning, stacks
-from pruninfersim.comparison import Speedup, compare, estimate, speedup
+from pruninfersim._util.lazy import lazy
 from pruninfersim.cost import CostModel, Estimate, Priced
-from pruninfersim.explain import Explanation, explain
 from pruninfersim.hardware import HardwareProfile
-from pruninfersim.latency import attention_latency, gemm_latency
 from pruninfersim.models import ModelConfig
+from pruninfersim.questions.comparison import Speedup
+from pruninfersim.questions.explain import Explanation, explain
+from pruninfersim.questions.setup import Setup, compare, estimate, speedup
+from pruninfersim.questions.single_kernel import attention_latency, gemm_latency
 from pruninfersim.sweep import sweep
 from pruninfersim.trace import OpTrace, trace
 from pruninfersim.workload import Workload
 
 if TYPE_CHECKING:
-    from pruninfersim import pareto, plots, report, testing, timings
-    from pruninfersim.calibration import Calibration, calibrate
-    from pruninfersim.hardware_comparison import compare_hardware
-    from pruninfersim.inverse import break_even, max_speedup, required_efficiency, suggest_width
-    from pruninfersim.timings import read_timings
-    from pruninfersim.validation import validate
+    from pruninfersim import plots, report, testing
+    from pruninfersim.calibration import timings
+    from pruninfersim.calibration.fit import calibrate
+    from pruninfersim.calibration.record import Calibration
+    from pruninfersim.calibration.timings import read_timings
+    from pruninfersim.calibration.validate import validate
+    from pruninfersim.questions import memory, pareto
+    from pruninfersim.questions.break_even import break_even
+    from pruninfersim.questions.hardware_ranking import compare_hardware
+    from pruninfersim.questions.headroom import max_speedup, required_efficiency
+    from pruninfersim.questions.widths import suggest_width
 
 __version__ = "0.1.0"
 
 #: Names that need a heavy import (scipy, pandas, plotly) -> where they live; imported when first asked for.
 _LAZY = {
-    "Calibration": "calibration",
-    "break_even": "inverse",
-    "calibrate": "calibration",
-    "compare_hardware": "hardware_comparison",
-    "max_speedup": "inverse",
-    "required_efficiency": "inverse",
-    "suggest_width": "inverse",
-    "pareto": "",
-    "plots": "",
-    "read_timings": "timings",
-    "report": "",
-    "testing": "",
-    "timings": "",
-    "validate": "validation",
+    "Calibration": "pruninfersim.calibration.record",
+    "break_even": "pruninfersim.questions.break_even",
+    "calibrate": "pruninfersim.calibration.fit",
+    "compare_hardware": "pruninfersim.questions.hardware_ranking",
+    "max_speedup": "pruninfersim.questions.headroom",
+    "memory": "pruninfersim.questions.memory:",
+    "pareto": "pruninfersim.questions.pareto:",
+    "plots": "pruninfersim.plots:",
+    "read_timings": "pruninfersim.calibration.timings",
+    "report": "pruninfersim.report:",
+    "required_efficiency": "pruninfersim.questions.headroom",
+    "suggest_width": "pruninfersim.questions.widths",
+    "testing": "pruninfersim.testing:",
+    "timings": "pruninfersim.calibration.timings:",
+    "validate": "pruninfersim.calibration.validate",
 }
 
 __all__ = [
@@ -58,6 +65,7 @@ __all__ = [
     "ModelConfig",
     "OpTrace",
     "Priced",
+    "Setup",
     "Speedup",
     "Workload",
     "attention_latency",
@@ -71,6 +79,7 @@ __all__ = [
     "gemm_latency",
     "hardware",
     "max_speedup",
+    "memory",
     "models",
     "pareto",
     "plots",
@@ -88,14 +97,7 @@ __all__ = [
     "validate",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'pruninfersim' has no attribute {name!r}")
-    home = importlib.import_module(f"pruninfersim.{_LAZY[name] or name}")
-    value = getattr(home, name) if _LAZY[name] else home
-    globals()[name] = value
-    return value
+__getattr__ = lazy(globals(), _LAZY)
 
 
 def __dir__() -> list[str]:

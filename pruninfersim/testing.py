@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from pruninfersim import hardware as hardware_registry
-from pruninfersim import models, pruning, stacks
-from pruninfersim._arrays import FloatArray
-from pruninfersim.bounds import total_flops
+from pruninfersim import models, pruning
+from pruninfersim import ops as catalogue
+from pruninfersim._util.arrays import FloatArray
+from pruninfersim.cost.speedups import total_flops
 from pruninfersim.errors import ConformanceError, InvalidInputError, unknown_name
 from pruninfersim.hardware import HardwareProfile
-from pruninfersim.kernels.base import Cache, KernelModel, roofline
+from pruninfersim.kernels.base import Cache, KernelModel
 from pruninfersim.models import ModelConfig
 from pruninfersim.trace import LABELS, NEUTRAL, Applied, OpTrace, PruningMethod, trace
 from pruninfersim.workload import Workload
@@ -32,10 +33,17 @@ WORKLOADS = (
     Workload.decode(batch=1, context=1024),
     Workload.decode(batch=8, context=4096),
 )
+#: One method of each family at a half: the ops that they make are samples of every kernel key.
+HALVED = (
+    pruning.StaticDepth(0.5),
+    pruning.LowRank(0.5),
+    pruning.SemiStructured(0.5),
+    pruning.StaticWidthCross(0.5),
+    pruning.DynamicDepth(0.5),
+    pruning.SparseAttention(0.5),
+)
 #: Columns that must be positive, not just non-negative.
 SIZES = ("m", "n", "k", "batch", "b_batch", "sequences", "a_bytes", "b_bytes", "out_bytes")
-#: Keys that the traces of some models lack, and a key whose ops have the same layout.
-STAND_INS = {"elementwise": "norm", "qk_norm": "rope"}
 #: Relative difference that floating-point sums in another order may show.
 CLOSE = 1e-9
 #: How far below zero an achieved sparsity may be: rounding up to an alignment may store a little more than dense.
@@ -49,14 +57,14 @@ def check_pruning(
     *,
     model: str | ModelConfig = "llama-3.1-8b",
     workloads: Sequence[Workload] = WORKLOADS,
-    kernels: Collection[str] = stacks.KERNEL_KEYS,
+    kernels: Collection[str] = tuple(catalogue.CATALOGUE),
 ) -> None:
     """Check that a pruning method keeps the contract of a method; return nothing if it does.
 
     `apply` must be pure, return finite non-negative read-only columns with the op axis last, name kernels that exist,
-    not raise the FLOPs of an op that the dense trace has too (work that it adds goes in rows of its own), append a
-    record of what it removed, give the same for one sweep as for its points, and the same for layers folded together
-    as for layers apart.
+    not raise the FLOPs of an op that the dense trace has too (work that it adds goes in rows of its own), give the same
+    for one sweep as for its points, and the same for layers folded together as for layers apart. If it notes what it
+    removed (`Applied`), the note must make sense; if it does not, `OpTrace.prune` works one out.
 
     Parameters
     ----------
@@ -66,7 +74,7 @@ def check_pruning(
     workloads : sequence of Workload
         Single workloads, without sweep axes.
     kernels : collection of str
-        Kernel keys that a row may name; the default is every key of the built-in stacks.
+        Kernel keys that a row may name; the default is every key of the catalogue, `pruninfersim.ops`.
 
     Raises
     ------
@@ -110,7 +118,8 @@ def check_kernel(
     """Check that a kernel model keeps the contract of one; return nothing if it does.
 
     `latency` must be pure, return finite positive seconds of the shape of the ops, cold and replayed, for awkward
-    shapes too; must not beat the roofline with cold operands; and must price ops one by one as it prices them together.
+    shapes too, and must price ops one by one as it prices them together. Nobody asks it to stay above the roofline:
+    `CostModel.predict` sees to that.
 
     Parameters
     ----------
@@ -150,15 +159,14 @@ def sample_ops(key: str, model: str | ModelConfig = "llama-3.1-8b") -> OpTrace:
     >>> sample_ops("lm_head").shape
     (2, 3, 1)
     """
-    if key not in stacks.KERNEL_KEYS:
-        raise unknown_name("kernel key", key, stacks.KERNEL_KEYS)
+    if key not in catalogue.CATALOGUE:
+        raise unknown_name("kernel key", key, catalogue.CATALOGUE)
     batch, context = np.array([1, 16])[:, None], np.array([128, 1000, 8192])
     found: list[OpTrace] = []
     for workload in (Workload.prefill(batch, context), Workload.decode(batch, context)):
         dense = trace(model, workload)
-        methods = [pruning.get(name, 0.5) for name in pruning.METHODS]
-        for ops in (dense, *(dense.prune(method) for method in methods)):
-            chosen = ops.select(ops.mask(kernels=[STAND_INS.get(key, key)]))
+        for ops in (dense, *(dense.prune(method) for method in HALVED)):
+            chosen = ops.select(ops.mask(kernels=[catalogue.get(key).stand_in or key]))
             if len(chosen):
                 found.append(chosen.with_columns(kernel=(key,) * len(chosen)))
         if found:
@@ -222,6 +230,12 @@ def _check_structure(dense: OpTrace, pruned: OpTrace, label: str, kernels: Colle
         _require(right, f"{label}: label {name} must be a tuple with one entry for each of the {size} ops")
     strangers = sorted(set(pruned.kernel) - set(kernels))
     _require(not strangers, f"{label}: no stack has a kernel for {', '.join(strangers)}. Known: {', '.join(kernels)}")
+    unmarked = [
+        f"{n} ({key})"
+        for n, key, pattern in zip(pruned.name, pruned.kernel, pruned.pattern, strict=True)
+        if key in catalogue.CATALOGUE and catalogue.get(key).pattern != pattern
+    ]
+    _require(not unmarked, f"{label}: the label pattern does not fit the kernel key of {', '.join(unmarked)}")
     wrong = [
         f"{n} of {part}" for n, part in zip(pruned.name, pruned.block, strict=True) if part not in set(dense.block)
     ]
@@ -240,7 +254,8 @@ def _check_work(dense: OpTrace, pruned: OpTrace, label: str) -> None:
 
 
 def _check_record(dense: OpTrace, pruned: OpTrace, label: str) -> None:
-    _require(len(pruned.applied) > len(dense.applied), f"{label}: nothing was appended to applied; see Applied")
+    if len(pruned.applied) == len(dense.applied):  # `OpTrace.prune` works it out
+        return
     last = pruned.applied[-1]
     _require(isinstance(last, Applied), f"{label}: applied holds {type(last).__name__}, not Applied")
     _require(last.method == label, f"{label}: applied names the method {last.method!r}")
@@ -294,10 +309,6 @@ def _check_latency(kernel: KernelModel, ops: OpTrace, gpu: HardwareProfile, labe
     again = _seconds(kernel, ops, gpu, label, "cold")
     _require(_snapshot(ops) == before, f"{label}: latency changed the ops that it was given")
     _require(bool(np.array_equal(seconds, again)), f"{label}: latency gave two results for the same ops")
-    floor = roofline(ops, gpu)
-    worst = float((seconds / floor).min())
-    fast = worst < 1.0 - CLOSE
-    _require(not fast, f"{label}: faster than the roofline with cold operands ({worst:.3g} of its time)")
     for index in np.ndindex(*ops.shape):
         alone = OpTrace.from_rows(
             [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pruninfersim import models
-from pruninfersim._arrays import FloatArray, frozen, sealed, stack_ops
-from pruninfersim.architectures import ARCHITECTURES
+from pruninfersim._util.arrays import FloatArray, frozen, sealed, stack_ops
 from pruninfersim.models import ModelConfig
 from pruninfersim.workload import Workload
 
@@ -41,10 +40,15 @@ LABELS: dict[str, Any] = {
     "kernel": "elementwise",
     "block": "",
     "dtype": "bf16",
+    "pattern": "",
     "layers": (),
     "n_axis": "",
     "k_axis": "",
 }
+
+
+#: Fused projection -> the projections that it is made of.
+FUSED = {"qkv": ("q", "k", "v"), "gate_up": ("gate", "up")}
 
 
 class PruningMethod(Protocol):
@@ -69,11 +73,14 @@ class Applied:
         Sparsity asked for [1].
     achieved : dict of str to ndarray, shape (*sweep)
         Sparsity reached per kind of block [1].
+    by_role : dict of str to ndarray, shape (*sweep)
+        What was asked of each role [1]; empty if it was the same of all.
     """
 
     method: str
     asked: FloatArray
     achieved: dict[str, FloatArray]
+    by_role: dict[str, FloatArray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -104,9 +111,12 @@ class OpTrace:
         How often the operand crosses HBM: 1, 0 if fused away, 2 for two inputs of that shape, a share if only
         part of it is touched.
     launches : ndarray
-        Kernel launches of the op.
+        Kernels that one run of the op is, as the software launches it: 1 in a fresh trace; a stack's lowering says
+        what it is there.
     name, kernel, block, dtype : tuple of str
         Role of the op; key of the kernel that runs it; attention, mlp, embedding or head; compute dtype.
+    pattern : tuple of str
+        Structured sparsity of B that the tensor cores have a rate for ("2:4"), or "".
     layers : tuple of tuple of int
         Layers that the row stands for (empty outside the layers).
     n_axis, k_axis : tuple of str
@@ -134,6 +144,7 @@ class OpTrace:
     kernel: tuple[str, ...]
     block: tuple[str, ...]
     dtype: tuple[str, ...]
+    pattern: tuple[str, ...]
     layers: tuple[tuple[int, ...], ...]
     n_axis: tuple[str, ...]
     k_axis: tuple[str, ...]
@@ -279,7 +290,7 @@ class OpTrace:
         6144.0
         """
         fused = self
-        for name, parts in (("qkv", ("q", "k", "v")), ("gate_up", ("gate", "up"))):
+        for name, parts in FUSED.items():
             index = np.flatnonzero(fused.mask(names=parts))
             kinds = {(fused.kernel[i], fused.dtype[i], fused.layers[i]) for i in index}
             alike = all(
@@ -295,10 +306,15 @@ class OpTrace:
         return fused
 
     def prune(self, *methods: PruningMethod) -> OpTrace:
-        """Apply pruning methods in order and return the pruned trace."""
+        """Apply pruning methods in order and return the pruned trace.
+
+        What a method does not note in `applied` is worked out from the traces before and after.
+        """
         trace = self
         for method in methods:
-            trace = method.apply(trace)
+            after = method.apply(trace)
+            noted = len(after.applied) > len(trace.applied)
+            trace = after if noted else replace(after, applied=(*trace.applied, _worked_out(method, trace, after)))
         return trace
 
     def __repr__(self) -> str:
@@ -306,8 +322,42 @@ class OpTrace:
         return f"<OpTrace of {len(self)} ops{sweep}>"
 
 
+def layer_weights(trace: OpTrace) -> FloatArray:
+    """Return how many weights each op of the layers multiplies with, shape (*sweep, op); 0 for all other ops.
+
+    Products of activations have no label on one of their dimensions, and routers are not what is pruned.
+    """
+    labelled = [n != "" and k != "" for n, k in zip(trace.n_axis, trace.k_axis, strict=True)]
+    inside = np.array(labelled) & np.isin(np.array(trace.block, dtype=str), ["attention", "mlp"])
+    kept = np.array([0.5 if pattern == "2:4" else 1.0 for pattern in trace.pattern])
+    weights = kept * trace.b_batch * trace.n * trace.k * trace.count
+    return np.asarray(np.where(inside & (np.asarray(trace.gemms) == 1.0), weights, 0.0))
+
+
+def _worked_out(method: PruningMethod, before: OpTrace, after: OpTrace) -> Applied:
+    """Note what a method did: the removed share of the weights by block; asked for is its own sparsity, if it has one.
+
+    Rows that the method adds do not count, only the roles that were there before.
+    """
+    old, new = layer_weights(before), layer_weights(after)
+    ours = np.isin(after.roles, before.roles)
+
+    def removed(blocks: list[str]) -> FloatArray:
+        had = np.where(before.mask(blocks=blocks), old, 0.0).sum(axis=-1)
+        left = np.where(after.mask(blocks=blocks) & ours, new, 0.0).sum(axis=-1)
+        return np.where(had > 0, 1.0 - left / np.where(had > 0, had, 1.0), 0.0)
+
+    try:
+        asked = np.asarray(getattr(method, "sparsity", None), dtype=np.float64)
+    except (TypeError, ValueError):  # a ratio that only the method understands
+        asked = np.asarray(np.nan)
+    achieved = {block: removed([block]) for block in ("attention", "mlp")}
+    everywhere = removed(["attention", "mlp"])
+    return Applied(method.name, everywhere if np.isnan(asked).any() else asked, achieved)
+
+
 #: Columns that decide how long a run of an op takes; where they agree, the very same kernel runs.
-SHAPE_COLUMNS = tuple(name for name in NEUTRAL if name not in ("count", "launches"))
+SHAPE_COLUMNS = tuple(name for name in NEUTRAL if name != "count")
 
 
 @lru_cache(maxsize=4)
@@ -332,11 +382,11 @@ def twins(first: OpTrace, second: OpTrace) -> tuple[NDArray[np.bool_], tuple[int
     return same, tuple(partner)
 
 
-def _identities(side: OpTrace) -> list[tuple[str, str, str, int]]:
-    """Name, kernel and dtype of each op, and how many such ops came before it."""
-    seen: dict[tuple[str, str, str], int] = {}
-    out = []
-    for identity in zip(side.name, side.kernel, side.dtype, strict=True):
+def _identities(side: OpTrace) -> list[tuple[str | int, ...]]:
+    """Name, kernel, dtype and pattern of each op, and how many such ops came before it."""
+    seen: dict[tuple[str, ...], int] = {}
+    out: list[tuple[str | int, ...]] = []
+    for identity in zip(side.name, side.kernel, side.dtype, side.pattern, strict=True):
         seen[identity] = seen.get(identity, -1) + 1
         out.append((*identity, seen[identity]))
     return out
@@ -371,5 +421,5 @@ def trace(model: ModelConfig | str, workload: Workload, *, dtype: str | None = N
     15.009316864
     """
     config = models.get(model)
-    rows = ARCHITECTURES[config.family](config, workload, dtype or config.dtype)
+    rows = config.rows(workload, dtype or config.dtype)
     return OpTrace.from_rows(rows, model=config, workload=workload)

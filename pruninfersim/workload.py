@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pruninfersim._arrays import FloatArray, checked, frozen
+from pruninfersim._util.arrays import FloatArray, checked, frozen
 from pruninfersim.errors import InvalidInputError, unknown_name
 
 Phase = Literal["prefill", "decode"]

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pruninfersim import calibration, hardware, kinds, transfer
-from pruninfersim.calibration import Calibration, calibrate, fit_kernel
-from pruninfersim.calibration_fit import fit_logs, folds, pair_correlation, pairs
+from pruninfersim import calibration, hardware
+from pruninfersim.calibration import Calibration, calibrate, fit_kernel, kinds, nearest
+from pruninfersim.calibration.least_squares import fit_logs, folds, pair_correlation, pairs
 from pruninfersim.errors import FileFormatError, InvalidInputError, MissingValueError, UnknownNameError
 from pruninfersim.kernels.base import parameters
 from pruninfersim.kernels.gemm import Gemm
@@ -145,7 +145,7 @@ def test_files_that_are_no_calibration(fitted: Calibration, tmp_path: Path) -> N
 
 
 def test_twenty_rows_of_a_new_gpu_fit_three_parameters() -> None:
-    truth = replace(transfer.starting_kernel("gemm", "bf16", hardware.get("rtx-5090")), launch=4e-6)
+    truth = replace(nearest.starting_kernel("gemm", "bf16", hardware.get("rtx-5090")), launch=4e-6)
     truth = replace(truth, compute_efficiency=0.6, memory_efficiency=0.8)
     new = hardware.get("rtx-5090")
     fit = calibrate("gemm", timed(truth, new, 20, 0.02), new, cache="cold")
@@ -157,7 +157,7 @@ def test_twenty_rows_of_a_new_gpu_fit_three_parameters() -> None:
 
 
 def test_sixty_rows_stay_near_the_prior_where_they_say_nothing() -> None:
-    start = transfer.starting_kernel("gemm", "bf16", GPU)
+    start = nearest.starting_kernel("gemm", "bf16", GPU)
     frame = timed(start, GPU, 60, 0.02)
     frame = frame[frame["m"] <= 64]  # no long kernel: power says nothing
     kernel = fit_kernel("gemm", pd.concat([frame, frame, frame])[:60], GPU, cache="cold")
@@ -255,7 +255,7 @@ LIMIT = {
 
 @pytest.mark.parametrize("gpu", TIMED)
 def test_shipped_fits_are_as_good_as_promised(gpu: str) -> None:
-    found, extrapolated = transfer.nearest_calibration("gemm", "bf16", hardware.get(gpu))
+    found, extrapolated = nearest.nearest_calibration("gemm", "bf16", hardware.get(gpu))
     assert not extrapolated
     assert found.hardware == gpu
     assert 100 * found.held_out_error <= LIMIT[gpu]
@@ -267,7 +267,7 @@ def test_shipped_fits_are_as_good_as_promised(gpu: str) -> None:
 def test_shipped_fits_predict_the_reference_rows(gpu: str, validation_data: Path) -> None:
     rows = calibration.read_timings(validation_data / "timings" / "gemm_aiconfigurator.csv.gz", kind="gemm")
     rows = rows[(rows["gpu"] == gpu) & (rows["dtype"] == "bf16")]
-    kernel = transfer.nearest_calibration("gemm", "bf16", hardware.get(gpu))[0].kernel
+    kernel = nearest.nearest_calibration("gemm", "bf16", hardware.get(gpu))[0].kernel
     predicted = kinds.get("gemm").seconds(kernel, rows, hardware.get(gpu), "replayed")
     assert 100 * np.mean(np.abs(predicted * 1e6 / rows["latency_us"] - 1)) <= LIMIT[gpu]
 
@@ -276,7 +276,7 @@ def test_other_software_and_cold_weights_on_a_timed_gpu(validation_data: Path) -
     """Eager vLLM, every weight of a model in turn: neither harness nor cache state nor m were ever fitted."""
     rows = calibration.read_timings(validation_data / "timings" / "gemm_llmservingsim.csv.gz", kind="gemm")
     rows = rows[rows["gpu"] == "rtx-pro-6000-server"]
-    kernel = transfer.nearest_calibration("gemm", "bf16", hardware.get("rtx-pro-6000-server"))[0].kernel
+    kernel = nearest.nearest_calibration("gemm", "bf16", hardware.get("rtx-pro-6000-server"))[0].kernel
     predicted = kinds.get("gemm").seconds(kernel, rows, hardware.get("rtx-pro-6000-server"), "cold")
     assert 100 * np.mean(np.abs(predicted * 1e6 / rows["latency_us"] - 1)) <= 7.0
 
@@ -286,33 +286,33 @@ def test_carried_over_by_kernels_then_generation_then_memory() -> None:
         "a100-pcie-80gb": "a100-sxm-80gb", "rtx-6000-ada": "l40s", "l40": "rtx-4090",
         "rtx-5090": "rtx-pro-6000-server", "b300-sxm": "b200-sxm",
     }.items():  # fmt: skip
-        found, extrapolated = transfer.nearest_calibration("gemm", "bf16", hardware.get(gpu))
-        own = transfer.nearest_calibration("gemm", "bf16", hardware.get(source))[0]
+        found, extrapolated = nearest.nearest_calibration("gemm", "bf16", hardware.get(gpu))
+        own = nearest.nearest_calibration("gemm", "bf16", hardware.get(source))[0]
         assert extrapolated, gpu
         assert found.hardware == source, gpu
         assert asdict(found.kernel) == pytest.approx(asdict(own.kernel))
         assert found.residual.high - found.residual.low > own.residual.high - own.residual.low
-    hopper = transfer.nearest_calibration("gemm", "bf16", hardware.get("h20"))[0].kernel
-    ends = [transfer.nearest_calibration("gemm", "bf16", hardware.get(g))[0].kernel for g in ("h100-sxm", "h200-sxm")]
+    hopper = nearest.nearest_calibration("gemm", "bf16", hardware.get("h20"))[0].kernel
+    ends = [nearest.nearest_calibration("gemm", "bf16", hardware.get(g))[0].kernel for g in ("h100-sxm", "h200-sxm")]
     assert hopper.k_step == pytest.approx(np.sqrt(ends[0].k_step * ends[1].k_step), rel=1e-3)
 
 
 def test_leaving_a_gpu_out_and_other_precisions() -> None:
     gpu = hardware.get("h100-sxm")
-    assert transfer.nearest_calibration("gemm", "bf16", gpu, leave_out=["h100-sxm"])[0].hardware == "h200-sxm"
-    assert transfer.nearest_calibration("gemm", "fp16", gpu)[1] is False
-    assert transfer.nearest_calibration("gemm", "fp8", gpu)[0].dtype == "fp8"
-    borrowed, extrapolated = transfer.nearest_calibration("gemm", "int8", gpu)
+    assert nearest.nearest_calibration("gemm", "bf16", gpu, leave_out=["h100-sxm"])[0].hardware == "h200-sxm"
+    assert nearest.nearest_calibration("gemm", "fp16", gpu)[1] is False
+    assert nearest.nearest_calibration("gemm", "fp8", gpu)[0].dtype == "fp8"
+    borrowed, extrapolated = nearest.nearest_calibration("gemm", "int8", gpu)
     assert borrowed.dtype == "fp8"
     assert extrapolated
     with pytest.raises(MissingValueError, match="no calibration of gemm for fp32"):
-        transfer.nearest_calibration("gemm", "fp32", gpu, leave_out=[*TIMED, "rtx-4090"])
+        nearest.nearest_calibration("gemm", "fp32", gpu, leave_out=[*TIMED, "rtx-4090"])
 
 
 def test_error_of_carrying_over_is_noted(tmp_path: Path) -> None:
     residual = calibration.Residuals(-0.3, 0.0, 0.3, 0.1)
-    transfer.write_carried_over_error("gemm-fp8", residual, 0.2, tmp_path)
-    file = transfer.write_carried_over_error("gemm-bf16", residual, 0.1, tmp_path)
+    nearest.write_carried_over_error("gemm-fp8", residual, 0.2, tmp_path)
+    file = nearest.write_carried_over_error("gemm-bf16", residual, 0.1, tmp_path)
     data = tomllib.loads(file.read_text())
     assert list(data) == ["gemm-bf16", "gemm-fp8"]
     assert data["gemm-bf16"]["error"] == 0.1

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from cases import FAMILIES, IGNORE_PROVENANCE, STACKS, workload
 
 import pruninfersim as pis
+from pruninfersim.cost import Protocol, Spread
 from pruninfersim.errors import InvalidInputError, ProvenanceWarning, UnknownNameError
 from pruninfersim.kernels.base import Roofline
-from pruninfersim.uncertainty import Spread
+from pruninfersim.ops import CATALOGUE
 
 H100 = pis.hardware.get("h100-sxm")
 
@@ -23,10 +25,8 @@ def dense(phase="decode", batch=8, context=4096):
 
 def stack_of(**provenances) -> pis.CostModel:
     """A roofline stack in which some kernels claim other evidence, with a band."""
-    kernels = dict(pis.stacks.get("ideal", H100).kernels)
-    for key, kind in provenances.items():
-        kernels[key] = pis.Priced(Roofline(), kind, Spread(-0.1, 0.1, 0.5), "gemm")
-    return pis.CostModel("toy", H100, kernels)
+    kernels = {key: pis.Priced(Roofline(), kind, Spread(-0.1, 0.1, 0.5), "gemm") for key, kind in provenances.items()}
+    return pis.CostModel("toy", H100, kernels, pis.stacks.get("ideal", H100).default)
 
 
 CALIBRATED = dict.fromkeys(("gemm", "lm_head"), "calibrated")
@@ -82,7 +82,7 @@ def test_a_definition_has_no_interval():
 
 
 def test_errors_on_both_sides_cancel():
-    stack, before = stack_of(**dict.fromkeys(pis.stacks.KERNEL_KEYS, "calibrated")), dense()
+    stack, before = stack_of(**dict.fromkeys(CATALOGUE, "calibrated")), dense()
     same = pis.compare(before, before, hardware=H100, stack=stack)
     # The bound clips the upper side, the ideal kernels being at their roofline.
     assert same.interval[0] == pytest.approx(1.0, abs=1e-6)
@@ -93,7 +93,7 @@ def test_errors_on_both_sides_cancel():
 
 
 def test_the_upper_end_never_passes_the_bound():
-    stack = stack_of(**dict.fromkeys(pis.stacks.KERNEL_KEYS, "calibrated"))
+    stack = stack_of(**dict.fromkeys(CATALOGUE, "calibrated"))
     result = pis.compare(dense(), dense().prune(pis.pruning.LowRank(0.5)), hardware=H100, stack=stack)
     assert result.interval[1] == result.bound
 
@@ -124,7 +124,7 @@ def test_the_same_evidence_on_both_sides_says_nothing():
 
 def test_evidence_behind_a_sliver_of_the_time_does_not_matter():
     before = dense()
-    stack = stack_of(**dict.fromkeys(pis.stacks.KERNEL_KEYS, "calibrated") | {"transpose": "roofline"})
+    stack = stack_of(**dict.fromkeys(CATALOGUE, "calibrated") | {"transpose": "roofline"})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pis.compare(before, before.prune(pis.pruning.SemiStructured(0.0)), hardware=H100, stack=stack)
@@ -158,7 +158,7 @@ def test_logits_follow_the_protocol_of_the_stack():
     options = {"model": "llama-3.1-8b", "hardware": H100, "method": "static-depth", "sparsity": 0.5, "context": 2048}
     ideal = pis.speedup(**options, stack="ideal")
     every = pis.speedup(**options, stack="ideal", logits="all")
-    paper = pis.CostModel("paper", H100, pis.stacks.get("ideal", H100).kernels)
+    paper = replace(pis.stacks.get("ideal", H100), protocol=Protocol(logits="all"))
     assert ideal.dense.trace.workload.logits == "last"
     assert every.dense.trace.workload.logits == "all"
     assert pis.speedup(**options, stack=paper).dense.latency == every.dense.latency

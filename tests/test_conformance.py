@@ -12,6 +12,7 @@ import pruninfersim as pis
 from pruninfersim import testing
 from pruninfersim.errors import ConformanceError, InvalidInputError, UnknownNameError
 from pruninfersim.kernels.base import Roofline, roofline
+from pruninfersim.ops import CATALOGUE
 from pruninfersim.pruning import PerBlock, PerLayer
 from pruninfersim.pruning.base import record
 from pruninfersim.trace import OpTrace
@@ -135,11 +136,6 @@ class MoreWork(Toy):
         return trace.with_columns(mac_fraction=trace.mac_fraction * 1.5)
 
 
-class NoRecord(Toy):
-    def note(self, trace):
-        return trace
-
-
 class WrongName(Toy):
     def note(self, trace):
         return record(trace, "other", 0.5, {"mlp": 0.5})
@@ -209,7 +205,6 @@ BROKEN = {
     UnknownKernel: "no stack has a kernel for my_gemm",
     UnknownBlock: "unknown block",
     MoreWork: "more FLOPs than in the dense trace",
-    NoRecord: "nothing was appended",
     WrongName: "names the method 'other'",
     NothingAchieved: "does not say which sparsity",
     AchievedAll: r"sparsity mlp must be in \[0, 1\)",
@@ -251,15 +246,15 @@ def test_a_kernel_of_ones_own_may_be_allowed():
 
 
 def test_the_roofline_passes_for_every_key():
-    testing.check_kernel(Roofline(), keys=pis.stacks.KERNEL_KEYS)
+    testing.check_kernel(Roofline(), keys=CATALOGUE)
 
 
 @pytest.mark.parametrize("gpu", ["h100-sxm", "rtx-pro-6000"])
 @pytest.mark.parametrize("stack", STACKS)
 def test_kernels_of_the_stacks_pass(stack, gpu):
     model = pis.stacks.get(stack, pis.hardware.get(gpu))
-    for key in pis.stacks.KERNEL_KEYS:
-        testing.check_kernel(model.kernels[key].model, hardware=gpu, keys=[key])
+    for key in CATALOGUE:
+        testing.check_kernel(model.priced(key, "bf16").model, hardware=gpu, keys=[key])
 
 
 @dataclass(frozen=True)
@@ -268,11 +263,6 @@ class Twice:
 
     def latency(self, ops, hardware, *, cache="cold"):
         return 2.0 * roofline(ops, hardware)
-
-
-class TooFast(Twice):
-    def latency(self, ops, hardware, *, cache="cold"):
-        return 0.9 * roofline(ops, hardware)
 
 
 class Infinite(Twice):
@@ -324,8 +314,20 @@ class NeedsWholeTiles(Twice):
         return super().latency(ops, hardware)
 
 
+class NoNote(Toy):
+    def note(self, trace):
+        return trace
+
+
+def test_a_method_without_a_note_passes_and_the_trace_works_it_out():
+    testing.check_pruning(NoNote())
+    pruned = pis.trace("llama-3.1-8b", DECODE[0]).prune(NoNote())
+    noted = pruned.applied[-1]
+    assert (noted.method, float(noted.asked)) == ("toy", 0.5)
+    assert {block: float(share) for block, share in noted.achieved.items()} == {"attention": 0.5, "mlp": 0.5}
+
+
 BROKEN_KERNELS = {
-    TooFast: "faster than the roofline",
     Infinite: "inf s for m=1, n=1",
     Nothing: "need a positive time",
     OpAxisFirst: "result (of|has) shape",

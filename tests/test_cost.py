@@ -9,9 +9,10 @@ import pytest
 from cases import FAMILIES, MAIN_GPUS, STACKS, native, rows, total, workload
 
 import pruninfersim as pis
+from pruninfersim.cost import Graph, Spread
 from pruninfersim.errors import UnknownNameError
 from pruninfersim.kernels.base import Roofline, roofline
-from pruninfersim.uncertainty import Spread
+from pruninfersim.ops import CATALOGUE
 
 H100 = pis.hardware.get("h100-sxm")
 
@@ -37,8 +38,8 @@ class Slower:
 
 
 def constant(seconds: float, **options) -> pis.CostModel:
-    priced = pis.Priced(Constant(seconds), "measured")
-    return pis.CostModel("toy", H100, dict.fromkeys(pis.stacks.KERNEL_KEYS, priced), **options)
+    priced = pis.Priced(Constant(seconds), "calibrated")
+    return pis.CostModel("toy", H100, dict.fromkeys(CATALOGUE, priced), **options)
 
 
 def dense(phase="decode", batch=1, context=1024, **options):
@@ -49,21 +50,23 @@ def dense(phase="decode", batch=1, context=1024, **options):
 
 
 def test_every_run_and_every_launch_gap_is_paid():
-    step = pis.estimate(dense(), hardware=H100, stack=constant(1e-3, launch_gap=1e-6))
+    step = pis.estimate(dense(), hardware=H100, stack=constant(1e-3, clock=Graph(1e-6)))
     runs = 32 * 13 + 3  # 13 ops per layer; embedding, final norm, head
     assert step.latency == pytest.approx(runs * (1e-3 + 1e-6), rel=1e-12)
 
 
 def test_a_kernel_that_is_two_launches_has_two_gaps():
-    model = constant(1e-3, launch_gap=1e-6).with_kernel("rope", pis.Priced(Constant(1e-3), "measured", launches=2.0))
+    model = constant(1e-3, clock=Graph(1e-6)).with_kernel(
+        "rope", pis.Priced(Constant(1e-3), "calibrated", launches=2.0)
+    )
     extra = pis.estimate(dense(), hardware=H100, stack=model).latency
-    plain = pis.estimate(dense(), hardware=H100, stack=constant(1e-3, launch_gap=1e-6)).latency
+    plain = pis.estimate(dense(), hardware=H100, stack=constant(1e-3, clock=Graph(1e-6))).latency
     assert extra - plain == pytest.approx(32e-6, rel=1e-6)
 
 
 def test_with_kernel_leaves_the_cost_model_alone():
     model = constant(1e-3)
-    other = model.with_kernel("rope", pis.Priced(Constant(1.0), "measured"))
+    other = model.with_kernel("rope", pis.Priced(Constant(1.0), "calibrated"))
     assert model.kernels["rope"].model == Constant(1e-3)
     assert other.kernels["rope"].model == Constant(1.0)
 
@@ -90,7 +93,7 @@ def test_no_kernel_beats_the_roofline_of_its_op():
 def test_small_and_large_sweeps_are_priced_alike(points):
     """Large sweeps are priced by distinct shape, small ones directly."""
     batch = 1 + np.arange(points) % 7
-    kernels = {key: pis.Priced(Slower(1 + i / 10), "measured") for i, key in enumerate(pis.stacks.KERNEL_KEYS)}
+    kernels = {key: pis.Priced(Slower(1 + i / 10), "calibrated") for i, key in enumerate(CATALOGUE)}
     model = pis.CostModel("toy", H100, kernels)
     for family in FAMILIES:
         pruned = dense("prefill", batch, 700).prune(pis.pruning.get(family, 0.5))
@@ -195,7 +198,7 @@ def test_repr_and_html():
 
 def test_interval_holds_the_latency_and_stays_above_the_roofline():
     band = pis.Priced(Slower(1.01), "calibrated", Spread(-0.5, 0.3, 0.5), "all")
-    model = pis.CostModel("toy", H100, dict.fromkeys(pis.stacks.KERNEL_KEYS, band))
+    model = pis.CostModel("toy", H100, dict.fromkeys(CATALOGUE, band))
     step = pis.estimate(dense("decode", [1, 8]), hardware=H100, stack=model)
     low, high = step.interval
     assert np.all((low <= step.latency) & (step.latency <= high))

@@ -7,7 +7,7 @@ import pytest
 from cases import FAMILIES
 
 import pruninfersim as pis
-from pruninfersim._distinct import Shapes, distinct
+from pruninfersim.cost.distinct import Shapes, distinct
 from pruninfersim.kernels.base import roofline
 from pruninfersim.trace import SHAPE_COLUMNS, OpTrace
 

@@ -10,7 +10,7 @@ from cases import workload
 
 import pruninfersim as pis
 from pruninfersim import errors
-from pruninfersim._arrays import checked, frozen, stack_ops
+from pruninfersim._util.arrays import checked, frozen, stack_ops
 from pruninfersim.errors import FileFormatError, InvalidInputError, PruninfersimError, UnknownNameError, unknown_name
 
 BUILT_IN = {

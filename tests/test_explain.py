@@ -11,8 +11,8 @@ from toy import Slow, toy
 
 import pruninfersim as pis
 from pruninfersim.cost import CostModel, Priced
-from pruninfersim.explain import STEPS, explain
 from pruninfersim.pruning import PerBlock, PerLayer
+from pruninfersim.questions.explain import STEPS, explain
 
 pytestmark = IGNORE_PROVENANCE
 WORKLOADS = {

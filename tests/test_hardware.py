@@ -131,7 +131,8 @@ def test_measured_gemms_stay_below_the_peak_but_not_far(name, dtype, measured):
 def test_a800_is_an_a100_with_slower_links():
     a100, a800 = hardware.get("a100-sxm-80gb"), hardware.get("a800-80gb")
     differing = {key for key in HardwareProfile.model_fields if getattr(a100, key) != getattr(a800, key)}
-    assert differing == {"name", "title", "reference", "notes", "sources", "interconnect_bandwidth"}
+    assert differing == {"name", "title", "reference", "notes", "sources", "interconnect_bandwidth", "silicon"}
+    assert a800.silicon == a100.name
     assert (a100.interconnect_bandwidth, a800.interconnect_bandwidth) == (600e9, 400e9)
 
 

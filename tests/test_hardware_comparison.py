@@ -9,9 +9,9 @@ from cases import FAMILIES, IGNORE_PROVENANCE, STACKS
 from toy import toy
 
 import pruninfersim as pis
-from pruninfersim import memory
 from pruninfersim.errors import InvalidInputError, UnknownNameError
-from pruninfersim.hardware_comparison import compare_hardware, ranking_flips
+from pruninfersim.questions import memory
+from pruninfersim.questions.hardware_ranking import compare_hardware, ranking_flips
 
 pytestmark = IGNORE_PROVENANCE
 MODEL = "llama-3.1-8b"

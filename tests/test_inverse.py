@@ -12,10 +12,12 @@ from cases import FAMILIES, IGNORE_PROVENANCE, MAIN_GPUS, STACKS, native, worklo
 from toy import SPREAD, TILE, Slow, Staircase, toy
 
 import pruninfersim as pis
-from pruninfersim.comparison import twins
 from pruninfersim.cost import Priced
 from pruninfersim.errors import InvalidInputError, UnknownNameError
-from pruninfersim.inverse import RANGES, break_even, max_speedup, required_efficiency, suggest_width
+from pruninfersim.questions.break_even import RANGES, break_even
+from pruninfersim.questions.comparison import twins
+from pruninfersim.questions.headroom import max_speedup, required_efficiency
+from pruninfersim.questions.widths import suggest_width
 
 pytestmark = IGNORE_PROVENANCE
 QUESTION = {"model": "llama-3.1-8b", "hardware": "h100-sxm", "phase": "decode", "stack": "ideal"}

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pruninfersim import calibration, hardware, kinds, timings, transfer
+from pruninfersim import calibration, hardware
+from pruninfersim.calibration import kinds, nearest, timings
 from pruninfersim.errors import InvalidInputError, MissingValueError
 from pruninfersim.kernels.attention_decode import DecodeAttention, splits_fa2, splits_fa3
 from pruninfersim.kernels.attention_prefill import KVAppend, PrefillAttention, algorithm
@@ -26,7 +27,7 @@ Kernel = PrefillAttention | DecodeAttention
 
 
 def fitted(phase: str, gpu: str) -> Kernel:
-    kernel: Kernel = transfer.nearest_calibration(f"attention_{phase}", "bf16", hardware.get(gpu))[0].kernel
+    kernel: Kernel = nearest.nearest_calibration(f"attention_{phase}", "bf16", hardware.get(gpu))[0].kernel
     return kernel
 
 
@@ -395,7 +396,7 @@ def test_a_fit_finds_the_parameters_that_made_the_timings(phase: str) -> None:
 @pytest.mark.parametrize("gpu", TIMED)
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
 def test_shipped_calibrations_are_physical(gpu: str, phase: str) -> None:
-    found, carried = transfer.nearest_calibration(f"attention_{phase}", "bf16", hardware.get(gpu))
+    found, carried = nearest.nearest_calibration(f"attention_{phase}", "bf16", hardware.get(gpu))
     assert not carried
     assert found.held_out_error < 0.045
     assert len(parameters(found.kernel)) <= 10

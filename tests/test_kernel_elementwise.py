@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pruninfersim import calibration, hardware, kinds, transfer
+from pruninfersim import calibration, hardware
+from pruninfersim.calibration import kinds, nearest
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.kernels.base import roofline
 from pruninfersim.kernels.elementwise import Elementwise
@@ -31,7 +32,7 @@ def ops(kind, m, k):
 
 
 def kernel(kind, gpu):
-    return transfer.nearest_calibration(kind, "bf16", hardware.get(gpu))[0].kernel
+    return nearest.nearest_calibration(kind, "bf16", hardware.get(gpu))[0].kernel
 
 
 def test_memory_bound_limit_is_bytes_over_bandwidth():
@@ -123,7 +124,7 @@ def test_rows_of_another_op_are_refused():
 @pytest.mark.parametrize("gpu", ["rtx-4090", "rtx-pro-6000-server"])
 def test_shipped_calibrations_reach_their_error(gpu):
     for kind in READS:
-        found, extrapolated = transfer.nearest_calibration(kind, "bf16", hardware.get(gpu))
+        found, extrapolated = nearest.nearest_calibration(kind, "bf16", hardware.get(gpu))
         if not extrapolated:
             assert found.fitted_error < 0.12
             assert found.held_out_error < 0.16

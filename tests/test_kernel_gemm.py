@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pruninfersim import hardware, transfer
+from pruninfersim import gemm_latency, hardware
+from pruninfersim.calibration import nearest
 from pruninfersim.errors import InvalidInputError, MissingValueError
 from pruninfersim.kernels.base import parameters, roofline
 from pruninfersim.kernels.gemm import PROTOCOLS, Gemm, enough_copies, six_copies
@@ -24,7 +25,7 @@ K = np.array([1, 64, 512, 2560, 4096, 14336, 65536])
 
 
 def fitted(gpu: str) -> Gemm:
-    return transfer.nearest_calibration("gemm", "bf16", hardware.get(gpu))[0].kernel
+    return nearest.nearest_calibration("gemm", "bf16", hardware.get(gpu))[0].kernel
 
 
 def one_shape(kernel: Gemm, m: float, n: float, k: float, gpu: hardware.HardwareProfile, hit: float = 0.0) -> float:
@@ -91,17 +92,23 @@ def test_footprints() -> None:
 
 
 @pytest.mark.parametrize("gpu", TIMED)
-def test_cold_is_finite_and_at_least_the_roofline_and_the_replayed_time(gpu: str) -> None:
+def test_cold_is_finite_and_at_least_the_replayed_time(gpu: str) -> None:
     profile, kernel = hardware.get(gpu), fitted(gpu)
     cold, replayed = (kernel.seconds(M, N, K, profile, cache=cache) for cache in ("cold", "replayed"))
+    assert cold.shape == (10, 7, 7)
+    assert np.isfinite(cold).all()
+    assert (cold >= replayed * (1 - 1e-12)).all()
+    assert (cold > kernel.launch * 0.999).all()
+
+
+@pytest.mark.parametrize("gpu", TIMED)
+def test_a_gemm_of_a_step_is_never_below_its_roofline(gpu: str) -> None:
+    """Kernels may be fitted below it (a clock above that of the data sheet); what is predicted is not."""
+    profile = hardware.get(gpu)
     bound = np.maximum(
         2.0 * M * N * K / profile.peak_flops("bf16"), 2.0 * (M * K + N * K + M * N) / profile.memory_bandwidth
     )
-    assert cold.shape == (10, 7, 7)
-    assert np.isfinite(cold).all()
-    assert (cold >= bound * (1 - 1e-12)).all()
-    assert (cold >= replayed * (1 - 1e-12)).all()
-    assert (cold > kernel.launch * 0.999).all()
+    assert (np.asarray(gemm_latency(M, N, K, hardware=gpu)) >= bound * (1 - 1e-12)).all()
 
 
 @given(

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import pruninfersim as pis
-from pruninfersim import kinds
+from pruninfersim.calibration import kinds
 from pruninfersim.errors import InvalidInputError, PruninfersimError, UnknownNameError
 from pruninfersim.measure import command, device, monitor, planning, suites
 from pruninfersim.measure.cases import COLUMNS

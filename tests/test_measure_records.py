@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import pruninfersim as pis
-from pruninfersim import kinds, timings
+from pruninfersim.calibration import kinds, timings
 from pruninfersim.errors import FileFormatError, InvalidInputError
 from pruninfersim.kernels.gemm import Gemm
 from pruninfersim.measure import fit, planning, records, runner, suites
@@ -136,12 +136,11 @@ def test_a_folder_of_timings_becomes_a_stack(tmp_path):
     (calibration,) = fit.fit_folder(tmp_path)
     assert (calibration.kind, calibration.dtype, calibration.hardware) == ("gemm", "bf16", "h100-sxm")
     assert calibration.cache == "cold"
-    measured = fit.cost_model([calibration])
     shipped = pis.stacks.get("vendor", GPU)
-    assert measured.stack == "measured"
-    assert {key for key in shipped.kernels if measured.kernels[key] is not shipped.kernels[key]} == {
-        "gemm", "lm_head", "router",
-    }  # fmt: skip
+    measured = pis.stacks.vendor(GPU, [calibration])
+    assert measured.stack == "vendor, own gemm"
+    moved = {key for key in shipped.kernels if measured.kernels[key].model != shipped.kernels[key].model}
+    assert moved == {"gemm", "lm_head", "router", "gemm_2of4", "token_gemm"}, "every kernel that contains a GEMM"
     trace = pis.trace("llama-3.1-8b", pis.Workload.decode())
     slower = float(measured.predict(trace).latency) / float(shipped.predict(trace).latency)
     assert 1.0 < slower < 2.0, "the made-up GPU reaches less of its bandwidth"
@@ -156,7 +155,7 @@ def test_one_side_of_a_ratio_is_not_fitted(tmp_path):
 
 
 def test_fit_command_writes_calibrations(tmp_path, capsys):
-    from pruninfersim.calibration_record import Calibration
+    from pruninfersim.calibration.record import Calibration
 
     cases = some_gemms(12)
     written(tmp_path, cases, truth(cases)[1])

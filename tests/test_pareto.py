@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from cases import FAMILIES
 
-from pruninfersim import pareto
 from pruninfersim.errors import FileFormatError, InvalidInputError
+from pruninfersim.questions import pareto
 
 #: Mean measured prefill speedup of arXiv 2606.09080, Table 2 (Llama-3.1-8B, RTX PRO 6000).
 PREFILL = {

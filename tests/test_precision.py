@@ -7,8 +7,8 @@ import pytest
 from cases import rows, total, workload
 
 import pruninfersim as pis
-from pruninfersim import precision
 from pruninfersim.errors import MissingValueError, UnknownNameError
+from pruninfersim.hardware import precision
 
 
 def test_two_of_four_bytes():

@@ -44,7 +44,7 @@ def test_static_depth_follows_amdahl(stack, gpu, phase):
     """Speedup = 1 / ((1 - s)(1 - f) + f), f the share of what lies outside the layers."""
     asked = np.arange(0, 32) / 32 + 0.01
     before = dense(phase, 4, 2048, dtype=native(gpu))
-    result = pis.compare(before, before.prune(StaticDepth(asked)), hardware=gpu, stack=stack)
+    result = pis.compare(before, before.prune(StaticDepth(pis.pruning.Axis(asked))), hardware=gpu, stack=stack)
     outside = before.mask(blocks=["embedding", "head"])
     f = result.dense.seconds[outside].sum() / result.dense.seconds.sum()
     s = result.achieved["static-depth"]["attention"]

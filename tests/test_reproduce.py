@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pruninfersim import cli, pareto, reproduce, reproduce_page, reproduce_text
-from pruninfersim import reproduce_kernels as kernels
-from pruninfersim import reproduce_passes as passes
+from pruninfersim import cli, reproduce
 from pruninfersim.errors import InvalidInputError
-from pruninfersim.kernels import paper
+from pruninfersim.questions import pareto
+from pruninfersim.report import blocks
+from pruninfersim.reproduce import kernels, passes
+from pruninfersim.reproduce import text as reproduce_text
+from pruninfersim.stacks.paper import stack as paper
 
 #: Share of 1/(1-s) realised at 50 %, prefill and decode, as the paper states it.
 SHARES = {
@@ -246,9 +248,9 @@ def test_page_needs_a_directory(tmp_path):
 
 
 def test_markdown_escapes_and_folds():
-    table = reproduce_page.Table("a < b", ("x", "y"), (("p|q", 1.26),), ("", ".1f"), folded=True)
-    text = reproduce_page.to_markdown("T", "lead", [("S", [table, reproduce_page.Points(("one",))])], "note")
+    table = blocks.Table("a < b", ("x", "y"), (("p|q", 1.26),), ("", ".1f"), folded=True)
+    text = blocks.to_markdown("T", "lead", [("S", [table, blocks.Points(("one",))])], "note")
     assert "| p\\|q | 1.3 |" in text
     assert "<summary>a &lt; b</summary>" in text
     assert "- one" in text
-    assert "<details><summary>a &lt; b</summary>" in reproduce_page.to_html("T", "lead", [("S", [table])])
+    assert "<details><summary>a &lt; b</summary>" in blocks.to_html("T", "lead", [("S", [table])])

@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 
 import pruninfersim as pis
-from pruninfersim import _runs
 from pruninfersim.errors import FileFormatError, InvalidInputError
+from pruninfersim.sweep import runs as _runs
 from pruninfersim.sweep import sweep
 
 pytest.importorskip("pyarrow", reason="needs pyarrow, the optional extra 'parquet'")

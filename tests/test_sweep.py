@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 
@@ -13,9 +12,11 @@ from cases import FAMILIES, IGNORE_PROVENANCE, STACKS, top_sparsity, workload
 from toy import toy
 
 import pruninfersim as pis
-from pruninfersim import memory
 from pruninfersim.errors import InvalidInputError, UnknownNameError
-from pruninfersim.sweep import BLOCK_POINTS, TOGETHER, sweep
+from pruninfersim.questions import memory
+from pruninfersim.sweep import grid as grids
+from pruninfersim.sweep import runs, sweep
+from pruninfersim.sweep.grid import BLOCK_POINTS, TOGETHER
 
 pytestmark = IGNORE_PROVENANCE
 GPUS = ("h100-sxm", "rtx-pro-6000")
@@ -170,7 +171,7 @@ def test_dask_gives_identical_results():
 def test_progress_is_silent_in_notebooks_without_widgets(monkeypatch, capfd):
     """rich would warn there, once per sweep, with a path of this installation."""
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
-    monkeypatch.setattr("pruninfersim._runs.find_spec", lambda name: None)
+    monkeypatch.setattr(runs, "find_spec", lambda name: None)
     grid(models="llama-3.1-8b", hardware="h100-sxm", progress=True)
     assert capfd.readouterr() == ("", "")
 
@@ -262,7 +263,7 @@ def test_rows_of_several_methods_share_their_dense_side_and_equal_compare(stack)
 def test_blocks_of_rows_do_not_change_the_answer(monkeypatch):
     rows = random_rows(40).assign(stack="ideal")
     whole = sweep(rows=rows)
-    monkeypatch.setattr(sys.modules["pruninfersim.sweep"], "BLOCK_POINTS", 3)
+    monkeypatch.setattr(grids, "BLOCK_POINTS", 3)
     pd.testing.assert_frame_equal(sweep(rows=rows)[list(NUMBERS)], whole[list(NUMBERS)], rtol=1e-12)
 
 

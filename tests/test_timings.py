@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pruninfersim import timings
+from pruninfersim.calibration import timings
+from pruninfersim.calibration.aiconfigurator import GRID_M, GRID_NK
+from pruninfersim.calibration.timings import as_ops, parse, read_timings
 from pruninfersim.errors import FileFormatError, MissingValueError, UnknownNameError
-from pruninfersim.timings import as_ops, parse, read_timings
-from pruninfersim.timings_aiconfigurator import GRID_M, GRID_NK
 
 HEADER = "gpu,backend,dtype,m,n,k,latency_us\n"
 GOOD = "H100-SXM5-80GB,mine,bfloat16,1,4096,4096,12.5\nh100-sxm,,fp8,16,4096,14336,20\n"

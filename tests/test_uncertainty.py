@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pruninfersim.uncertainty import EXACT, PRODUCT_ROWS, Errors, Spread, ratio_half_width
+from pruninfersim.cost import EXACT, Spread
+from pruninfersim.cost.uncertainty import PRODUCT_ROWS, Errors, ratio_half_width
 
 SHARE = np.array([0.5, 0.3, 0.2])
 

@@ -12,19 +12,20 @@ import pytest
 from conftest import ROOT
 
 import pruninfersim as pis
-from pruninfersim import cli, hardware, kinds, timings, transfer
-from pruninfersim.calibration_record import Calibration
+from pruninfersim import cli, hardware
+from pruninfersim.calibration import kinds, nearest, timings
+from pruninfersim.calibration.record import Calibration
+from pruninfersim.calibration.validate import judged_rows, ratio_half_width, validate
+from pruninfersim.cost import Spread
 from pruninfersim.errors import FileFormatError, InvalidInputError
 from pruninfersim.kernels.base import roofline
-from pruninfersim.uncertainty import Spread
-from pruninfersim.validation import judged_rows, ratio_half_width, validate
 
 GPU = "h100-sxm"
 
 
 @pytest.fixture(scope="module")
 def own() -> Calibration:
-    return transfer.nearest_calibration("gemm", "bf16", hardware.get(GPU))[0]
+    return nearest.nearest_calibration("gemm", "bf16", hardware.get(GPU))[0]
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,7 @@ def test_a_calibration_of_ones_own_is_judged(rows):
     fitted = pis.calibrate("gemm", rows.assign(gpu="my-card"), GPU)
     table = validate(rows.assign(gpu="my-card"), GPU, calibration=fitted)
     assert line(table)["mape"] < 0.1
-    other = transfer.nearest_calibration("attention_decode", "bf16", hardware.get(GPU))[0]
+    other = nearest.nearest_calibration("attention_decode", "bf16", hardware.get(GPU))[0]
     with pytest.raises(InvalidInputError, match="the timings are of gemm, the calibration is of attention_decode"):
         validate(rows, GPU, calibration=other)
 
@@ -134,7 +135,7 @@ def test_twins_give_the_speedup_of_2of4():
     gpu, spec = "rtx-4090", kinds.get("gemm_2of4")
     frame = pd.DataFrame({"gpu": gpu, "dtype": "bf16", "sparsity": ["dense", "2:4"] * 3, "n": 4096, "k": 4096})
     frame["m"] = np.repeat([64, 512, 4096], 2)
-    kernel = transfer.nearest_calibration("gemm_2of4", "bf16", hardware.get(gpu))[0].kernel
+    kernel = nearest.nearest_calibration("gemm_2of4", "bf16", hardware.get(gpu))[0].kernel
     frame["latency_us"] = 1e6 * spec.seconds(kernel, frame, hardware.get(gpu), "replayed")
     exact = line(validate(frame, gpu), "speedup", "dense to 2:4")
     assert exact["n"] == 3

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 import pruninfersim as pis
-from pruninfersim.cost import CostModel, Priced
+from pruninfersim.cost import CostModel, Graph, Priced, Spread
 from pruninfersim.kernels.base import roofline
-from pruninfersim.uncertainty import Spread
+from pruninfersim.ops import CATALOGUE
 
 #: Side of the square tiles of the made-up GEMM.
 TILE = 128
@@ -49,6 +49,6 @@ def toy(
     """Every op at a share of its roofline but dense GEMMs, which run on a staircase."""
     profile = pis.hardware.get(gpu)
     slow = Priced(Slow(efficiency), "calibrated", spread, "all", "made up")
-    kernels = dict.fromkeys(pis.stacks.KERNEL_KEYS, slow)
+    kernels = dict.fromkeys(CATALOGUE, slow)
     stair = Priced(Staircase(), "calibrated", spread, "all", "made up")
-    return CostModel("toy", profile, kernels | {"gemm": stair}, launch_gap)
+    return CostModel("toy", profile, kernels | {"gemm": stair}, clock=Graph(launch_gap))

@@ -12,11 +12,13 @@ import fit_gemm
 import numpy as np
 import pandas as pd
 
-from pruninfersim import calibration, hardware, kinds, timings, transfer
-from pruninfersim.calibration_fit import mape, pairs, range90
-from pruninfersim.calibration_record import Calibration
+from pruninfersim import calibration, hardware
+from pruninfersim.calibration import kinds, timings
+from pruninfersim.calibration import nearest as transfer
+from pruninfersim.calibration.least_squares import mape, pairs, range90
+from pruninfersim.calibration.record import Calibration
+from pruninfersim.calibration.validate import Judged, judged_rows, ratio_half_width, validate
 from pruninfersim.kernels.base import parameters
-from pruninfersim.validation import Judged, judged_rows, ratio_half_width, validate
 
 GPUS = tuple(fit_gemm.SYSTEMS)
 ATTENTION_GPUS = ("a100-sxm-80gb", "h100-sxm", "l40s", "rtx-pro-6000-server")

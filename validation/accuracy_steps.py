@@ -12,11 +12,11 @@ from accuracy_kernels import Data, markdown, percent
 
 import pruninfersim as pis
 from pruninfersim import calibration, hardware
-from pruninfersim.calibration_record import Calibration
-from pruninfersim.comparison import compare_estimates
+from pruninfersim.calibration.record import Calibration
 from pruninfersim.cost import Estimate
 from pruninfersim.errors import ProvenanceWarning
 from pruninfersim.pruning.base import LINEAR
+from pruninfersim.questions.comparison import compare_estimates
 from pruninfersim.trace import OpTrace
 
 PUBLISHED = Path(__file__).with_name("published_steps.csv")

@@ -18,10 +18,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pruninfersim import calibration, hardware, kinds, transfer
-from pruninfersim.calibration_fit import mape
-from pruninfersim.calibration_record import Band, Calibration
-from pruninfersim.timings import GPU_NAMES
+from pruninfersim import calibration, hardware
+from pruninfersim.calibration import kinds
+from pruninfersim.calibration import nearest as transfer
+from pruninfersim.calibration.least_squares import mape
+from pruninfersim.calibration.record import Band, Calibration
+from pruninfersim.calibration.timings import GPU_NAMES
 
 FILE = "gemm_2of4_slidesparse.csv.gz"
 SOURCE = "bcacdwk/vllmbench (SlideSparse), Apache-2.0; speedups above 2.15 left out; bf16 and fp16 pooled as bf16"

@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pruninfersim import calibration, hardware, kinds, timings, transfer
-from pruninfersim.calibration_fit import folds, mape
-from pruninfersim.calibration_record import Calibration
+from pruninfersim import calibration, hardware
+from pruninfersim.calibration import kinds, timings
+from pruninfersim.calibration import nearest as transfer
+from pruninfersim.calibration.least_squares import folds, mape
+from pruninfersim.calibration.record import Calibration
 from pruninfersim.kernels.base import parameters
 
 FILES = {

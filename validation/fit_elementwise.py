@@ -18,11 +18,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pruninfersim import calibration, hardware, kinds, transfer
-from pruninfersim.calibration_fit import mape
-from pruninfersim.calibration_record import Band, Calibration
+from pruninfersim import calibration, hardware
+from pruninfersim.calibration import kinds
+from pruninfersim.calibration import nearest as transfer
+from pruninfersim.calibration.least_squares import mape
+from pruninfersim.calibration.record import Band, Calibration
+from pruninfersim.calibration.timings import GPU_NAMES
 from pruninfersim.kernels.elementwise import Elementwise
-from pruninfersim.timings import GPU_NAMES
 
 FILE = "elementwise_llmservingsim.csv.gz"
 SOURCE = "casys-kaist/LLMServingSim, MIT"

@@ -17,11 +17,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pruninfersim import calibration, hardware, kinds, timings, transfer
-from pruninfersim.calibration_fit import mape, pairs
-from pruninfersim.calibration_record import Calibration
+from pruninfersim import calibration, hardware
+from pruninfersim.calibration import kinds, timings
+from pruninfersim.calibration import nearest as transfer
+from pruninfersim.calibration.aiconfigurator import SOURCE, SYSTEMS
+from pruninfersim.calibration.least_squares import mape, pairs
+from pruninfersim.calibration.record import Calibration
 from pruninfersim.errors import MissingValueError
-from pruninfersim.timings_aiconfigurator import SOURCE, SYSTEMS
 
 FILE = "gemm_aiconfigurator.csv.gz"
 KIND = "gemm"

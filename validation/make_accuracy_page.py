@@ -17,9 +17,9 @@ import fit_gemm
 import numpy as np
 import pandas as pd
 
-from pruninfersim.calibration_fit import mape
-from pruninfersim.calibration_record import Calibration
-from pruninfersim.validation import judged_rows
+from pruninfersim.calibration.least_squares import mape
+from pruninfersim.calibration.record import Calibration
+from pruninfersim.calibration.validate import judged_rows
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "accuracy.md"
 PICTURE = PAGE.with_name("accuracy.svg")

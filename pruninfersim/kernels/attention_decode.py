@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from pruninfersim._arrays import FloatArray
+from pruninfersim._util.arrays import FloatArray
 from pruninfersim.hardware import HardwareProfile
-from pruninfersim.kernels.attention_prefill import BLOCK, TILE_ROWS, check_algorithm, l2_miss
-from pruninfersim.kernels.base import Cache, KernelModel, parameter, pnorm, roofline
+from pruninfersim.kernels.attention_prefill import (
+    BLOCK,
+    PRIOR,
+    SHARED,
+    TILE_ROWS,
+    attention_ops,
+    check_algorithm,
+    l2_miss,
+    quantities,
+)
+from pruninfersim.kernels.base import Cache, KernelModel, parameter, parameters, pnorm
+from pruninfersim.kernels.evidence import Spread
+from pruninfersim.kernels.kind import Kind
 from pruninfersim.trace import OpTrace
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Most parts of a split in FlashAttention 2 and 3.
 MOST_FA2, MOST_FA3 = 128, 32
@@ -122,7 +136,7 @@ class DecodeAttention:
         return replace(self, quantised=False)
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
-        """Return the time of one run of each op, shape (*sweep, op) [s]; cold times are at least the roofline.
+        """Return the time of one run of each op, shape (*sweep, op) [s].
 
         Raises
         ------
@@ -137,8 +151,7 @@ class DecodeAttention:
         for start in range(0, out.size, self.CHUNK):
             part = slice(start, start + self.CHUNK)
             out[part] = self._chunk([column[part] for column in flat], hardware, cache)
-        seconds = out.reshape(columns[0].shape)
-        return np.maximum(seconds, roofline(ops, hardware)) if cache == "cold" else seconds
+        return out.reshape(columns[0].shape)
 
     def _chunk(self, columns: list[FloatArray], hardware: HardwareProfile, cache: Cache) -> FloatArray:
         batch, kv_batch, sequences, queries, keys, width, size, qo = columns
@@ -179,3 +192,23 @@ class DecodeAttention:
         ramp = self.ramp * dram / (dram + self.ramp)
         combine = np.where(parts > 1, self.combine + self.combine_part * parts, 0.0)
         return np.asarray(self.launch + waves * self.tile_start + stream + ramp + swap + combine + self.row * rows)
+
+
+# --- how timings of it are read, fitted and judged ------------------------------------------------------------------
+
+
+def _as_ops(frame: pd.DataFrame) -> OpTrace:
+    return attention_ops(frame, "decode", 1.0)
+
+
+KIND = Kind(
+    kernel=DecodeAttention,
+    group=("heads", "kv_heads", "kv_len"),
+    axes=("batch", "heads", "kv_len"),
+    as_ops=_as_ops,
+    scarce=("launch", "memory_efficiency", "block_latency"),
+    prior_sd=dict.fromkeys(parameters(DecodeAttention), PRIOR),
+    left_out=Spread(-0.27, 0.27, 0.6),
+    quantities=quantities(head=1.5),
+    **SHARED,
+)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from pruninfersim._arrays import FloatArray
+from pruninfersim._util.arrays import FloatArray
 from pruninfersim.errors import InvalidInputError, MissingValueError
-from pruninfersim.hardware import HardwareProfile
-from pruninfersim.kernels.base import Cache, KernelModel, parameter, pnorm, roofline
+from pruninfersim.hardware import HardwareProfile, traits
+from pruninfersim.kernels.base import Cache, KernelModel, parameter, parameters, pnorm
+from pruninfersim.kernels.evidence import Quantity, Spread, head_size, keys, sequences
+from pruninfersim.kernels.kind import Kind, Regime, rows_as_ops
 from pruninfersim.trace import OpTrace
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Query rows of one CTA. FlashAttention 2: the paged (split-KV) kernel that vLLM calls.
 TILE_ROWS: dict[str, int] = {"fa2": 64, "fa3": 128}
@@ -114,7 +119,7 @@ class PrefillAttention:
         return replace(self, quantised=False)
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
-        """Return the time of one run of each op, shape (*sweep, op) [s]; cold times are at least the roofline.
+        """Return the time of one run of each op, shape (*sweep, op) [s].
 
         Raises
         ------
@@ -125,8 +130,7 @@ class PrefillAttention:
         kv, qo = ops.b_traffic, ops.a_traffic + ops.out_traffic
         bandwidth = hardware.memory_bandwidth * self.memory_efficiency
         if cache == "cold":
-            seconds = self.launch + pnorm(compute, (qo + kv) / bandwidth, self.MEMORY_OVERLAP)
-            return np.maximum(seconds, roofline(ops, hardware))
+            return np.asarray(self.launch + pnorm(compute, (qo + kv) / bandwidth, self.MEMORY_OVERLAP))
         # The new keys and values count twice: as they come from the projections, and in the cache.
         miss = l2_miss(qo + 2.0 * kv, self.l2_share, hardware, self.SWITCH)
         moved = 2.0 * kv * (miss / bandwidth + (1.0 - miss) / (hardware.memory_bandwidth * self.l2_feed))
@@ -178,7 +182,100 @@ class KVAppend:
     memory_efficiency: float = 0.79
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
-        """Return the time of one run of each op, shape (*sweep, op) [s]; at least the roofline."""
+        """Return the time of one run of each op, shape (*sweep, op) [s]."""
         moved = ops.traffic / (hardware.memory_bandwidth * self.memory_efficiency)
-        seconds = pnorm(moved, self.per_token * ops.m, PrefillAttention.WRITE_OVERLAP)
-        return np.maximum(seconds, roofline(ops, hardware))
+        return pnorm(moved, self.per_token * ops.m, PrefillAttention.WRITE_OVERLAP)
+
+
+# --- how timings of it are read, fitted and judged ------------------------------------------------------------------
+
+#: Shape columns of attention timings: queries and keys per sequence.
+SHAPE = ("batch", "heads", "kv_heads", "head_dim", "q_len", "kv_len")
+#: Prior of attention fits, around the kernels' defaults (about the geometric means of four GPUs): hundreds of rows
+#: outweigh it, but parameters that only large batches tell stay sensible where these are left out.
+PRIOR = 0.3
+#: Fraction of its peak that a half-rate card reaches in attention at most: FlashAttention 2 runs at 165 TFLOP/s on an
+#: RTX 4090, whose peak is 165 (22k tokens, figure of github.com/thu-ml/SpargeAttn, digitised).
+HALF_RATE_EFFICIENCY = 0.95
+
+
+def attention_ops(frame: pd.DataFrame, phase: str, causal_share: float) -> OpTrace:
+    """Return the ops that rows of attention timings measured."""
+    of = {name: frame[name].to_numpy(dtype=np.float64) for name in SHAPE}
+    columns = {
+        "gemms": 2.0,
+        "m": of["q_len"],
+        "n": of["kv_len"],
+        "k": of["head_dim"],
+        "batch": of["batch"] * of["heads"],
+        "b_batch": of["batch"] * of["kv_heads"],
+        "sequences": of["batch"],
+        "mac_fraction": causal_share,
+    }
+    return rows_as_ops(frame, columns, kernel=f"attention_{phase}")
+
+
+def _as_ops(frame: pd.DataFrame) -> OpTrace:
+    return attention_ops(frame, "prefill", 0.5)
+
+
+def _group_size(frame: pd.DataFrame, _: HardwareProfile) -> FloatArray:
+    return np.asarray(frame["heads"].to_numpy() / frame["kv_heads"].to_numpy())
+
+
+def _algorithm_and_memory(hardware: HardwareProfile) -> str:
+    """FlashAttention version, and stacked memory or not: launch and L2 parameters follow the class of the card."""
+    return f"{algorithm(hardware)} {traits.memory_class(hardware)}"
+
+
+def _variant(hardware: HardwareProfile) -> dict[str, Any]:
+    return {"algorithm": algorithm(hardware)}
+
+
+def _carried(kernel: PrefillAttention, source: HardwareProfile, target: HardwareProfile) -> PrefillAttention:
+    """Between tensor rates: half as fast, they no longer wait for softmax and loads, nor meet the power limit."""
+    if traits.tensor_rate(source) == "full" and traits.tensor_rate(target) == "half":
+        efficiency = min(2.0 * kernel.compute_efficiency, HALF_RATE_EFFICIENCY)
+        least = parameters(kernel)["power_droop"].metadata["lower"]
+        return replace(kernel, compute_efficiency=efficiency, power_droop=least)
+    return kernel
+
+
+def quantities(head: float) -> tuple[Quantity, ...]:
+    """Return what the domain of an attention kernel is stated in; `head` is how fast its band widens with head size.
+
+    Fits that end at 1024 or 4096 keys miss those of up to 131072 by 1.2 to 1.5 times their band, 0.2 a doubling; rows
+    of head size 64 and 256 are missed by 4.2 and 3.2 times the band in prefill, 2.8 and 1.8 in decode.
+    """
+    return (
+        Quantity("keys", keys, below=0.2, above=0.2),
+        Quantity("sequences", sequences, above=0.2),
+        Quantity("head size", head_size, below=head, above=head),
+    )
+
+
+#: What both attention kinds share: the algorithm follows from the GPU, parameters carry over within it, and rows are
+#: grouped alike.
+SHARED: dict[str, Any] = {
+    "shape": SHAPE,
+    "variant": _variant,
+    "similarity": (traits.capability, _algorithm_and_memory, traits.memory_class),
+    "regimes": (
+        Regime.of_column("kv_len", 128, 1024, 4096),
+        Regime.of_column("batch", 1, 8, 32),
+        Regime("heads per KV head", _group_size, (1.0, 4.0)),
+    ),
+}
+
+KIND = Kind(
+    kernel=PrefillAttention,
+    group=("heads", "kv_heads", "q_len"),
+    axes=("batch", "heads", "q_len"),
+    as_ops=_as_ops,
+    scarce=("launch", "compute_efficiency", "memory_efficiency"),
+    prior_sd=dict.fromkeys(parameters(PrefillAttention), PRIOR),
+    carry=_carried,
+    left_out=Spread(-0.31, 0.28, 0.8),
+    quantities=quantities(head=3.0),
+    **SHARED,
+)

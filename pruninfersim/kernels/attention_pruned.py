@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from pruninfersim._arrays import FloatArray
+from pruninfersim._util.arrays import FloatArray
 from pruninfersim.hardware import HardwareProfile
-from pruninfersim.kernels.base import Cache, KernelModel, Quantised, parameter, roofline
+from pruninfersim.kernels.base import Cache, KernelModel, Quantised, parameter
 from pruninfersim.kernels.elementwise import Elementwise
 from pruninfersim.kernels.token_gemm import SMALL_KERNEL
 from pruninfersim.trace import OpTrace
@@ -55,12 +55,12 @@ class BlockSparseAttention:
         return replace(self, dense=_smooth(self.dense))
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
-        """Return the time of one run of each op, shape (*sweep, op) [s]; cold times are at least the roofline."""
+        """Return the time of one run of each op, shape (*sweep, op) [s]."""
         whole = dense_attention(ops, self.phase)
         kept = ops.mac_fraction / whole.mac_fraction
         full = self.dense.latency(whole, hardware, cache=cache)
         setup = np.minimum(self.setup, full)
-        return np.maximum(setup + (full - setup) * kept / self.efficiency, roofline(ops, hardware))
+        return np.asarray(setup + (full - setup) * kept / self.efficiency)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class GatheredAttention:
         return replace(self, dense=_smooth(self.dense))
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
-        """Return the time of one run of each op, shape (*sweep, op) [s]; cold times are at least the roofline."""
+        """Return the time of one run of each op, shape (*sweep, op) [s]."""
         # Q is read for the kept tokens only, so that its share is theirs; the rest of mac_fraction is mask or window.
         kept = ops.a_reads
         whole = dense_attention(ops, self.phase).with_columns(mac_fraction=ops.mac_fraction / kept)
@@ -103,7 +103,7 @@ class GatheredAttention:
         # Read and written once each way; q and the output are [m, head_dim] per head.
         moved = 2.0 * (ops.a_traffic + ops.out_traffic)
         copies = self.copies * SMALL_KERNEL + moved / (hardware.memory_bandwidth * Elementwise.COPY_EFFICIENCY)
-        return np.maximum(self.dense.latency(fewer, hardware, cache=cache) + copies, roofline(ops, hardware))
+        return np.asarray(self.dense.latency(fewer, hardware, cache=cache) + copies)
 
 
 def _smooth(model: KernelModel) -> KernelModel:

@@ -9,14 +9,10 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pruninfersim._arrays import FloatArray
+from pruninfersim._util.arrays import FloatArray
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.trace import OpTrace
 
-#: Kernels without a product: they need no compute peak.
-NO_GEMM = frozenset(
-    ("norm", "qk_norm", "rope", "kv_append", "act", "embedding", "transpose", "mask_sort", "block_index", "elementwise")
-)
 #: "cold": operands stream from HBM, as in a model step. "replayed": a micro-benchmark that cycles a few copies.
 Cache = Literal["cold", "replayed"]
 
@@ -25,7 +21,10 @@ class KernelModel(Protocol):
     """Anything that prices ops: frozen, pure, vectorised over ``(*sweep, op)``."""
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
-        """Return the time of one run of each op, shape (*sweep, op) [s]; launch gaps are not part of it."""
+        """Return the time of one run of each op, shape (*sweep, op) [s].
+
+        Launch gaps are not part of it, and nobody has compared it with the roofline: `CostModel.predict` does both.
+        """
 
 
 @runtime_checkable
@@ -71,22 +70,34 @@ def roofline(ops: OpTrace, hardware: HardwareProfile) -> FloatArray:
     """Return the roofline time of one run of each op, shape (*sweep, op) [s].
 
     max(FLOPs / peak, HBM bytes / bandwidth), at data-sheet rates (Williams et al. 2009, doi:10.1145/1498765.1498785).
-    An op on 2:4 weights counts only the kept MACs, at half of the 2:4 peak, which counts the zeros as work.
+    An op of pattern 2:4 counts only the kept MACs, see `peaks`.
     """
     return np.maximum(compute_time(ops, hardware), ops.traffic / hardware.memory_bandwidth)
 
 
 def compute_time(ops: OpTrace, hardware: HardwareProfile) -> FloatArray:
-    """Return FLOPs / peak of one run of each op, shape (*sweep, op) [s]."""
-    rates = {
-        (dtype, kernel): hardware.peak_flops(dtype, sparse=True) / 2.0
-        if kernel == "gemm_2of4"
-        else hardware.peak_flops(dtype)
-        for dtype, kernel in set(zip(ops.dtype, ops.kernel, strict=True))
-        if kernel not in NO_GEMM
-    }
-    peak = [rates.get(identity, np.inf) for identity in zip(ops.dtype, ops.kernel, strict=True)]
-    return np.asarray(ops.flops / np.array(peak))
+    """Return FLOPs / peak of one run of each op, shape (*sweep, op) [s]; an op without a product needs no peak."""
+    return np.asarray(ops.flops / peaks(ops, hardware))
+
+
+def peaks(ops: OpTrace, hardware: HardwareProfile) -> FloatArray:
+    """Return the rate at which each op's kept MACs can be done at most, shape (op,) [FLOP/s]; infinite without any.
+
+    A 2:4 peak counts the zeros as work, so that half of it is for the kept ones.
+
+    Raises
+    ------
+    MissingValueError
+        If the profile lacks a peak that an op needs.
+    """
+    multiplies = np.asarray((ops.gemms > 0).any(axis=tuple(range(ops.gemms.ndim - 1)))).tolist()
+    rates: dict[tuple[str, str], float] = {}
+    for dtype, pattern, needed in zip(ops.dtype, ops.pattern, multiplies, strict=True):
+        if needed and (dtype, pattern) not in rates:
+            sparse = pattern == "2:4"
+            rates[dtype, pattern] = hardware.peak_flops(dtype, sparse=sparse) / (2.0 if sparse else 1.0)
+    found = zip(ops.dtype, ops.pattern, multiplies, strict=True)
+    return np.array([rates[dtype, pattern] if needed else np.inf for dtype, pattern, needed in found])
 
 
 @dataclass(frozen=True)

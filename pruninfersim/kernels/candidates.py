@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pruninfersim._arrays import FloatArray
+from pruninfersim._util.arrays import FloatArray
 
 
 def to_power(values: FloatArray, exponent: float) -> None:

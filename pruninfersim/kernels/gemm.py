@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pruninfersim._arrays import FloatArray, checked
+from pruninfersim._util.arrays import FloatArray, checked
 from pruninfersim.errors import MissingValueError
-from pruninfersim.hardware import HardwareProfile
-from pruninfersim.kernels.base import Cache, parameter, roofline
+from pruninfersim.hardware import HardwareProfile, precision
+from pruninfersim.kernels.base import Cache, parameter
 from pruninfersim.kernels.candidates import mean_of_fastest, to_power
+from pruninfersim.kernels.evidence import Quantity, Spread, narrow_side, tokens, weight_elements
+from pruninfersim.kernels.kind import Kind, Regime, rows_as_ops
 from pruninfersim.trace import OpTrace
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Bytes that pass through L2 between two uses of the same weights: (A bytes, W bytes, L2 bytes) -> bytes.
 Footprint = Callable[[FloatArray, FloatArray, float], FloatArray]
@@ -152,7 +157,7 @@ class Gemm:
         cache: Cache = "cold",
         footprint: Footprint | None = None,
     ) -> FloatArray:
-        """Return the time of one run of each op, shape (*sweep, op) [s]; cold times are at least the roofline.
+        """Return the time of one run of each op, shape (*sweep, op) [s].
 
         Raises
         ------
@@ -160,7 +165,7 @@ class Gemm:
             If the profile lacks a peak, or, for ``"replayed"``, the size of L2.
         """
         if cache == "cold":
-            return np.asarray(np.maximum(self._price(ops, hardware, [None])[0], roofline(ops, hardware)))
+            return np.asarray(self._price(ops, hardware, [None])[0])
         seconds = self.by_protocol(ops, hardware, cache, [footprint] if footprint else list(PROTOCOLS.values()))
         return seconds[0] if len(seconds) == 1 else np.asarray(np.exp(np.mean(np.log(seconds), axis=0)))
 
@@ -279,3 +284,73 @@ class Gemm:
         hit = 1.0 / (1.0 + np.minimum(fill, self.FULL) ** self.HIT_SHARPNESS)
         miss = ((a + w) * (1.0 - hit) + out) / (bandwidth * self.memory_efficiency)
         return np.asarray(miss + (a + w) * hit / (bandwidth * self.HIT_BANDWIDTH))
+
+
+# --- how timings of it are read, fitted and judged ------------------------------------------------------------------
+
+
+def _as_ops(frame: pd.DataFrame) -> OpTrace:
+    columns = {axis: frame[axis].to_numpy() for axis in ("m", "n", "k")}
+    return rows_as_ops(frame, {**columns, "gemms": 1.0}, kernel="gemm")
+
+
+def _by_backend(kernel: Gemm, frame: pd.DataFrame, hardware: HardwareProfile, cache: Cache) -> FloatArray:
+    """Price each row under the replay protocol of its backend, where that is known."""
+    protocol = frame["backend"].str.split().str[0].to_numpy() if "backend" in frame else np.full(len(frame), "")
+    shapes = frame.groupby(["dtype", "m", "n", "k"], sort=False)
+    distinct = _as_ops(frame.loc[shapes.head(1).index])
+    of_shape = shapes.ngroup().to_numpy()
+    out = np.empty(len(frame))
+    known = [name for name in PROTOCOLS if (protocol == name).any()]
+    if known:  # the protocols share all but the DRAM time, so they are priced together
+        footprints = [PROTOCOLS[name] for name in known]
+        for name, seconds in zip(known, kernel.by_protocol(distinct, hardware, cache, footprints), strict=True):
+            rows = protocol == name
+            out[rows] = seconds[of_shape[rows]]
+    rest = ~np.isin(protocol, known)
+    if rest.any():
+        out[rest] = kernel.latency(distinct, hardware, cache=cache)[of_shape[rest]]
+    return out
+
+
+def _untold(frame: pd.DataFrame) -> tuple[str, ...]:
+    """16-bit operands are not quantised; where all are, the two fixed times only show as their sum."""
+    narrow = np.array([precision.get(dtype).input_bytes < 2.0 for dtype in frame["dtype"]])
+    return ("launch",) if narrow.all() else () if narrow.any() else ("quantise",)
+
+
+def _weights(frame: pd.DataFrame, _: HardwareProfile) -> FloatArray:
+    return np.asarray(frame["n"].to_numpy() * frame["k"].to_numpy() * 1e-6)
+
+
+def _waves(frame: pd.DataFrame, gpu: HardwareProfile) -> FloatArray:
+    """Count waves of the tile that large GEMMs run on, 128 x 128."""
+    return np.asarray(np.ceil(frame["m"] / 128) * np.ceil(frame["n"] / 128) / gpu.sm_count)
+
+
+#: By what timings of GEMMs are grouped.
+REGIMES = (
+    Regime.of_column("m", 1, 16, 128, 1024),
+    Regime("n*k [1e6]", _weights, (4.0, 16.0, 64.0)),
+    Regime("waves of 128x128 tiles", _waves, (0.5, 1.0, 4.0, 16.0)),
+)
+
+KIND = Kind(
+    kernel=Gemm,
+    shape=("m", "n", "k"),
+    group=("n", "k"),
+    axes=("m", "n", "k"),
+    as_ops=_as_ops,
+    scarce=("launch", "compute_efficiency", "memory_efficiency"),
+    predict=_by_backend,
+    untold=_untold,
+    left_out=Spread(-0.25, 0.42, 0.65),
+    quantities=(
+        # Rows of up to 32768 tokens and up to 65536 outputs or inputs, LM heads among them, lie inside the band of fits
+        # that end at 8192 and 16384; thin ones do not, the less the thinner (aiconfigurator-core 0.12.0, six GPUs).
+        Quantity("tokens", tokens, above=0.1, reach=4.0),
+        Quantity("weights", weight_elements, above=0.3, reach=16.0),
+        Quantity("outputs or inputs", narrow_side, below=0.5),
+    ),
+    regimes=REGIMES,
+)

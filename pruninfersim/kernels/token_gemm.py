@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from pruninfersim._arrays import FloatArray
+from pruninfersim._util.arrays import FloatArray
 from pruninfersim.hardware import HardwareProfile
-from pruninfersim.kernels.base import Cache, KernelModel, Quantised, compute_time, pnorm, roofline
+from pruninfersim.kernels.base import Cache, KernelModel, Quantised, compute_time, pnorm
 from pruninfersim.kernels.elementwise import Elementwise
 from pruninfersim.trace import OpTrace
 
@@ -43,7 +43,7 @@ class VendorTokenGemm:
     copies: ClassVar[float] = 2.0
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
-        """Return the expected time of one run of each op, shape (*sweep, op) [s]; cold times are at least the roofline.
+        """Return the expected time of one run of each op, shape (*sweep, op) [s].
 
         Raises
         ------
@@ -60,8 +60,7 @@ class VendorTokenGemm:
         copied = 2.0 * (kept.a_traffic + kept.out_traffic)
         copies = self.copies * SMALL_KERNEL + copied / (hardware.memory_bandwidth * Elementwise.COPY_EFFICIENCY)
         busy = self.dense.latency(kept, hardware, cache=cache) + copies
-        seconds = runs * busy + (1.0 - runs) * self.copies * SMALL_KERNEL
-        return np.maximum(seconds, roofline(ops, hardware)) if cache == "cold" else seconds
+        return np.asarray(runs * busy + (1.0 - runs) * self.copies * SMALL_KERNEL)
 
     def without_quantisation(self) -> VendorTokenGemm:
         """Return the same kernel with fractions of tiles and waves."""
@@ -86,9 +85,9 @@ class MaskSort:
     index_time: float = 50e-6
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
-        """Return the time of one run of each op, shape (*sweep, op) [s]; cold times are at least the roofline."""
-        seconds = np.maximum(self.index_time, ops.traffic / (hardware.memory_bandwidth * Elementwise.COPY_EFFICIENCY))
-        return np.maximum(seconds, roofline(ops, hardware)) if cache == "cold" else seconds
+        """Return the time of one run of each op, shape (*sweep, op) [s]."""
+        copied = ops.traffic / (hardware.memory_bandwidth * Elementwise.COPY_EFFICIENCY)
+        return np.maximum(self.index_time, copied)
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ class BatchedGemm:
     TILE: ClassVar[float] = 64.0
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
-        """Return the time of one run of each op, shape (*sweep, op) [s]; cold times are at least the roofline.
+        """Return the time of one run of each op, shape (*sweep, op) [s].
 
         Raises
         ------
@@ -118,5 +117,4 @@ class BatchedGemm:
         padded = ops.with_columns(m=self.TILE * np.ceil(ops.m / self.TILE), n=self.TILE * np.ceil(ops.n / self.TILE))
         compute = compute_time(padded, hardware) / self.compute_efficiency
         memory = ops.traffic / (hardware.memory_bandwidth * self.memory_efficiency)
-        seconds = self.launch + pnorm(compute, memory, 2.0)
-        return np.maximum(seconds, roofline(ops, hardware)) if cache == "cold" else seconds
+        return np.asarray(self.launch + pnorm(compute, memory, 2.0))

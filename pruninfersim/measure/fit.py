@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from pruninfersim import hardware, kinds, stacks, timings
-from pruninfersim.calibration import calibrate
-from pruninfersim.calibration_record import Calibration
-from pruninfersim.cost import CostModel, Priced
+from pruninfersim.calibration import kinds, timings
+from pruninfersim.calibration.fit import calibrate
+from pruninfersim.calibration.record import Calibration
 from pruninfersim.errors import FileFormatError, InvalidInputError, PruninfersimError
-from pruninfersim.kernels.gemm_2of4 import Vendor24
 
 #: Fewest rows that are fitted.
 LEAST_ROWS = 5
@@ -70,30 +67,6 @@ def fit_folder(folder: str | Path) -> list[Calibration]:
         known = ", ".join(f"{kind}.csv" for kind in kinds.KERNELS)
         raise InvalidInputError(f"{folder}: no file with at least {LEAST_ROWS} timings to fit; looked for {known}")
     return fits
-
-
-def cost_model(fits: Sequence[Calibration]) -> CostModel:
-    """Return the vendor stack of the GPU with the fitted kernels in place of the shipped ones.
-
-    Kernels that were not fitted stay as shipped; what is composed of a fitted kernel (gathered GEMMs, block-sparse
-    attention) keeps the shipped one inside.
-    """
-    model = replace(stacks.get("vendor", hardware.get(fits[0].hardware)), stack="measured")
-    # Dense before 2:4, which is priced as a ratio to dense.
-    for fit in sorted(fits, key=lambda f: f.kind == "gemm_2of4"):
-        narrow = "" if fit.dtype in ("bf16", "fp16") else f"/{fit.dtype}"
-        name = fit.kind.removeprefix("elementwise_")
-        for key in {"gemm": ("gemm", "lm_head", "router")}.get(name, (name,)):
-            if f"{key}{narrow}" not in model.kernels:
-                continue
-            old = model.kernels[f"{key}{narrow}"]
-            kernel = fit.kernel
-            if name == "gemm_2of4":
-                kernel = Vendor24(model.kernels[f"gemm{narrow}"].model, kernel)
-            # Timed inside a graph, gap and all.
-            priced = Priced(kernel, "calibrated", fit.spread, old.group, f"{fit.source}, {fit.date}", 0.0)
-            model = model.with_kernel(f"{key}{narrow}", priced)
-    return model
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pruninfersim import stacks
-from pruninfersim._arrays import FloatArray
+from pruninfersim._util.arrays import FloatArray
 from pruninfersim.errors import InvalidInputError, PruninfersimError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.measure.cases import Case

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from pruninfersim import models, precision, pruning
+from pruninfersim import models, pruning
 from pruninfersim.errors import InvalidInputError, unknown_name
+from pruninfersim.hardware import precision
 from pruninfersim.measure.cases import Case, Value
 from pruninfersim.trace import trace
 from pruninfersim.workload import Workload
 
+#: Families whose layers are built and timed.
+FAMILIES = (
+    "static-depth", "low-rank", "semi-structured", "static-width", "static-width-cross", "dynamic-depth",
+    "sparse-attention",
+)  # fmt: skip
 #: Weight shapes (outputs, inputs): Llama-3.1-8B dense, with a quarter and half of its width gone, then Llama-3.2-1B.
 DENSE_8B = ((4096, 4096), (1024, 4096), (14336, 4096), (4096, 14336))
 PRUNED_8B = ((10752, 4096), (4096, 10752), (7168, 4096), (4096, 7168), (2048, 4096), (4096, 2048), (14336, 2048))
@@ -192,7 +198,7 @@ def layer() -> Iterator[Case]:
         for phase, batch, context in LAYER_WORKLOADS:
             dense = trace(config, Workload.of(phase, batch, context))
             dense = dense.select(dense.mask(blocks=["attention", "mlp"]))
-            for method in ("dense", *pruning.METHODS):
+            for method in ("dense", *FAMILIES):
                 for sparsity in (0.0,) if method == "dense" else (0.25, 0.5):
                     ops = dense if method == "dense" else dense.prune(pruning.get(method, sparsity))
                     flex = method == "sparse-attention" or (method == "dynamic-depth" and phase == "prefill")

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from pruninfersim import ops
 from pruninfersim.cost import Estimate
 from pruninfersim.errors import InvalidInputError
+from pruninfersim.ops import PARTS
 from pruninfersim.plots.style import COLOURS, figure
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-
-#: Kernel keys -> what a reader calls them.
-PARTS = {
-    "GEMM": ("gemm", "gemm_2of4", "token_gemm"),
-    "attention": (
-        "attention_prefill", "attention_decode", "token_attention_prefill", "token_attention_decode",
-        "block_sparse_prefill", "block_sparse_decode",
-    ),
-    "LM head": ("lm_head",),
-    "overhead ops": ("router", "mask_sort", "block_score", "block_index", "transpose"),
-    "elementwise": ("norm", "qk_norm", "rope", "kv_append", "act", "embedding", "elementwise"),
-}  # fmt: skip
 
 
 class BreakdownInfo(NamedTuple):
@@ -46,10 +36,9 @@ def breakdown_info(step: Estimate, label: str = "dense") -> BreakdownInfo:
     """
     if step.trace.sweep_shape:
         raise InvalidInputError(f"give the estimate of a single pass; this one is a sweep {step.trace.sweep_shape}")
-    part_of = {key: part for part, keys in PARTS.items() for key in keys}
-    total = dict.fromkeys([*PARTS, "other", "launch gaps"], 0.0)
+    total = dict.fromkeys([*PARTS, "launch gaps"], 0.0)
     for key, run, count in zip(step.trace.kernel, step.run, step.trace.count, strict=True):
-        total[part_of.get(key, "other")] += float(run * count) * 1e3
+        total[ops.get(key).part] += float(run * count) * 1e3
     total["launch gaps"] = float((step.gap * step.trace.count).sum()) * 1e3
     return BreakdownInfo(label, {part: value for part, value in total.items() if value > 0})
 
@@ -63,7 +52,7 @@ def breakdown_figure(sides: list[BreakdownInfo], title: str = "Where the time go
     """
     fig = figure(title, "time [ms]", "", barmode="stack")
     patterns = ("", "/", "x", ".", "-", "+", "|")
-    for i, part in enumerate([*PARTS, "other", "launch gaps"]):
+    for i, part in enumerate([*PARTS, "launch gaps"]):
         values = [side.milliseconds.get(part, 0.0) for side in sides]
         if any(values):
             fig.add_bar(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pruninfersim._arrays import FloatArray
+from pruninfersim._util.arrays import FloatArray
 from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.plots.style import COLOURS, DASHES, SYMBOLS, figure, translucent
 

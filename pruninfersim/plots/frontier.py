@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from pruninfersim.pareto import Curve, Frontier, frontier
 from pruninfersim.plots.style import COLOURS, SYMBOLS, figure
+from pruninfersim.questions.pareto import Curve, Frontier, frontier
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -22,7 +22,7 @@ class FrontierInfo(NamedTuple):
 def frontier_info(families: Mapping[str, Curve]) -> FrontierInfo:
     """Return the curves and their frontier.
 
-    >>> from pruninfersim import pareto
+    >>> from pruninfersim.questions import pareto
     >>> info = frontier_info(pareto.curves(pareto.published_quality(), lambda family, s: 1 / (1 - s)))
     >>> info.best.family[50]
     'dynamic-depth'
@@ -33,7 +33,7 @@ def frontier_info(families: Mapping[str, Curve]) -> FrontierInfo:
 def frontier_figure(info: FrontierInfo, title: str = "Speedup against quality loss") -> go.Figure:
     """Return the plot: one line per family, the frontier as a wide grey line, transitions as vertical lines.
 
-    >>> from pruninfersim import pareto
+    >>> from pruninfersim.questions import pareto
     >>> info = frontier_info(pareto.curves(pareto.published_quality(), lambda family, s: 1 / (1 - s)))
     >>> figure = frontier_figure(info)
     >>> figure.data[0].name, len(figure.data) == 1 + len(info.curves)

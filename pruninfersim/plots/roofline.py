@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pruninfersim._arrays import FloatArray
+from pruninfersim._util.arrays import FloatArray
 from pruninfersim.cost import Estimate
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.plots.style import COLOURS, figure

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pruninfersim.explain import Explanation
 from pruninfersim.plots.style import COLOURS, figure
+from pruninfersim.questions.explain import Explanation
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -29,7 +29,8 @@ class WaterfallInfo(NamedTuple):
 def waterfall_info(why: Explanation) -> WaterfallInfo:
     """Return the bars of an explanation of a single comparison [ms].
 
-    >>> from pruninfersim import Workload, explain, pruning, trace
+    >>> from pruninfersim import Workload, pruning, trace
+    >>> from pruninfersim.questions import explain
     >>> dense = trace("llama-3.1-8b", Workload.decode())
     >>> info = waterfall_info(explain(dense, dense.prune(pruning.LowRank(0.5)), hardware="h100-sxm", stack="ideal"))
     >>> abs(sum(info.milliseconds) - info.total_milliseconds) < 1e-9

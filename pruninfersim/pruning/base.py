@@ -1,17 +1,17 @@
-"""Ratios (one, per layer, per kind of block) and the helpers that every pruning method uses."""
+"""Helpers that every pruning method uses: which ops to change, widths, rows that a method adds, what it achieved."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pruninfersim._arrays import FloatArray, checked
+from pruninfersim._util.arrays import FloatArray
 from pruninfersim.errors import InvalidInputError
-from pruninfersim.models import ModelConfig
+from pruninfersim.pruning.ratios import PerBlock, PerLayer, PerRole, Ratio, asked
 from pruninfersim.trace import Applied, OpTrace
 
 #: Names of the GEMMs that carry the prunable weights of a layer.
@@ -22,131 +22,15 @@ OPENER = {"attention": "attn_norm", "mlp": "mlp_norm"}
 TINY = 1e-9
 
 
-@dataclass(frozen=True, eq=False)
-class PerLayer:
-    """One sparsity per layer.
-
-    Attributes
-    ----------
-    values : array_like, shape (*sweep, layer)
-        Fraction removed in each layer [1].
-
-    >>> PerLayer([0.0, 0.5]).values
-    [0.0, 0.5]
-    """
-
-    values: ArrayLike
-
-
-@dataclass(frozen=True, eq=False)
-class PerBlock:
-    """One sparsity for the attention blocks and one for the MLP blocks.
-
-    Attributes
-    ----------
-    attention, mlp : array_like, shape (*sweep)
-        Fraction removed [1].
-
-    >>> PerBlock(mlp=0.5).attention
-    0.0
-    """
-
-    attention: ArrayLike = 0.0
-    mlp: ArrayLike = 0.0
-
-
-Ratio: TypeAlias = ArrayLike | PerLayer | PerBlock
-
-
-def check_ratio(name: str, ratio: Ratio) -> None:
-    """Raise InvalidInputError unless every value of `ratio` is in [0, 1).
-
-    >>> check_ratio("sparsity", PerBlock(attention=1.0))
-    Traceback (most recent call last):
-    pruninfersim.errors.InvalidInputError: sparsity of attention must be in [0, 1); got 1
-    """
-    if isinstance(ratio, PerBlock):
-        checked(f"{name} of attention", ratio.attention, minimum=0, below=1)
-        checked(f"{name} of mlp", ratio.mlp, minimum=0, below=1)
-    elif isinstance(ratio, PerLayer):
-        checked(f"{name} per layer", ratio.values, minimum=0, below=1)
-    else:
-        checked(name, ratio, minimum=0, below=1)
-
-
-def model_of(trace: OpTrace) -> ModelConfig:
-    """Return the model behind a trace.
-
-    Raises
-    ------
-    InvalidInputError
-        If the trace was built by hand without a model.
-    """
-    if trace.model is None:
-        raise InvalidInputError("this method needs the model behind the trace; build it with trace(model, workload)")
-    return trace.model
-
-
-def check_sweep(trace: OpTrace, ratio: Ratio) -> None:
-    """Raise InvalidInputError unless the sweep axes of `ratio` and of the trace broadcast together."""
-    try:
-        np.broadcast_shapes(asked_mean(ratio).shape, trace.sweep_shape)
-    except ValueError:
-        raise InvalidInputError(
-            f"sparsity and a workload of sweep shape {trace.sweep_shape} do not broadcast; "
-            "give arrays of equal shape, or add axes with [:, None]"
-        ) from None
-
-
-def with_ratio(trace: OpTrace, ratio: Ratio, *, outside: bool = False) -> tuple[OpTrace, FloatArray]:
-    """Return the trace, unfolded if the ratio is per layer, and the sparsity of each op, shape (*sweep, op) [1].
+def targets(
+    trace: OpTrace, method: str, roles: Sequence[str], kernels: Sequence[str], *, keeps_kernel: bool = False
+) -> NDArray[np.bool_]:
+    """Return the ops of some roles that a method is to change, shape (op,) of bool.
 
     Parameters
     ----------
-    trace : OpTrace
-    ratio : Ratio
-    outside : bool
-        Ops outside the layers get 0, or with True the ratio that their neighbouring layer has (methods that change
-        the hidden size: embedding follows the first layer, head the last).
-
-    Raises
-    ------
-    InvalidInputError
-        If there is not one ratio per layer, a per-block ratio is given to a method that crosses blocks, or the sweep
-        axes do not broadcast.
-    """
-    inside = np.array([block in ("attention", "mlp") for block in trace.block])
-    if isinstance(ratio, PerLayer):
-        values = np.asarray(ratio.values, dtype=np.float64)
-        layers = model_of(trace).num_layers
-        if values.ndim == 0 or values.shape[-1] != layers:
-            raise InvalidInputError(
-                f"need one ratio per layer, last axis {layers}; got shape {values.shape}. "
-                "Give PerLayer an array with one entry per layer of the model"
-            )
-        check_sweep(trace, ratio)
-        trace = trace.unfold()
-        rows = [row[0] if row else (0 if block == "embedding" else layers - 1) for row, block in _places(trace)]
-        sparsity = values[..., rows]
-        inside = np.array([bool(row) for row in trace.layers])
-    elif isinstance(ratio, PerBlock):
-        if outside:
-            raise InvalidInputError("this method changes the width between blocks: give one ratio, or PerLayer")
-        check_sweep(trace, ratio)
-        attention, mlp = np.asarray(ratio.attention, float)[..., None], np.asarray(ratio.mlp, float)[..., None]
-        sparsity = np.where(trace.mask(blocks=["attention"]), attention, np.where(trace.mask(blocks=["mlp"]), mlp, 0.0))
-    else:
-        check_sweep(trace, ratio)
-        sparsity = np.asarray(ratio, dtype=np.float64)[..., None] * np.ones(len(trace))
-    return trace, sparsity if outside else np.where(inside, sparsity, 0.0)
-
-
-def _places(trace: OpTrace) -> list[tuple[tuple[int, ...], str]]:
-    return list(zip(trace.layers, trace.block, strict=True))
-
-
-def targets(trace: OpTrace, method: str, roles: Sequence[str], kernels: Sequence[str]) -> NDArray[np.bool_]:
-    """Return the ops of some roles that a method is to change, shape (op,) of bool.
+    keeps_kernel : bool
+        Whether the changed ops run on the kernels that they had: then the other method can come second.
 
     Raises
     ------
@@ -158,9 +42,15 @@ def targets(trace: OpTrace, method: str, roles: Sequence[str], kernels: Sequence
     ready = named & trace.mask(kernels=kernels)
     taken = sorted({trace.kernel[i] for i in np.flatnonzero(named & ~ready)})
     if taken:
+        earlier = " and ".join(dict.fromkeys(applied.method for applied in trace.applied)) or "another method"
+        advice = (
+            f"Apply {method} first, and {earlier} after it"
+            if keeps_kernel
+            else f"In no order do {method} and {earlier} go together: no kernel does both. Leave one of them out, or "
+            "give them different blocks"
+        )
         raise InvalidInputError(
-            f"{method} changes {' and '.join(kernels)} ops, but some run as {', '.join(taken)} already: no kernel does "
-            f"both. Apply {method} first, or to a trace without the other method"
+            f"{method} changes {' and '.join(kernels)} ops, but some run as {', '.join(taken)} already. {advice}"
         )
     return np.asarray(ready)
 
@@ -175,19 +65,43 @@ def round_up(values: ArrayLike, multiple: float, limit: ArrayLike = np.inf) -> F
     return np.asarray(np.minimum(np.maximum(rounded, multiple), limit), dtype=np.float64)
 
 
-def asked_mean(ratio: Ratio) -> FloatArray:
-    """Return the ratio asked for as one number per sweep point, the mean over layers or blocks."""
-    if isinstance(ratio, PerLayer):
-        return np.asarray(np.mean(np.asarray(ratio.values, dtype=np.float64), axis=-1))
-    if isinstance(ratio, PerBlock):
-        return (np.asarray(ratio.attention, dtype=np.float64) + np.asarray(ratio.mlp, dtype=np.float64)) / 2.0
-    return np.asarray(ratio, dtype=np.float64)
+def record(
+    pruned: OpTrace,
+    method: str,
+    ratio: Ratio,
+    achieved: Mapping[str, Any],
+    *,
+    of: OpTrace | None = None,
+    sparsity: FloatArray | None = None,
+) -> OpTrace:
+    """Return the pruned trace with a note of what a method was asked to remove, and what it removed after rounding.
 
+    Parameters
+    ----------
+    pruned : OpTrace
+    method : str
+    ratio : Ratio
+    achieved : mapping of str to array_like
+        Sparsity reached per kind of block [1].
+    of : OpTrace, optional
+        Before the method, unfolded where the ratio is per layer; default is `pruned`. Weighs the parts of a ratio that
+        is not the same for all.
+    sparsity : ndarray, shape (*sweep, op of `of`), optional
+        What is asked of each op [1]; needed for such a ratio only.
 
-def record(trace: OpTrace, method: str, ratio: Ratio, achieved: dict[str, Any]) -> OpTrace:
-    """Return the trace with a note of what a method was asked to remove and what it removed after rounding."""
+    >>> from pruninfersim import Workload, trace
+    >>> noted = record(trace("llama-3.1-8b", Workload.decode()), "mine", 0.5, {"mlp": 0.48})
+    >>> float(noted.applied[0].asked), float(noted.applied[0].achieved["mlp"])
+    (0.5, 0.48)
+    """
     reached = {block: np.asarray(value, dtype=np.float64) for block, value in achieved.items()}
-    return replace(trace, applied=(*trace.applied, Applied(method, asked_mean(ratio), reached)))
+    by_role: dict[str, FloatArray] = {}
+    before = pruned if of is None else of
+    if sparsity is not None and isinstance(ratio, PerLayer | PerBlock | PerRole):
+        roles = np.array(before.roles)
+        by_role = {str(role): mean_where(sparsity, roles == role, before.count) for role in dict.fromkeys(before.roles)}
+    note = Applied(method, asked(before, ratio, sparsity), reached, by_role)
+    return replace(pruned, applied=(*pruned.applied, note))
 
 
 def mean_where(values: FloatArray, which: np.ndarray, weights: FloatArray) -> FloatArray:

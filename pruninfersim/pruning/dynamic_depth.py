@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pruninfersim._arrays import FloatArray
+from pruninfersim._util.arrays import FloatArray
 from pruninfersim.errors import InvalidInputError
-from pruninfersim.pruning.base import Ratio, check_ratio, mean_where, overhead_rows, record, targets, with_ratio
+from pruninfersim.pruning.base import mean_where, overhead_rows, record, targets
+from pruninfersim.pruning.ratios import Ratio, check_ratio, with_ratio
 from pruninfersim.trace import OpTrace
 
 #: GEMMs that run on the kept tokens only.
@@ -82,7 +83,7 @@ class DynamicDepth:
             block: mean_where(sparsity, touched & trace.mask(blocks=[block]), trace.count)
             for block in ("attention", "mlp")
         }
-        return record(pruned, self.name, self.sparsity, achieved)
+        return record(pruned, self.name, self.sparsity, achieved, of=trace, sparsity=sparsity)
 
     def _router_rows(self, trace: OpTrace, block: str) -> list[dict[str, Any]]:
         router = {"kernel": "router", "gemms": 1.0}

@@ -8,9 +8,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pruninfersim._arrays import FloatArray, checked
+from pruninfersim._util.arrays import FloatArray, checked
 from pruninfersim.errors import InvalidInputError
-from pruninfersim.pruning.base import LINEAR, Ratio, check_ratio, mean_where, record, round_up, targets, with_ratio
+from pruninfersim.pruning.base import LINEAR, mean_where, record, round_up, targets
+from pruninfersim.pruning.ratios import Ratio, check_ratio, with_ratio
 from pruninfersim.trace import OpTrace
 
 
@@ -34,7 +35,7 @@ class LowRank:
     Attributes
     ----------
     sparsity : Ratio
-        Fraction of the parameters of each weight removed [1].
+        Fraction of the parameters of each weight removed [1]; `PerRole` gives each linear layer its own.
     alignment : float
         The rank is rounded up to a multiple of this.
 
@@ -55,8 +56,8 @@ class LowRank:
 
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with two GEMMs for each prunable one."""
-        trace, sparsity = with_ratio(trace, self.sparsity)
-        linear = targets(trace, self.name, LINEAR, ["gemm"])
+        trace, sparsity = with_ratio(trace, self.sparsity, roles=True)
+        linear = targets(trace, self.name, LINEAR, ["gemm"], keeps_kernel=True)
         if "rank" in trace.n_axis:
             raise InvalidInputError("the GEMMs are low-rank pairs already; apply low-rank once, at the final sparsity")
         rank = low_rank_rank(trace.n, trace.k, sparsity, self.alignment)
@@ -78,4 +79,4 @@ class LowRank:
             block: mean_where(removed, linear & trace.mask(blocks=[block]), size * trace.count)
             for block in ("attention", "mlp")
         }
-        return record(pruned, self.name, self.sparsity, achieved)
+        return record(pruned, self.name, self.sparsity, achieved, of=trace, sparsity=sparsity)

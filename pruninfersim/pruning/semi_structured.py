@@ -11,23 +11,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pruninfersim import precision
-from pruninfersim._arrays import FloatArray
-from pruninfersim.errors import InvalidInputError
-from pruninfersim.pruning.base import (
-    LINEAR,
-    TINY,
-    PerBlock,
-    PerLayer,
-    Ratio,
-    check_ratio,
-    mean_where,
-    model_of,
-    overhead_rows,
-    record,
-    targets,
-    with_ratio,
-)
+from pruninfersim._util.arrays import FloatArray
+from pruninfersim.hardware import precision
+from pruninfersim.pruning.base import LINEAR, TINY, mean_where, overhead_rows, record, targets
+from pruninfersim.pruning.ratios import Ratio, check_ratio, model_of, per_layer_ops, with_ratio
 from pruninfersim.trace import OpTrace
 
 #: Sparsity of a matrix in which two of four weights are kept.
@@ -41,9 +28,9 @@ class SemiStructured:
     Attributes
     ----------
     sparsity : Ratio
-        Fraction of all prunable weights removed, 0 to 0.5 [1]. The pattern removes exactly half of a matrix, so that
-        ``floor(2 * sparsity * layers)`` layers are stored as 2:4 and the others stay dense. The transposes of the
-        sparse code path stay in every layer, at sparsity 0 too.
+        Fraction of all prunable weights removed, 0 to 0.5 [1]; `PerRole` gives each linear layer its own. The pattern
+        removes exactly half of a matrix, so that ``floor(2 * sparsity * layers)`` layers are stored as 2:4 and the
+        others stay dense. The transposes of the sparse code path stay in every layer, at sparsity 0 too.
 
     >>> from pruninfersim import Workload, trace
     >>> dense = trace("llama-3.1-8b", Workload.decode())
@@ -54,27 +41,21 @@ class SemiStructured:
     """
 
     name: ClassVar[str] = "semi-structured"
+    #: Largest sparsity, and the figure that a GPU has to have.
+    largest: ClassVar[float] = HALF
+    needs: ClassVar[str] = "peak_2of4"
 
     sparsity: Ratio = 0.5
 
     def __post_init__(self) -> None:
-        check_ratio("sparsity", self.sparsity)
-        values = (
-            (self.sparsity.attention, self.sparsity.mlp)
-            if isinstance(self.sparsity, PerBlock)
-            else (self.sparsity.values if isinstance(self.sparsity, PerLayer) else self.sparsity,)
-        )
-        if any(np.any(np.asarray(value, dtype=float) > HALF) for value in values):
-            raise InvalidInputError(
-                "2:4 keeps two of four weights, so sparsity must be in [0, 0.5]; got more. "
-                "Combine it with another method to remove more"
-            )
+        why = "2:4 keeps two of four weights; combine it with another method to remove more"
+        check_ratio("sparsity", self.sparsity, largest=self.largest, why=why)
 
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with sparse GEMMs in place of dense ones, and the transposes that they need."""
-        trace, sparsity = with_ratio(trace, self.sparsity)
+        trace, sparsity = with_ratio(trace, self.sparsity, roles=True)
         # One ratio speaks for all layers, so whole layers of them; a ratio per layer makes its layer 2:4 or not.
-        layers = 1 if isinstance(self.sparsity, PerLayer) else model_of(trace).num_layers
+        layers = np.where(per_layer_ops(trace, self.sparsity), 1, model_of(trace).num_layers)
         share = np.floor(sparsity / HALF * layers + TINY) / layers
         linear = targets(trace, self.name, LINEAR, ["gemm"])
         dense = trace.with_columns(count=trace.count * np.where(linear, 1.0 - share, 1.0))
@@ -87,13 +68,14 @@ class SemiStructured:
             block: HALF * mean_where(share, linear & trace.mask(blocks=[block]), weights)
             for block in ("attention", "mlp")
         }
-        return record(pruned, self.name, self.sparsity, achieved)
+        return record(pruned, self.name, self.sparsity, achieved, of=trace, sparsity=sparsity)
 
     def _sparse(self, trace: OpTrace, linear: np.ndarray, share: FloatArray) -> OpTrace:
         """Return the 2:4 twins of the linear ops, counted by the share of layers that use them."""
         twin = trace.select(linear)
         return twin.with_columns(
             kernel=("gemm_2of4",) * len(twin),
+            pattern=("2:4",) * len(twin),
             count=twin.count * share[..., linear],
             mac_fraction=twin.mac_fraction * HALF,
             b_bytes=precision.sparse_bytes(twin.b_bytes),

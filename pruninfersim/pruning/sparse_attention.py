@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pruninfersim._arrays import checked
-from pruninfersim.pruning.base import Ratio, check_ratio, mean_where, record, targets, with_ratio
+from pruninfersim._util.arrays import checked
+from pruninfersim.pruning.base import mean_where, record, targets
+from pruninfersim.pruning.ratios import Ratio, check_ratio, with_ratio
 from pruninfersim.trace import OpTrace
 
 
@@ -57,7 +58,7 @@ class SparseAttention:
         extra = [row for i in np.flatnonzero(prefill | decode) for row in self._score_rows(trace, int(i))]
         pruned = sparse.concat(OpTrace.from_rows(extra)) if extra else sparse
         achieved = {"attention": mean_where(sparsity, prefill | decode, trace.count)}
-        return record(pruned, self.name, self.sparsity, achieved)
+        return record(pruned, self.name, self.sparsity, achieved, of=trace, sparsity=sparsity)
 
     def _score_rows(self, trace: OpTrace, index: int) -> list[dict[str, Any]]:
         """Return the pooled QK.T and the selection from its scores, for the attention op at `index`."""

@@ -11,19 +11,10 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pruninfersim._arrays import FloatArray, checked
+from pruninfersim._util.arrays import FloatArray, checked
 from pruninfersim.errors import InvalidInputError, unknown_name
-from pruninfersim.pruning.base import (
-    OPENER,
-    TINY,
-    PerBlock,
-    PerLayer,
-    Ratio,
-    check_ratio,
-    check_sweep,
-    model_of,
-    record,
-)
+from pruninfersim.pruning.base import OPENER, TINY, record
+from pruninfersim.pruning.ratios import PerBlock, PerLayer, Ratio, check_ratio, model_of, parts, values_of, with_ratio
 from pruninfersim.trace import OpTrace
 
 
@@ -61,9 +52,9 @@ class StaticDepth:
             object.__setattr__(self, name, _whole_numbers(name, getattr(self, name)))
         if self.unit not in ("layer", "sublayer"):
             raise unknown_name("unit", self.unit, ["layer", "sublayer"])
-        if isinstance(self.sparsity, PerLayer):
+        if any(isinstance(part, PerLayer) for _, part in parts(self.sparsity)):
             raise InvalidInputError("a layer is removed or kept: list the removed ones in layers=(...)")
-        if self._listed and np.any(np.asarray(self.sparsity)):
+        if self._listed and any(np.any(values_of(part)) for _, part in parts(self.sparsity)):
             raise InvalidInputError("give a sparsity or an explicit list of layers, not both")
 
     @property
@@ -79,7 +70,7 @@ class StaticDepth:
             If a listed layer does not exist.
         """
         total = model_of(trace).num_layers
-        check_sweep(trace, self.sparsity)
+        sparsity = with_ratio(trace, self.sparsity)[1]
         attention, mlp = self._listed_keep(trace, total) if self._listed else self._ratio_keep(total)
         keep = np.where(trace.mask(blocks=["attention"]), attention, np.where(trace.mask(blocks=["mlp"]), mlp, 1.0))
         pruned = trace.with_columns(count=trace.count * keep)
@@ -89,19 +80,23 @@ class StaticDepth:
             "attention": 1.0 - _overall(trace, pruned, "attention"),
             "mlp": 1.0 - _overall(trace, pruned, "mlp"),
         }
-        asked = (achieved["attention"] + achieved["mlp"]) / 2.0 if self._listed else self.sparsity
-        return record(pruned, self.name, asked, achieved)
+        if self._listed:
+            ratio: Ratio = PerBlock(achieved["attention"], achieved["mlp"])
+            sparsity = with_ratio(trace, ratio)[1]
+        else:
+            ratio = self.sparsity
+        return record(pruned, self.name, ratio, achieved, of=trace, sparsity=sparsity)
 
     def _ratio_keep(self, total: int) -> tuple[FloatArray, FloatArray]:
         """Return the kept share of attention and of MLP sub-layers, shape (*sweep, 1)."""
         if isinstance(self.sparsity, PerBlock):
-            ratios = (self.sparsity.attention, self.sparsity.mlp)
+            ratios = (values_of(self.sparsity.attention), values_of(self.sparsity.mlp))
             attention, mlp = (np.floor(np.asarray(ratio, dtype=float) * total + TINY) for ratio in ratios)
         elif self.unit == "sublayer":
-            gone = np.floor(np.asarray(self.sparsity, dtype=float) * 2 * total + TINY)
+            gone = np.floor(np.asarray(values_of(self.sparsity), dtype=float) * 2 * total + TINY)
             attention, mlp = np.ceil(gone / 2.0), np.floor(gone / 2.0)
         else:
-            attention = mlp = np.floor(np.asarray(self.sparsity, dtype=float) * total + TINY)
+            attention = mlp = np.floor(np.asarray(values_of(self.sparsity), dtype=float) * total + TINY)
         return 1.0 - np.asarray(attention)[..., None] / total, 1.0 - np.asarray(mlp)[..., None] / total
 
     def _gone(self, block: str) -> frozenset[int]:

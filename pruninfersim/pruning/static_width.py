@@ -10,8 +10,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from pruninfersim._arrays import FloatArray, checked
-from pruninfersim.pruning.base import TINY, Ratio, check_ratio, mean_where, model_of, record, round_up, with_ratio
+from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim.pruning.base import TINY, mean_where, record, round_up
+from pruninfersim.pruning.ratios import Ratio, check_ratio, model_of, with_ratio
 from pruninfersim.trace import OpTrace
 
 #: Axes whose size is a multiple of the number of KV groups.
@@ -69,7 +70,7 @@ class StaticWidth:
             "attention": mean_where(1.0 - pruned.n / trace.n, heads, trace.count),
             "mlp": mean_where(1.0 - pruned.n / trace.n, channels, trace.count),
         }
-        return record(pruned, self.name, self.sparsity, achieved)
+        return record(pruned, self.name, self.sparsity, achieved, of=trace, sparsity=sparsity)
 
 
 def _kv_groups(trace: OpTrace) -> FloatArray:

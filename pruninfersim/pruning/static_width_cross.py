@@ -7,17 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pruninfersim._arrays import FloatArray, checked
-from pruninfersim.pruning.base import (
-    OPENER,
-    Ratio,
-    check_ratio,
-    mean_where,
-    overhead_rows,
-    record,
-    round_up,
-    with_ratio,
-)
+from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim.pruning.base import OPENER, mean_where, overhead_rows, record, round_up
+from pruninfersim.pruning.ratios import Ratio, check_ratio, with_ratio
 from pruninfersim.trace import OpTrace
 
 
@@ -63,7 +55,8 @@ class StaticWidthCross:
         hidden = trace.mask(names=list(OPENER.values()))
         removed = mean_where(1.0 - sliced.k / trace.k, hidden, trace.count)
         pruned = sliced.concat(OpTrace.from_rows(extra))
-        return record(pruned, self.name, self.sparsity, {"attention": removed, "mlp": removed})
+        achieved = {"attention": removed, "mlp": removed}
+        return record(pruned, self.name, self.sparsity, achieved, of=trace, sparsity=sparsity)
 
 
 def _residual_rows(trace: OpTrace, block: str) -> list[dict[str, Any]]:

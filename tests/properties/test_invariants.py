@@ -79,7 +79,7 @@ def test_unfolding_and_sweeping_change_nothing(model, case):
     folded, unfolded = dense.prune(method), dense.unfold().prune(method)
     for column in ("flops", "traffic", "launches"):
         np.testing.assert_allclose(total(unfolded, column), total(folded, column), rtol=1e-11)
-    swept = dense.prune(pis.pruning.get(family, np.array([0.0, sparsity])))
+    swept = dense.prune(pis.pruning.get(family, pis.pruning.Axis([0.0, sparsity])))
     alone = pis.estimate(folded, hardware="h100-sxm", stack="ideal").latency
     assert np.isclose(pis.estimate(swept, hardware="h100-sxm", stack="ideal").latency[1], alone, rtol=1e-12)
 

@@ -1,0 +1,75 @@
+"""Base class of the frozen, checked records (`HardwareProfile`, `ModelConfig`): one clear line per mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pruninfersim.errors import InvalidInputError, unknown_name
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class FrozenDict(dict[K, V]):
+    """A dict that cannot be changed, so that a cached record cannot be corrupted; hashable and picklable.
+
+    >>> FrozenDict({"bf16": 1.0})["bf16"]
+    1.0
+    """
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError("this table is read-only; use clone() to get a record with other values")
+
+    __setitem__ = __delitem__ = _refuse
+    clear = pop = popitem = setdefault = update = __ior__ = _refuse
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (FrozenDict, (dict(self),))
+
+
+def one_line(error: ValidationError) -> str:
+    """Return what is wrong in a pydantic error as one line, field by field."""
+    parts = []
+    for item in error.errors(include_url=False):
+        where = ".".join(str(step) for step in item["loc"])
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "missing":
+            parts.append(f"{where} is missing")
+        elif not where:
+            parts.append(message)
+        else:
+            parts.append(f"{where}: {message[:1].lower()}{message[1:]}; got {item['input']!r}")
+    return "; ".join(parts)
+
+
+class Record(BaseModel):
+    """A frozen pydantic model whose validation errors are `InvalidInputError` with one clear line."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, defer_build=True)
+
+    def __init__(self, **data: Any) -> None:
+        known = type(self).model_fields
+        for key in data:
+            if key not in known:
+                raise InvalidInputError(str(unknown_name(f"{type(self).__name__} field", key, known)))
+        try:
+            super().__init__(**data)
+        except ValidationError as error:
+            label = f" {data['name']!r}" if isinstance(data.get("name"), str) else ""
+            raise InvalidInputError(f"invalid {type(self).__name__}{label}: {one_line(error)}") from None
+
+
+def modified_from(name: str, changed: Iterable[str], reference: str) -> str:
+    """Return the reference of a clone, which says what it was cloned from and what was changed.
+
+    >>> modified_from("a100", ["tdp"], "NVIDIA data sheet")
+    'modified from a100 (tdp); original: NVIDIA data sheet'
+    """
+    what = ", ".join(sorted(changed)) or "name only"
+    return f"modified from {name} ({what}); original: {reference}"

@@ -1,0 +1,31 @@
+"""The kinds of kernels that can be calibrated: one line each; what is known about a kind stands below its kernel."""
+
+from __future__ import annotations
+
+from pruninfersim.errors import unknown_name
+from pruninfersim.kernels import attention_decode, attention_prefill, elementwise, gemm, gemm_2of4
+from pruninfersim.kernels.kind import Kind
+
+KERNELS: dict[str, Kind] = {
+    "gemm": gemm.KIND,
+    "attention_prefill": attention_prefill.KIND,
+    "attention_decode": attention_decode.KIND,
+    "gemm_2of4": gemm_2of4.KIND,
+    **elementwise.KINDS,
+}
+
+
+def get(kind: str) -> Kind:
+    """Return what calibration knows about `kind`.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such kind.
+
+    >>> get("gemm").shape
+    ('m', 'n', 'k')
+    """
+    if kind not in KERNELS:
+        raise unknown_name("kernel kind", kind, KERNELS)
+    return KERNELS[kind]

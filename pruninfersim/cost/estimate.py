@@ -1,0 +1,208 @@
+"""What a cost model makes of a trace: the time of each op, its error band, and what it rests on."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pruninfersim._util.arrays import FloatArray, sealed
+from pruninfersim.cost.uncertainty import Errors
+from pruninfersim.hardware import HardwareProfile
+from pruninfersim.kernels.base import compute_time
+from pruninfersim.trace import OpTrace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pruninfersim.cost.model import CostModel, Priced
+
+#: An op whose roofline is below this share of its time is bound by overhead, not by compute or memory.
+OVERHEAD_SHARE = 0.5
+#: Share of a pass from which the evidence of ops is worth a note.
+MATERIAL_SHARE = 0.05
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Estimate:
+    """Predicted time of one forward pass, op by op.
+
+    Attributes
+    ----------
+    trace : OpTrace
+        As the stack lowers it: what its software launches.
+    cost_model : CostModel
+    run : ndarray, shape (*sweep, op)
+        Time of one run of each op [s].
+    gap : ndarray, shape broadcasts to (*sweep, op)
+        Wait around one run of each op, as the clock of the stack has it [s].
+    floor : ndarray, shape (*sweep, op)
+        Roofline of one run of each op [s].
+    widening : ndarray, shape broadcasts to (*sweep, op)
+        Factor on the error band of each op: above 1 outside of the domain that its kernel was fitted in [1].
+    """
+
+    trace: OpTrace
+    cost_model: CostModel
+    run: FloatArray = field(repr=False)
+    gap: FloatArray = field(repr=False)
+    floor: FloatArray = field(repr=False)
+    widening: FloatArray = field(repr=False)
+
+    @property
+    def hardware(self) -> HardwareProfile:
+        """The GPU."""
+        return self.cost_model.hardware
+
+    @property
+    def stack(self) -> str:
+        """Name of the software stack."""
+        return self.cost_model.stack
+
+    @cached_property
+    def seconds(self) -> FloatArray:
+        """Time of each op in the whole pass, runs and gaps, shape (*sweep, op) [s]."""
+        each = np.asarray(self.run + self.gap)  # of the full shape, since run is
+        each *= self.trace.count
+        return each
+
+    @property
+    def roofline_seconds(self) -> FloatArray:
+        """Roofline time of each op in the whole pass, shape (*sweep, op) [s]."""
+        return np.asarray(self.trace.count * self.floor)
+
+    @property
+    def latency(self) -> FloatArray | float:
+        """Time of the forward pass, shape (*sweep); a float for a single workload [s]."""
+        return scalar(self.total.copy())
+
+    @property
+    def roofline(self) -> FloatArray | float:
+        """Roofline time of the same trace: no kernels, however good, are faster; shape (*sweep) [s]."""
+        return scalar(self.least.copy())
+
+    @cached_property
+    def total(self) -> FloatArray:
+        """Time of the forward pass as a read-only array, shape (*sweep) [s]."""
+        return sealed(np.asarray(self.seconds.sum(axis=-1)))
+
+    @cached_property
+    def least(self) -> FloatArray:
+        """Roofline time of the forward pass as a read-only array, shape (*sweep) [s]."""
+        return sealed(np.asarray(self.roofline_seconds.sum(axis=-1)))
+
+    @property
+    def interval(self) -> tuple[FloatArray | float, FloatArray | float]:
+        """90 % prediction interval of the latency, never below the roofline, each of shape (*sweep) [s]."""
+        low, high = self.errors.band()
+        total = self.total
+        return scalar(np.maximum(total * np.exp(low), np.minimum(self.least, total))), scalar(total * np.exp(high))
+
+    @cached_property
+    def share(self) -> FloatArray:
+        """Share of each op in the time of the pass, shape (*sweep, op) [1]."""
+        total = self.total[..., None]
+        return np.asarray(self.seconds / np.where(total > 0, total, 1.0))
+
+    @cached_property
+    def errors(self) -> Errors:
+        """Error bands of the ops, weighted by their share of the time and widened outside of their domain."""
+        priced = self.priced
+        groups = [p.group or k for p, k in zip(priced, self.trace.kernel, strict=True)]
+        wide = self.share if self.widening.ndim == 0 else self.share * self.widening
+        return Errors(wide, [p.spread for p in priced], groups)
+
+    @property
+    def provenance(self) -> NDArray[np.str_]:
+        """What the time of each op rests on, shape (op,), or (*sweep, op) if that differs along the sweep."""
+        known = np.array([priced.provenance for priced in self.priced], dtype="U12")
+        fitted = (known == "calibrated") & (self.widening > 1.0)
+        return np.where(fitted, "extrapolated", known) if fitted.any() else known
+
+    @cached_property
+    def priced(self) -> list[Priced]:
+        """What prices each op."""
+        return self.cost_model.of(self.trace)
+
+    def evidence(self) -> dict[str, float]:
+        """Return the largest share of a pass that rests on each kind of evidence.
+
+        >>> from pruninfersim import Workload, estimate, trace
+        >>> estimate(trace("llama-3.1-8b", Workload.decode()), hardware="h100-sxm", stack="ideal").evidence()
+        {'roofline': 1.0}
+        """
+        kinds = self.provenance
+        return {
+            str(kind): round(float(np.where(kinds == kind, self.share, 0.0).sum(axis=-1).max()), 12)
+            for kind in dict.fromkeys(kinds.reshape(-1).tolist())
+        }
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know before quoting the time: which ops are outside of what was timed, and by how much."""
+        if not self.widening.ndim:
+            return ()
+        members: dict[int, list[int]] = {}
+        for i, priced in enumerate(self.priced):
+            members.setdefault(id(priced.domain), []).append(i)
+        share = self.share.reshape(-1, len(self.trace)).max(axis=0)
+        lines: dict[str, list[str]] = {}
+        for index in members.values():
+            for found in self.priced[index[0]].domain.outside(self.trace.select(index)):
+                ops = [index[i] for i in found.ops if share[index[i]] >= MATERIAL_SHARE / len(self.trace)]
+                if ops and float(share[ops].sum()) >= MATERIAL_SHARE:
+                    lines.setdefault(str(found), []).extend(self.trace.name[i] for i in ops)
+        return tuple(
+            f"{', '.join(dict.fromkeys(names))}: {text}, so that the time is extrapolated"
+            for text, names in lines.items()
+        )
+
+    @property
+    def bound(self) -> np.ndarray:
+        """What limits each op, shape (*sweep, op): "compute", "memory" or "overhead"."""
+        compute = compute_time(self.trace, self.hardware)
+        ceiling = np.where(compute >= self.floor, "compute", "memory")
+        busy = self.floor >= OVERHEAD_SHARE * (self.run + self.gap)
+        return np.where(busy, ceiling, "overhead")
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per op (and per sweep point, in C order) with units in the column names."""
+        import pandas as pd
+
+        shape = self.trace.shape
+        points = int(np.prod(shape[:-1], dtype=int))
+        flat: dict[str, Any] = {"point": np.repeat(np.arange(points), shape[-1])} if len(shape) > 1 else {}
+        for name in ("name", "block", "kernel", "dtype"):
+            flat[name] = np.tile(np.array(getattr(self.trace, name)), points)
+        numbers = {name: getattr(self.trace, name) for name in ("count", "batch", "m", "n", "k")}
+        numbers |= {
+            "flops": self.trace.flops * self.trace.count,
+            "bytes": self.trace.traffic * self.trace.count,
+            "intensity_flop_per_byte": self.trace.flops / np.where(self.trace.traffic > 0, self.trace.traffic, np.inf),
+            "seconds": self.seconds,
+            "share": self.share,
+            "roofline_seconds": self.roofline_seconds,
+        }
+        flat |= {name: np.broadcast_to(column, shape).reshape(-1) for name, column in numbers.items()}
+        flat["bound"] = np.broadcast_to(self.bound, shape).reshape(-1)
+        flat["provenance"] = np.broadcast_to(self.provenance, shape).reshape(-1)
+        return pd.DataFrame(flat)
+
+    def __repr__(self) -> str:
+        head = f"<Estimate {self.stack} on {self.hardware.name}"
+        if self.trace.sweep_shape:
+            return f"{head}, sweep {self.trace.sweep_shape}>"
+        low, high = self.interval
+        return f"{head}: {self.latency * 1e3:.4g} ms [{low * 1e3:.4g}, {high * 1e3:.4g}]>"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(repr(self)[1:-1])}</p>{self.to_frame().to_html(index=False)}"
+
+
+def scalar(values: FloatArray) -> FloatArray | float:
+    """Return a float for a 0-d array: scalars in, scalar out."""
+    return float(values) if values.ndim == 0 else values

@@ -1,0 +1,284 @@
+"""Cost model: which kernel model prices which ops of a trace, and the estimate that comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pruninfersim._util.arrays import FloatArray
+from pruninfersim.cost.clock import Clock, Graph
+from pruninfersim.cost.distinct import SMALL, Shapes
+from pruninfersim.cost.estimate import Estimate
+from pruninfersim.errors import InvalidInputError, UnknownNameError
+from pruninfersim.hardware import HardwareProfile
+from pruninfersim.kernels.base import KernelModel, Quantised, roofline
+from pruninfersim.kernels.evidence import EXACT, Domain, Spread
+from pruninfersim.trace import OpTrace, twins
+from pruninfersim.workload import Logits
+
+#: What an estimate rests on: a definition, a fit on this GPU and inside its domain, or a fit used elsewhere.
+Provenance = Literal["roofline", "calibrated", "extrapolated"]
+#: Trace -> trace: what a software stack launches for the ops of a model. Lowering a lowered trace changes nothing.
+Lowering = Callable[[OpTrace], OpTrace]
+
+
+def as_it_is(trace: OpTrace) -> OpTrace:
+    """Lower nothing: every op of the trace is one kernel."""
+    return trace
+
+
+@dataclass(frozen=True)
+class Priced:
+    """A kernel model with what is known about its error.
+
+    Attributes
+    ----------
+    model : KernelModel
+    provenance : {"roofline", "calibrated", "extrapolated"}
+    spread : Spread
+        90 % band of its predictions.
+    group : str
+        Kernels of one group share the common part of their error.
+    source : str
+        Data set, paper or definition behind it.
+    launches : float
+        Launches of one run, as often as the trace has it, that are not part of the model's own time: those that the
+        clock of the stack counts.
+    domain : Domain
+        Where the spread holds. Outside, ops are extrapolated and their band is wider.
+    """
+
+    model: KernelModel
+    provenance: Provenance
+    spread: Spread = EXACT
+    group: str = ""
+    source: str = ""
+    launches: float = 1.0
+    domain: Domain = field(default_factory=Domain)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How speedups of a stack are measured, which is what an estimate of one is compared with.
+
+    Attributes
+    ----------
+    logits : {"last", "all"}
+        Prompt tokens that pass the LM head where nobody says.
+    repeatability : float
+        Half-width at 90 % of ln of two measurements of the same speedup [1]; part of every interval of a speedup.
+    mask_draws : int
+        Random token masks over which a measurement of dynamic pruning averages; 0 if over very many.
+    """
+
+    logits: Logits = "last"
+    repeatability: float = 0.0
+    mask_draws: int = 0
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """A value: what a software stack on one GPU launches, what each kernel costs, and what passes between them.
+
+    Attributes
+    ----------
+    stack : str
+        Label of the software stack.
+    hardware : HardwareProfile
+    kernels : mapping of str to Priced
+        By kernel key, or by ``"key/dtype"`` where a dtype has a kernel of its own.
+    default : Priced, optional
+        Prices every key that `kernels` lacks; without it such ops are refused.
+    lower : callable
+        Trace -> trace: what the stack launches for the ops of a model.
+    clock : Clock
+        How the waits between kernels add up.
+    protocol : Protocol
+    calibrated : callable, optional
+        Calibrations -> this stack built with them; see `with_calibrations`.
+    """
+
+    stack: str
+    hardware: HardwareProfile
+    kernels: Mapping[str, Priced]
+    default: Priced | None = None
+    lower: Lowering = as_it_is
+    clock: Clock = field(default_factory=Graph)
+    protocol: Protocol = field(default_factory=Protocol)
+    calibrated: Callable[[Sequence[Any]], CostModel] | None = None
+
+    def priced(self, key: str, dtype: str) -> Priced:
+        """Return what prices a kernel key at a dtype: the entry ``"key/dtype"`` if there is one, else ``"key"``.
+
+        Raises
+        ------
+        UnknownNameError
+            If the stack has no kernel for it.
+        """
+        found = self.kernels.get(f"{key}/{dtype}") or self.kernels.get(key) or self.default
+        if found is None:
+            raise UnknownNameError(
+                f"stack {self.stack!r} has no kernel for {key}. It has: {', '.join(sorted(self.kernels))}. Add one "
+                "with CostModel.with_kernel"
+            )
+        return found
+
+    def with_kernel(self, key: str, priced: Priced | Any) -> CostModel:
+        """Return a cost model in which `key` is priced by another kernel, and whose label says so.
+
+        Parameters
+        ----------
+        key : str
+            A kernel key, or ``"key/dtype"``. Other keys keep their kernels, even if one like the old one is inside of
+            them; `with_calibrations` replaces it everywhere.
+        priced : Priced or Calibration
+
+        Raises
+        ------
+        InvalidInputError
+            If `priced` is neither.
+        """
+        made = priced.priced() if hasattr(priced, "priced") else priced
+        if not isinstance(made, Priced):
+            raise InvalidInputError(
+                f"with_kernel needs a Priced or a Calibration for {key!r}; got {type(priced).__name__}. Wrap a kernel "
+                "model of your own: Priced(model, 'extrapolated', Spread(-0.1, 0.1))"
+            )
+        return replace(self, stack=f"{self.stack}, own {key}", kernels={**self.kernels, key: made})
+
+    def with_calibrations(self, *calibrations: Any) -> CostModel:
+        """Return this stack built from calibrations of one's own, in every kernel that one of them is part of.
+
+        Raises
+        ------
+        InvalidInputError
+            If the stack is not built from calibrations, or one is of another GPU.
+        """
+        if self.calibrated is None:
+            raise InvalidInputError(f"stack {self.stack!r} is not built from calibrations; the stack 'vendor' is")
+        return self.calibrated(calibrations)
+
+    def without_quantisation(self) -> CostModel:
+        """Return a cost model whose kernels run in fractions of tiles and waves, where they know how to."""
+        smooth = {
+            key: replace(priced, model=priced.model.without_quantisation())
+            for key, priced in self.kernels.items()
+            if isinstance(priced.model, Quantised)
+        }
+        return replace(self, kernels={**self.kernels, **smooth})
+
+    def predict(self, trace: OpTrace | Shapes, *, known: Estimate | None = None) -> Estimate:
+        """Price every op of a trace.
+
+        Parameters
+        ----------
+        trace : OpTrace or Shapes
+            A trace, or the distinct shapes of a lowered one, which all cost models that lower alike can price.
+        known : Estimate, optional
+            Of this cost model, for instance of the dense trace: ops that run just as there are not priced again.
+
+        Raises
+        ------
+        UnknownNameError
+            If the trace has an op that no kernel of the stack can run.
+        MissingValueError
+            If the profile lacks a figure that an op needs (for instance an fp8 peak).
+        """
+        ops = trace.trace if isinstance(trace, Shapes) else self.lower(trace)
+        if known is not None and known.cost_model is not self:
+            known = None
+        if int(np.prod(ops.shape)) <= SMALL:
+            return self._estimate(ops, *self._one_by_one(ops, known))
+        before = known.trace if known else None
+        shapes = trace if isinstance(trace, Shapes) and trace.known is before else Shapes.of(ops, before)
+        return self._estimate(ops, *self._by_shape(shapes, known))
+
+    def predict_both(self, dense: OpTrace, pruned: OpTrace) -> tuple[Estimate, Estimate]:
+        """Price two traces; ops that run alike in both are priced once, and short traces in one go.
+
+        Raises
+        ------
+        UnknownNameError, MissingValueError
+            As `predict`.
+        """
+        dense, pruned = self.lower(dense), self.lower(pruned)
+        if pruned.sweep_shape != dense.sweep_shape or int(np.prod(pruned.shape)) > SMALL:
+            before = self._estimate(dense, *self._by_shape(Shapes.of(dense), None))
+            return before, self._estimate(pruned, *self._by_shape(Shapes.of(pruned, dense), before))
+        same, partner = twins(dense, pruned)
+        new = ~same.reshape(-1, len(pruned)).all(axis=0)
+        both = self._one_by_one(dense.concat(pruned.select(new)), None)
+        place = np.where(new, len(dense) + np.cumsum(new) - 1, partner)
+        return (
+            self._estimate(dense, *(_at(part, slice(0, len(dense))) for part in both)),
+            self._estimate(pruned, *(_at(part, place) for part in both)),
+        )
+
+    def _estimate(self, ops: OpTrace, run: FloatArray, floor: FloatArray, widening: FloatArray) -> Estimate:
+        launches = ops.launches * np.array([priced.launches for priced in self.of(ops)])
+        return Estimate(ops, self, run, self.clock.gaps(run, ops.count, launches), floor, widening)
+
+    def _by_shape(self, shapes: Shapes, known: Estimate | None) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return run, floor and widening of each op, each distinct shape priced once."""
+        columns: list[list[FloatArray]] = [[], [], []]
+        if known:
+            size = known.run.shape
+            columns = [[np.broadcast_to(part, size)] for part in (known.run, known.floor, known.widening)]
+        for ops in shapes.groups:
+            priced = self.priced(ops.kernel[0], ops.dtype[0])
+            # The roofline of the data sheet is a promise that no kernel beats; see speedups.py.
+            floor = roofline(ops, self.hardware)
+            run = np.maximum(priced.model.latency(ops, self.hardware), floor)
+            for column, part in zip(columns, (run, floor, priced.domain.widening(ops)), strict=True):
+                column.append(np.broadcast_to(part, ops.shape))
+        run, floor = (np.concatenate([part.reshape(-1) for part in column])[shapes.index] for column in columns[:2])
+        if all((part == 1.0).all() for part in columns[2]):
+            return run, floor, np.ones(())
+        return run, floor, np.concatenate([part.reshape(-1) for part in columns[2]])[shapes.index]
+
+    def _one_by_one(self, trace: OpTrace, known: Estimate | None) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return run, floor and widening of each op of a small trace, in as few calls as possible."""
+        run, floor, widening = np.empty(trace.shape), np.empty(trace.shape), np.ones(trace.shape)
+        new: NDArray[np.bool_] = np.ones(len(trace), dtype=bool)
+        if known is not None:
+            same, partner = twins(known.trace, trace)
+            new = np.asarray(~same.reshape(-1, len(trace)).all(axis=0))
+            old = np.flatnonzero(~new)
+            run[..., old] = known.run[..., np.array(partner)[old]]
+        floor[...] = roofline(trace, self.hardware)
+        members: dict[tuple[int, str], list[int]] = {}
+        priced = self.of(trace)
+        for i in range(len(trace)):
+            members.setdefault((id(priced[i].model), trace.dtype[i]), []).append(i)
+        for index in members.values():
+            ops = trace if len(index) == len(trace) else trace.select(index)
+            widening[..., index] = priced[index[0]].domain.widening(ops)
+            if new[index].any():
+                run[..., index] = priced[index[0]].model.latency(ops, self.hardware)
+        return np.maximum(run, floor, out=run), floor, np.ones(()) if (widening == 1.0).all() else widening
+
+    def of(self, trace: OpTrace) -> list[Priced]:
+        """Return what prices each op of a trace.
+
+        Raises
+        ------
+        UnknownNameError
+            If the trace has an op that no kernel of the stack can run; the message names all of them.
+        """
+        keys = list(zip(trace.kernel, trace.dtype, strict=True))
+        missing = sorted({key for key, _ in keys if self.default is None and key not in self.kernels})
+        if missing:
+            raise UnknownNameError(
+                f"stack {self.stack!r} has no kernel for {', '.join(missing)}. It has: "
+                f"{', '.join(sorted(self.kernels))}. Add one with CostModel.with_kernel"
+            )
+        return [self.priced(key, dtype) for key, dtype in keys]
+
+
+def _at(part: FloatArray, ops: Any) -> FloatArray:
+    """Return some ops of an array whose last axis is the ops, or the array itself if it has no axes."""
+    return part[..., ops] if part.ndim else part

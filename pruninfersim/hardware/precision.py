@@ -1,0 +1,82 @@
+"""Precisions of the linear layers: which tensor-core rate they use and how many bytes an element takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pruninfersim._util.arrays import FloatArray
+from pruninfersim.errors import unknown_name
+
+T = TypeVar("T", float, FloatArray)
+
+#: Precisions that a peak can be given for and a model can be stored in.
+DTYPES = ("bf16", "fp16", "fp8", "fp4", "int8", "tf32", "fp32")
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How linear layers compute and store.
+
+    Attributes
+    ----------
+    dtype : str
+        Compute dtype, a key of `HardwareProfile.peak`.
+    weight_bytes, input_bytes, output_bytes : float
+        Bytes per element of the weights, of the activations read, and of the result [B]. Attention, KV cache,
+        norms and the LM head stay in 16 bit where the linear layers use 8 or 4 bit.
+    """
+
+    dtype: str
+    weight_bytes: float
+    input_bytes: float
+    output_bytes: float
+
+
+#: fp4 is NVFP4: 4-bit values and one 8-bit scale per 16 of them (OCP microscaling style), 0.5625 B per element.
+PRECISIONS = {
+    "bf16": Precision("bf16", 2.0, 2.0, 2.0),
+    "fp16": Precision("fp16", 2.0, 2.0, 2.0),
+    "fp32": Precision("fp32", 4.0, 4.0, 4.0),
+    "tf32": Precision("tf32", 4.0, 4.0, 4.0),
+    "fp8": Precision("fp8", 1.0, 1.0, 2.0),
+    "int8": Precision("int8", 1.0, 1.0, 2.0),
+    "fp4": Precision("fp4", 0.5625, 0.5625, 2.0),
+}
+
+
+def get(name: str) -> Precision:
+    """Return the precision called `name`.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such precision.
+
+    >>> get("fp8").weight_bytes
+    1.0
+    """
+    if name not in PRECISIONS:
+        raise unknown_name("dtype", name, PRECISIONS)
+    return PRECISIONS[name]
+
+
+def activations(name: str) -> Precision:
+    """Return the 16- or 32-bit precision in which the ops outside the linear layers run beside `name`.
+
+    >>> activations("fp8").dtype
+    'bf16'
+    """
+    precision = get(name)
+    return precision if precision.weight_bytes >= 2 else PRECISIONS["bf16"]
+
+
+def sparse_bytes(weight_bytes: T) -> T:
+    """Return bytes stored per dense weight element under 2:4: half of the values and one bit of metadata each.
+
+    A kept value carries a 2-bit index (Mishra et al., arXiv 2104.08378), that is 1 bit per dense element.
+
+    >>> sparse_bytes(2.0) / 2.0, sparse_bytes(1.0)
+    (0.5625, 0.625)
+    """
+    return weight_bytes / 2.0 + 0.125

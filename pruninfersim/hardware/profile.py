@@ -1,0 +1,349 @@
+"""Hardware profiles: what a GPU can do at most, in SI units, each number with its source."""
+
+from __future__ import annotations
+
+import os
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, field_validator
+
+from pruninfersim._util.records import FrozenDict, Record, modified_from
+from pruninfersim.errors import FileFormatError, InvalidInputError, MissingValueError, unknown_name
+from pruninfersim.hardware.precision import DTYPES
+from pruninfersim.hardware.toml import read_profile
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["DTYPES", "SEARCH_PATH_VARIABLE", "HardwareProfile", "get", "load", "names", "profiles_directory", "table"]
+
+#: Environment variable with directories of profiles of your own, separated like PATH.
+SEARCH_PATH_VARIABLE = "PRUNINFERSIM_HARDWARE_PATH"
+
+
+class HardwareProfile(Record):
+    """One GPU. All figures are data-sheet figures; a missing one is ``None`` and raises when asked for.
+
+    Attributes
+    ----------
+    name : str
+        Registry name, for instance ``"h100-sxm"``.
+    title : str
+        Name as the vendor writes it.
+    vendor, architecture, compute_capability : str
+    sm_count : int
+        Units that matrix work is spread over: streaming multiprocessors (NVIDIA), compute units (AMD), Xe cores
+        (Intel Arc), matrix engines (Gaudi) or TensorCores (TPU).
+    boost_clock, base_clock : float or None
+        [Hz]
+    memory_type : str
+    memory_size : float
+        [B]
+    memory_bandwidth : float
+        [B/s]
+    l2_size : float or None
+        Cache between the compute units and the memory [B]. Vendors print MB and often mean MiB; the profiles take
+        1 MB = 1e6 B, as the calibrations do.
+    interconnect_bandwidth : float or None
+        Scale-up links of one device, both directions added [B/s].
+    peak : dict
+        Dense peak by dtype, tensor cores, fp32 accumulation (int32 for int8; fp32: vector units) [FLOP/s].
+    peak_2of4 : dict
+        2:4 sparse peak by dtype, counting the zeros as work [FLOP/s].
+    tdp : float or None
+        [W]
+    silicon : str
+        Name of the profile whose die, clocks and memory this card has too: its kernels, and what was fitted to them,
+        are those of that card. Empty if it is a card of its own.
+    sources : dict
+        Source of each figure, by field name (``"peak.bf16"`` for a peak).
+    reference : str
+        Where the profile comes from as a whole.
+    notes : str
+        Conflicts between sources and how they were resolved.
+
+    Raises
+    ------
+    InvalidInputError
+        If a field is missing, unknown, or not a positive number.
+
+    >>> get("h100-sxm").memory_bandwidth
+    3350000000000.0
+    """
+
+    name: str = Field(min_length=1)
+    title: str
+    vendor: str
+    architecture: str
+    compute_capability: str = ""
+    sm_count: int = Field(gt=0)
+    boost_clock: float | None = Field(default=None, gt=0)
+    base_clock: float | None = Field(default=None, gt=0)
+    memory_type: str
+    memory_size: float = Field(gt=0)
+    memory_bandwidth: float = Field(gt=0)
+    l2_size: float | None = Field(default=None, gt=0)
+    interconnect_bandwidth: float | None = Field(default=None, gt=0)
+    peak: dict[str, float]
+    peak_2of4: dict[str, float] = {}
+    tdp: float | None = Field(default=None, gt=0)
+    silicon: str = ""
+    sources: dict[str, str] = {}
+    reference: str = Field(min_length=1)
+    notes: str = ""
+
+    @field_validator("peak", "peak_2of4")
+    @classmethod
+    def _known_positive(cls, peaks: dict[str, float]) -> dict[str, float]:
+        for dtype, value in peaks.items():
+            if dtype not in DTYPES:
+                raise ValueError(str(unknown_name("dtype", dtype, DTYPES)))
+            if value <= 0:
+                raise ValueError(f"{dtype} must be above 0 FLOP/s")
+        return FrozenDict(peaks)
+
+    @field_validator("sources")
+    @classmethod
+    def _read_only(cls, sources: dict[str, str]) -> dict[str, str]:
+        return FrozenDict(sources)
+
+    def peak_flops(self, dtype: str, *, sparse: bool = False) -> float:
+        """Return the peak rate for `dtype` [FLOP/s]; with `sparse` the 2:4 rate, zeros counted as work.
+
+        Raises
+        ------
+        MissingValueError
+            If the profile has no such figure.
+
+        >>> get("a100-sxm-80gb").peak_flops("bf16", sparse=True)
+        624000000000000.0
+        """
+        table = self.peak_2of4 if sparse else self.peak
+        if dtype not in table:
+            kind = "2:4 sparse " if sparse else ""
+            known = ", ".join(sorted(table)) or "none"
+            raise MissingValueError(
+                f"{self.name} has no {kind}peak for {dtype!r}. It has: {known}. "
+                "Choose another dtype or GPU, or give a profile of your own with that figure."
+            )
+        return table[dtype]
+
+    def ridge_point(self, dtype: str = "bf16", *, sparse: bool = False) -> float:
+        """Return the arithmetic intensity above which work is compute-bound at best [FLOP/B].
+
+        Source: Williams, Waterman and Patterson 2009, doi:10.1145/1498765.1498785.
+
+        Raises
+        ------
+        MissingValueError
+            If the profile has no peak for `dtype`.
+
+        >>> round(get("a100-sxm-80gb").ridge_point("bf16"))
+        153
+        """
+        return self.peak_flops(dtype, sparse=sparse) / self.memory_bandwidth
+
+    def clone(self, name: str, **changes: Any) -> HardwareProfile:
+        """Return a renamed copy with some figures changed; its reference says what it was modified from.
+
+        Parameters
+        ----------
+        name : str
+            Name of the copy.
+        **changes
+            New values in SI units, by field name. ``peak`` and ``peak_2of4`` replace only the dtypes they give.
+
+        Raises
+        ------
+        InvalidInputError
+            If a field is unknown or a value is not allowed.
+
+        >>> faster = get("h100-sxm").clone("h100-hbm4", memory_bandwidth=6e12)
+        >>> faster.memory_bandwidth, faster.reference[:36]
+        (6000000000000.0, 'modified from h100-sxm (memory_bandw')
+        """
+        fields = {key: getattr(self, key) for key in type(self).model_fields}
+        sources = dict(self.sources)
+        for key, value in changes.items():
+            if key in ("peak", "peak_2of4") and isinstance(value, dict):
+                sources |= {f"{key}.{dtype}": f"changed from {self.name}" for dtype in value}
+                value = {**fields[key], **value}
+            elif key in sources:
+                sources[key] = f"changed from {self.name}"
+            fields[key] = value
+        fields["sources"] = {**sources, **changes.get("sources", {})}
+        fields["name"] = name
+        fields["silicon"] = changes.get("silicon", "")
+        fields["reference"] = modified_from(self.name, changes, str(fields["reference"]))
+        return HardwareProfile(**fields)
+
+    def __repr__(self) -> str:
+        fastest = "bf16" if "bf16" in self.peak else next(iter(self.peak), None)
+        rate = f"{self.peak[fastest] / 1e12:.5g} TFLOP/s {fastest}, " if fastest else ""
+        return (
+            f"<HardwareProfile {self.name}: {self.title}, {rate}{self.memory_bandwidth / 1e9:.5g} GB/s, "
+            f"{self.memory_size / 1e9:.4g} GB; {self.reference}>"
+        )
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}: {self.title} ({self.vendor} {self.architecture})", f"reference: {self.reference}"]
+        for key, value, unit in self._figures():
+            lines.append(f"  {key:<22} {value:>12.6g} {unit:<7} {self.sources.get(key, '')}".rstrip())
+        return "\n".join([*lines, f"notes: {self.notes}"] if self.notes else lines)
+
+    def _figures(self) -> list[tuple[str, float, str]]:
+        """Return (name, SI value, unit) of every figure that the profile has."""
+        units = {
+            "sm_count": "", "boost_clock": "Hz", "base_clock": "Hz", "memory_size": "B", "memory_bandwidth": "B/s",
+            "l2_size": "B", "interconnect_bandwidth": "B/s", "tdp": "W",
+        }  # fmt: skip
+        rows = [(key, getattr(self, key), unit) for key, unit in units.items()]
+        rows += [(f"peak.{dtype}", value, "FLOP/s") for dtype, value in self.peak.items()]
+        rows += [(f"peak_2of4.{dtype}", value, "FLOP/s") for dtype, value in self.peak_2of4.items()]
+        return [row for row in rows if row[1] is not None]
+
+
+@cache
+def profiles_directory() -> Path:
+    """Return the directory of the built-in profiles (and of ``calibrations/`` below it).
+
+    Inside the package in an installed wheel, beside the package in a source tree.
+
+    Raises
+    ------
+    FileFormatError
+        If the installation lacks the profiles.
+    """
+    package = Path(__file__).resolve().parent.parent
+    for candidate in (package / "hardware_profiles", package.parent / "hardware_profiles"):
+        if candidate.is_dir():
+            return candidate
+    raise FileFormatError(f"no hardware_profiles directory in or beside {package}. Install the package again.")
+
+
+def get(name: str | Path | HardwareProfile, path: str | Path | None = None) -> HardwareProfile:
+    """Return the profile called `name`.
+
+    Searched in this order, the first hit wins: the directory `path`, the directories in the environment variable
+    ``PRUNINFERSIM_HARDWARE_PATH``, the built-in profiles. A profile of your own may thus replace a built-in one.
+
+    Parameters
+    ----------
+    name : str, Path or HardwareProfile
+        Registry name (file name without ``.toml``), the path of a ``.toml`` file, or a profile, which is returned.
+    path : str or Path, optional
+        Directory with profiles of your own.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such profile; the message lists all.
+    InvalidInputError
+        If `path` or a directory in the environment variable does not exist.
+    FileFormatError
+        If the file cannot be understood.
+
+    >>> get("a100-sxm-80gb").sm_count
+    108
+    """
+    if isinstance(name, HardwareProfile):
+        return name
+    if isinstance(name, Path) or str(name).endswith(".toml"):
+        return load(name)
+    places = [directory / f"{name}.toml" for directory in _directories(path)]
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
+        raise unknown_name("GPU", name, _files(path))
+    profile = load(file)
+    if profile.name != name:
+        raise FileFormatError(f"{file}: name: is {profile.name!r}; it must be the file's name, {name!r}.")
+    return profile
+
+
+def load(file: str | Path) -> HardwareProfile:
+    """Return the profile in a TOML file; read once, and again if the file has changed.
+
+    Raises
+    ------
+    FileFormatError
+        If the file cannot be read or understood; the message names file, key and what is allowed.
+
+    >>> load(profiles_directory() / "l40s.toml").memory_bandwidth / 1e9
+    864.0
+    """
+    file = Path(file)
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise FileFormatError(f"{file}: cannot be read ({error.strerror}). Give the path of a TOML file.") from None
+    return _load(file.absolute(), status.st_mtime_ns, status.st_size)
+
+
+def names(path: str | Path | None = None) -> list[str]:
+    """Return the names of all profiles that `get` finds, sorted.
+
+    >>> "h100-sxm" in names()
+    True
+    """
+    return sorted(_files(path))
+
+
+def table(path: str | Path | None = None) -> pd.DataFrame:
+    """Return all profiles as a table: one row per name, one column per field in SI units, missing figures NaN.
+
+    Peaks are columns ``peak.bf16`` ..., ``peak_2of4.bf16`` ...  [FLOP/s].
+
+    >>> float(table().loc["l40s", "memory_bandwidth"]) / 1e9
+    864.0
+    """
+    import pandas as pd
+
+    rows = []
+    for name in names(path):
+        profile = get(name, path)
+        row: dict[str, Any] = {
+            "name": name, "title": profile.title, "vendor": profile.vendor, "architecture": profile.architecture,
+            "compute_capability": profile.compute_capability, "memory_type": profile.memory_type,
+        }  # fmt: skip
+        row |= {
+            key: getattr(profile, key)
+            for key in ("sm_count", "boost_clock", "base_clock", "memory_size", "memory_bandwidth", "l2_size",
+                        "interconnect_bandwidth", "tdp")
+        }  # fmt: skip
+        row |= {f"peak.{dtype}": profile.peak.get(dtype) for dtype in DTYPES}
+        row |= {f"peak_2of4.{dtype}": profile.peak_2of4.get(dtype) for dtype in DTYPES}
+        rows.append({**row, "reference": profile.reference, "notes": profile.notes})
+    frame = pd.DataFrame(rows).set_index("name")
+    text = {"title", "vendor", "architecture", "compute_capability", "memory_type", "reference", "notes", "sm_count"}
+    numbers = [column for column in frame.columns if column not in text]
+    return frame.astype(dict.fromkeys(numbers, "float64"))
+
+
+def _files(path: str | Path | None) -> dict[str, Path]:
+    """Return the file of each name, with the profiles of the user in front of the built-in ones."""
+    found: dict[str, Path] = {}
+    for directory in reversed(_directories(path)):
+        found |= {file.stem: file for file in directory.glob("*.toml")}
+    return found
+
+
+def _directories(path: str | Path | None) -> list[Path]:
+    wanted = [] if path is None else [(Path(path), "path")]
+    listed = os.environ.get(SEARCH_PATH_VARIABLE, "").split(os.pathsep)
+    wanted += [(Path(entry), f"the environment variable {SEARCH_PATH_VARIABLE}") for entry in listed if entry]
+    for directory, origin in wanted:
+        if not directory.is_dir():
+            raise InvalidInputError(f"{directory}, given by {origin}, is not a directory with hardware profiles.")
+    return [directory for directory, _ in wanted] + [profiles_directory()]
+
+
+@lru_cache(maxsize=512)
+def _load(file: Path, modified: int, size: int) -> HardwareProfile:
+    """Parse a file; `modified` and `size` are there so that a changed file is read again."""
+    fields = read_profile(file)
+    try:
+        return HardwareProfile(**fields)
+    except InvalidInputError as error:
+        raise FileFormatError(f"{file}: {error}") from None

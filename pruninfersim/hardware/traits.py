@@ -1,0 +1,48 @@
+"""What makes two GPUs alike for a kernel: each trait is a text, and parameters carry over between equal ones."""
+
+from __future__ import annotations
+
+from pruninfersim.hardware.profile import HardwareProfile
+
+#: bf16 FLOP per SM and clock between half-rate cards (512) and the others (1024 and more).
+HALF_RATE = 768.0
+
+
+def capability(hardware: HardwareProfile) -> str:
+    """Return the compute capability: which kernels a library has for the GPU."""
+    return hardware.compute_capability
+
+
+def generation(hardware: HardwareProfile) -> str:
+    """Return architecture and major capability: Ampere and Ada share 8, data-centre and other Blackwell a name."""
+    return f"{hardware.architecture.split()[0]} {hardware.compute_capability.split('.')[0]}"
+
+
+def memory_class(hardware: HardwareProfile) -> str:
+    """Return ``"HBM"`` for stacked memory, which data-centre parts have, else ``"other"`` (GDDR, LPDDR)."""
+    return "HBM" if hardware.memory_type.upper().startswith("HBM") else "other"
+
+
+def vendor_and_memory(hardware: HardwareProfile) -> str:
+    """Return the vendor and its class of memory."""
+    return f"{hardware.vendor} {memory_class(hardware)}"
+
+
+def tensor_rate(hardware: HardwareProfile) -> str:
+    """Return whether tensor cores run at half rate with fp32 accumulation, as on GeForce cards: "half" or "full".
+
+    At half rate (512 bf16 FLOP per SM and clock, a data-sheet figure) operand feed and power have slack, and both
+    dense and 2:4 kernels reach their peak; elsewhere 2:4 falls short of its own by 15 to 20 % more than dense does.
+
+    >>> from pruninfersim import hardware
+    >>> tensor_rate(hardware.get("rtx-4090")), tensor_rate(hardware.get("l40s"))
+    ('half', 'full')
+    """
+    if hardware.boost_clock is None or "bf16" not in hardware.peak:
+        return "full"
+    return "half" if hardware.peak["bf16"] / (hardware.sm_count * hardware.boost_clock) < HALF_RATE else "full"
+
+
+def capability_and_rate(hardware: HardwareProfile) -> str:
+    """Return capability and tensor rate: cards at half rate do not meet their power limit."""
+    return f"{hardware.compute_capability} {tensor_rate(hardware)}"

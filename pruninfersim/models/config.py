@@ -1,0 +1,373 @@
+"""Model configurations: the sizes of a decoder-only transformer, and the named ones with their source."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from pruninfersim._util.records import Record, modified_from
+from pruninfersim.errors import FileFormatError, InvalidInputError, UnknownNameError, unknown_name
+from pruninfersim.hardware.precision import DTYPES
+from pruninfersim.models.architectures import ARCHITECTURES, Row
+from pruninfersim.models.hf import DEFAULTS, family_of, fields_from_hf, is_mixture, text_part
+from pruninfersim.workload import Workload
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["ModelConfig", "get", "names", "table"]
+
+
+def _positive_whole(value: Any) -> int:
+    """Return `value` as int; whole floats and numpy integers pass, bools and text do not."""
+    try:
+        number = math.nan if isinstance(value, bool | str | bytes) else float(value)
+    except (TypeError, ValueError, OverflowError):  # not a number, or an array
+        number = math.nan
+    if not (math.isfinite(number) and number == math.floor(number) and number > 0):
+        raise ValueError("must be a positive whole number")
+    return int(value)
+
+
+Size = Annotated[int, BeforeValidator(_positive_whole)]
+
+
+class ModelConfig(Record):
+    """The sizes of a dense decoder-only transformer with gated MLP.
+
+    Attributes
+    ----------
+    name : str
+        Registry name, for instance ``"llama-3.1-8b"``.
+    family : str
+        Hugging Face ``model_type``: llama, mistral, qwen2, qwen3, olmo2, phi3, gemma2, gemma3.
+    hidden_size, intermediate_size, num_layers, vocab_size : int
+        Residual width D, MLP width I, layers L, vocabulary V.
+    num_heads, num_kv_heads, head_dim : int
+        Query heads, key-value heads (a divisor of the former), width of one head.
+    max_position : int
+        Longest context [tokens].
+    tie_embeddings : bool
+        Whether the LM head shares its weights with the embedding.
+    qkv_bias, o_bias, mlp_bias : bool
+        Which projections have a bias.
+    qk_norm : {"none", "head", "full"}
+        RMSNorm of queries and keys: none, one of head_dim shared by all heads, or over the whole projection width.
+    norm_placement : {"pre", "post", "both"}
+        RMSNorm before each sub-layer, after it (OLMo 2), or both (Gemma 2 and 3).
+    sliding_window : int or None
+        Keys that a windowed layer attends to at most [tokens].
+    window_pattern : tuple of bool
+        Which layers are windowed, repeated over the layers: ``(True,)`` is all, ``(True, False)`` every other one,
+        ``()`` none.
+    dtype : str
+        Precision of weights and activations.
+    reference : str
+        Where the figures come from.
+
+    Raises
+    ------
+    InvalidInputError
+        If a field is missing, unknown or not allowed.
+
+    >>> get("llama-3.1-8b").parameters
+    8030261248
+    """
+
+    name: str = Field(min_length=1)
+    family: str = Field(min_length=1)
+    hidden_size: Size
+    intermediate_size: Size
+    num_layers: Size
+    num_heads: Size
+    num_kv_heads: Size
+    head_dim: Size
+    vocab_size: Size
+    max_position: Size
+    tie_embeddings: bool = False
+    qkv_bias: bool = False
+    o_bias: bool = False
+    mlp_bias: bool = False
+    qk_norm: Literal["none", "head", "full"] = "none"
+    norm_placement: Literal["pre", "post", "both"] = "pre"
+    sliding_window: Size | None = None
+    window_pattern: tuple[bool, ...] = ()
+    dtype: str = "bf16"
+    reference: str = Field(min_length=1)
+
+    @field_validator("dtype")
+    @classmethod
+    def _known_dtype(cls, dtype: str) -> str:
+        if dtype not in DTYPES:
+            raise ValueError(str(unknown_name("dtype", dtype, DTYPES)))
+        return dtype
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(
+                f"num_heads must be a multiple of num_kv_heads; got {self.num_heads} heads and {self.num_kv_heads} "
+                "key-value heads"
+            )
+        if any(self.window_pattern) != (self.sliding_window is not None):
+            raise ValueError(
+                "sliding_window and window_pattern belong together: give both, or neither; "
+                f"got {self.sliding_window!r} and {self.window_pattern!r}"
+            )
+        return self
+
+    # --- sizes --------------------------------------------------------------------------------------------------
+
+    @property
+    def q_size(self) -> int:
+        """Width of the query projection."""
+        return self.num_heads * self.head_dim
+
+    @property
+    def kv_size(self) -> int:
+        """Width of the key projection, and of the value projection."""
+        return self.num_kv_heads * self.head_dim
+
+    @property
+    def group_size(self) -> int:
+        """Query heads per key-value head."""
+        return self.num_heads // self.num_kv_heads
+
+    @property
+    def norms_per_layer(self) -> int:
+        """RMSNorms over the residual width per layer."""
+        return 4 if self.norm_placement == "both" else 2
+
+    @property
+    def window_layers(self) -> tuple[bool, ...]:
+        """Whether each layer is windowed, one entry per layer.
+
+        >>> get("gemma-3-1b").window_layers[:7]
+        (True, True, True, True, True, False, True)
+        """
+        pattern = self.window_pattern or (False,)
+        return tuple(pattern[layer % len(pattern)] for layer in range(self.num_layers))
+
+    # --- parameter counts ---------------------------------------------------------------------------------------
+
+    @property
+    def layer_gemm_parameters(self) -> int:
+        """Weights of the seven GEMMs of one layer, without biases."""
+        attention = self.hidden_size * (2 * self.q_size + 2 * self.kv_size)
+        return attention + 3 * self.hidden_size * self.intermediate_size
+
+    @property
+    def layer_parameters(self) -> int:
+        """Parameters of one layer: weights, biases and norms."""
+        biases = self.qkv_bias * (self.q_size + 2 * self.kv_size) + self.o_bias * self.hidden_size
+        biases += self.mlp_bias * (2 * self.intermediate_size + self.hidden_size)
+        qk_norms = {"none": 0, "head": 2 * self.head_dim, "full": self.q_size + self.kv_size}[self.qk_norm]
+        return self.layer_gemm_parameters + biases + qk_norms + self.norms_per_layer * self.hidden_size
+
+    @property
+    def parameters(self) -> int:
+        """All parameters; a head tied to the embedding counts once.
+
+        >>> get("qwen2.5-0.5b").parameters
+        494032768
+        """
+        vocabulary = self.vocab_size * self.hidden_size * (1 if self.tie_embeddings else 2)
+        return self.num_layers * self.layer_parameters + vocabulary + self.hidden_size
+
+    @property
+    def gemm_parameters(self) -> int:
+        """Weights that a decode step multiplies with: the layers' GEMMs and the LM head, without the embedding."""
+        return self.num_layers * self.layer_gemm_parameters + self.vocab_size * self.hidden_size
+
+    # --- ops --------------------------------------------------------------------------------------------------------
+
+    def rows(self, workload: Workload, dtype: str) -> list[Row]:
+        """Return the rows of a trace: one per distinct op of a forward pass, layers folded.
+
+        An architecture of your own is a class derived from this one that makes its own rows, for instance from
+        `pruninfersim.models.architectures.Rows`.
+
+        Parameters
+        ----------
+        workload : Workload
+        dtype : str
+            Precision of the linear layers.
+
+        Raises
+        ------
+        UnknownNameError
+            If there is no architecture for the family.
+
+        >>> from pruninfersim import Workload
+        >>> [row["name"] for row in get("llama-3.1-8b").rows(Workload.decode(), "bf16")][:3]
+        ['embedding', 'attn_norm', 'q']
+        """
+        if self.family not in ARCHITECTURES:
+            raise unknown_name("model family", self.family, ARCHITECTURES)
+        return ARCHITECTURES[self.family](self, workload, dtype)
+
+    # --- copies and files ---------------------------------------------------------------------------------------
+
+    def clone(self, name: str, **changes: Any) -> Self:
+        """Return a renamed copy with some fields changed; its reference says what it was modified from.
+
+        Raises
+        ------
+        InvalidInputError
+            If a field is unknown or a value is not allowed.
+
+        >>> get("llama-3.1-8b").clone("llama-3.1-4b", num_layers=16).reference[:40]
+        'modified from llama-3.1-8b (num_layers);'
+        """
+        fields = {key: getattr(self, key) for key in type(self).model_fields} | changes
+        reference = modified_from(self.name, changes, str(fields["reference"]))
+        return type(self)(**{**fields, "name": name, "reference": reference})
+
+    @classmethod
+    def from_hf(cls, config: str | Path | dict[str, Any], name: str | None = None) -> ModelConfig:
+        """Return the configuration in a Hugging Face ``config.json``.
+
+        Parameters
+        ----------
+        config : str, Path or dict
+            Path of the file, or of the directory that holds it, or its content.
+        name : str, optional
+            Name of the model; otherwise ``_name_or_path``, the file's stem or its directory's name.
+
+        Raises
+        ------
+        FileFormatError
+            If the file cannot be read, is not JSON, lacks a key or holds a wrong value.
+        InvalidInputError
+            The same for a dict.
+        UnknownNameError
+            If the ``model_type`` is not supported; mixtures of experts are not.
+
+        >>> small = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+        ...          "num_attention_heads": 4, "vocab_size": 100}
+        >>> ModelConfig.from_hf(small, name="tiny").head_dim
+        16
+        """
+        if isinstance(config, dict):
+            return _from_keys(config, "configuration", name, InvalidInputError, "a Hugging Face configuration")
+        file = Path(config)
+        file = file / "config.json" if file.is_dir() else file
+        default = file.parent.name if file.stem == "config" and file.parent.name else file.stem
+        return _from_keys(_read_json(file), str(file), name or default, FileFormatError, f"file {file.name}")
+
+    def __repr__(self) -> str:
+        return (
+            f"<ModelConfig {self.name}: {self.family}, {self.parameters / 1e9:.4g} B parameters, {self.num_layers} "
+            f"layers of width {self.hidden_size}, {self.num_heads}/{self.num_kv_heads} heads of {self.head_dim}, MLP "
+            f"{self.intermediate_size}, vocabulary {self.vocab_size}; {self.reference}>"
+        )
+
+    def __str__(self) -> str:
+        return repr(self)
+
+
+def get(name: str | Path | ModelConfig) -> ModelConfig:
+    """Return a model configuration.
+
+    Parameters
+    ----------
+    name : str, Path or ModelConfig
+        Registry name; path of a Hugging Face ``config.json`` (or of a directory that holds one); or a configuration,
+        which is returned as it is.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such model; the message lists all.
+    FileFormatError
+        If the file cannot be understood.
+
+    >>> get("qwen3-14b").num_kv_heads
+    8
+    """
+    if isinstance(name, ModelConfig):
+        return name
+    if isinstance(name, Path) or str(name).endswith(".json"):
+        return ModelConfig.from_hf(name)
+    if name not in _named():
+        raise unknown_name("model", name, _named())
+    return _named()[name]
+
+
+def names() -> list[str]:
+    """Return the names of all built-in configurations, sorted.
+
+    >>> "gemma-2-9b" in names()
+    True
+    """
+    return sorted(_named())
+
+
+def table() -> pd.DataFrame:
+    """Return the built-in configurations as a table: one row per name, one column per field, and the counts.
+
+    >>> int(table().loc["llama-3.1-8b", "hidden_size"])
+    4096
+    """
+    import pandas as pd
+
+    rows = []
+    for name in names():
+        model = get(name)
+        counts = {key: getattr(model, key) for key in ("parameters", "gemm_parameters", "layer_parameters")}
+        rows.append({**model.model_dump(exclude={"reference"}), **counts, "reference": model.reference})
+    return pd.DataFrame(rows).set_index("name")
+
+
+@cache
+def _named() -> dict[str, ModelConfig]:
+    """Return the built-in configurations; their file holds Hugging Face keys, so that there is one way to read them."""
+    entries = _read_json(Path(__file__).with_name("named.json"))
+    models = {}
+    for name, entry in entries.items():
+        model = ModelConfig.from_hf(entry["config"], name=name)
+        reference = f"Hugging Face {entry['id']}; figures from {entry['source']}"
+        models[name] = ModelConfig(**{**model.model_dump(), "reference": reference})
+    return models
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileFormatError(f"{file}: cannot be read ({error.strerror}). Give the path of a config.json.") from None
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+        raise FileFormatError(f"{file}: is not valid JSON ({error}). Is the file complete?") from None
+    if not isinstance(content, dict):
+        raise FileFormatError(f"{file}: holds {type(content).__name__}, not a JSON object with configuration keys.")
+    return content
+
+
+def _from_keys(
+    config: dict[str, Any], where: str, name: str | None, error: type[InvalidInputError | FileFormatError], origin: str
+) -> ModelConfig:
+    """Return the configuration; what is wrong with `config` is raised as `error` and starts with `where`."""
+    config = text_part(config)
+    if "model_type" not in config:
+        raise error(f"{where}: the key model_type is missing. Supported: {', '.join(sorted(DEFAULTS))}.")
+    if family_of(config) not in DEFAULTS or is_mixture(config):
+        raise UnknownNameError(
+            f"{where}: model_type {config['model_type']!r} is not supported. Supported are dense models of the types "
+            f"{', '.join(sorted(DEFAULTS))}; mixtures of experts are not."
+        )
+    label = name or str(config.get("_name_or_path") or config["model_type"])
+    try:
+        return ModelConfig(name=label, reference=origin, **fields_from_hf(config))
+    except KeyError as missing:
+        raise error(
+            f"{where}: the key {missing.args[0]} is missing; it is required for {config['model_type']}."
+        ) from None
+    except InvalidInputError as invalid:
+        raise error(f"{where}: {invalid}") from None
+    except (TypeError, ZeroDivisionError):
+        raise error(f"{where}: sizes must be positive whole numbers.") from None

@@ -1,0 +1,190 @@
+"""The named methods, what a `method=` argument may be, and which methods can do what is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pruninfersim._util.arrays import checked
+from pruninfersim.errors import InvalidInputError, unknown_name
+from pruninfersim.hardware import HardwareProfile
+from pruninfersim.pruning.dynamic_depth import DynamicDepth
+from pruninfersim.pruning.low_rank import LowRank
+from pruninfersim.pruning.ratios import LARGEST, Ratio
+from pruninfersim.pruning.semi_structured import SemiStructured
+from pruninfersim.pruning.sparse_attention import SparseAttention
+from pruninfersim.pruning.static_depth import StaticDepth
+from pruninfersim.pruning.static_width import StaticWidth
+from pruninfersim.pruning.static_width_cross import StaticWidthCross
+from pruninfersim.trace import OpTrace, PruningMethod
+
+#: Name -> class. A method of your own needs no entry here: pass the object itself. Whoever works through all methods
+#: takes them as an argument, or names those that it is about.
+METHODS: dict[str, Any] = {
+    method.name: method
+    for method in (StaticDepth, LowRank, SemiStructured, StaticWidth, StaticWidthCross, DynamicDepth, SparseAttention)
+}
+
+#: A name, a method, or several of them that are applied in order.
+Method: TypeAlias = "str | PruningMethod | Sequence[str | PruningMethod]"
+
+
+@dataclass(frozen=True, eq=False)
+class Composed:
+    """Several methods, applied in order.
+
+    Attributes
+    ----------
+    methods : tuple of PruningMethod
+
+    >>> Composed((StaticDepth(0.25), SemiStructured())).name
+    'static-depth + semi-structured'
+    """
+
+    methods: tuple[PruningMethod, ...]
+
+    @property
+    def name(self) -> str:
+        """Names of the methods, in order."""
+        return " + ".join(method.name for method in self.methods)
+
+    def apply(self, trace: OpTrace) -> OpTrace:
+        """Return the trace after all methods."""
+        return trace.prune(*self.methods)
+
+
+def get(name: str, sparsity: Ratio, *, registry: Mapping[str, Any] = METHODS, **options: Any) -> PruningMethod:
+    """Return the method called `name` at a sparsity.
+
+    Raises
+    ------
+    UnknownNameError
+        If no method has this name.
+    InvalidInputError
+        If the sparsity is outside of what the method can remove.
+
+    >>> get("low-rank", 0.5).name
+    'low-rank'
+    """
+    if name not in registry:
+        raise unknown_name("method", name, registry)
+    method: PruningMethod = registry[name](sparsity, **options)
+    return method
+
+
+def names() -> list[str]:
+    """Return the names of all methods, in the order of the taxonomy.
+
+    >>> names()[0]
+    'static-depth'
+    """
+    return list(METHODS)
+
+
+def resolve(method: Method, sparsity: Ratio | None = None) -> PruningMethod:
+    """Return the method that an argument stands for.
+
+    Parameters
+    ----------
+    method : str, method object, or a sequence of them
+        A sequence is a composition, in that order.
+    sparsity : Ratio, optional
+        Of every method that is given by name; needed there, and refused where there is none.
+
+    Raises
+    ------
+    UnknownNameError
+        If no method has this name.
+    InvalidInputError
+        If a class stands where an object should, a sparsity is missing or has no method to go to, or nothing of the
+        kind is given.
+
+    >>> resolve(["static-depth", SemiStructured()], 0.25).name
+    'static-depth + semi-structured'
+    """
+    if isinstance(method, str):
+        if sparsity is None:
+            raise InvalidInputError(f"method {method!r} needs a sparsity, for instance sparsity=0.5")
+        return get(method, sparsity)
+    if isinstance(method, type):
+        raise InvalidInputError(
+            f"give an object, for instance {method.__name__}(0.5), or a name with a sparsity; got the class "
+            f"{method.__name__}"
+        )
+    if hasattr(method, "apply") and hasattr(method, "name"):
+        if sparsity is not None:
+            raise InvalidInputError("give the sparsity inside the method object, or name the method; not both")
+        return method
+    if isinstance(method, Iterable):
+        several = list(method)
+        named = any(isinstance(each, str) for each in several)
+        if not several or (sparsity is not None and not named):
+            what = "no method" if not several else "a sparsity for no name"
+            raise InvalidInputError(f"{what} in the sequence of methods; give names with a sparsity, or method objects")
+        found = tuple(resolve(each, sparsity if isinstance(each, str) else None) for each in several)
+        return found[0] if len(found) == 1 else Composed(found)
+    raise InvalidInputError(
+        f"method must be a name ({', '.join(METHODS)}), a method object, or a sequence of them; got {method!r}"
+    )
+
+
+def takes_sparsity(method: Method) -> bool:
+    """Return whether a method, or a part of a composition, is given by name, so that it takes a sparsity from outside.
+
+    >>> takes_sparsity("low-rank"), takes_sparsity(["low-rank", SemiStructured()]), takes_sparsity(SemiStructured())
+    (True, True, False)
+    """
+    if isinstance(method, str):
+        return True
+    several = isinstance(method, Iterable) and not hasattr(method, "apply")
+    return several and any(isinstance(each, str) for each in method)  # type: ignore[union-attr]
+
+
+def at(method: Method, sparsity: Ratio) -> PruningMethod:
+    """Return the method that an argument stands for, at a sparsity if it takes one; errors as `resolve`.
+
+    >>> at(SemiStructured(0.25), 0.5).sparsity, at("low-rank", 0.5).sparsity
+    (0.25, 0.5)
+    """
+    return resolve(method, sparsity if takes_sparsity(method) else None)
+
+
+def largest(method: Any) -> float:
+    """Return the largest sparsity that a method (a class or an object) says it can do [1].
+
+    >>> largest(SemiStructured), largest(StaticDepth) > 0.99
+    (0.5, True)
+    """
+    return float(getattr(method, "largest", LARGEST))
+
+
+def unfit(
+    method: Any, sparsity: ArrayLike | None = None, hardware: HardwareProfile | None = None, dtype: str = "bf16"
+) -> str:
+    """Return why a method (a class or an object) cannot do what is asked, or an empty text if it can.
+
+    Parameters
+    ----------
+    sparsity : array_like, optional
+        Fractions removed [1].
+    hardware, dtype : optional
+        GPU and precision of the linear layers: a method may need a rate that the GPU has to have.
+
+    Raises
+    ------
+    InvalidInputError
+        If a sparsity is outside of [0, 1), which no method can do.
+
+    >>> unfit(SemiStructured, 0.75)
+    'semi-structured removes at most 0.5'
+    """
+    if sparsity is not None and np.any(checked("sparsity", sparsity, minimum=0, below=1) > largest(method)):
+        return f"{method.name} removes at most {largest(method):g}"
+    table = getattr(method, "needs", "")
+    if hardware is not None and table and dtype not in getattr(hardware, table):
+        return f"{method.name} needs {table} for {dtype}, which {hardware.name} does not have"
+    return ""

@@ -1,0 +1,127 @@
+"""Where does a method start, or stop, to win?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy.optimize import brentq
+
+from pruninfersim import pruning
+from pruninfersim._util.arrays import FloatArray
+from pruninfersim.cost import CostModel
+from pruninfersim.errors import unknown_name
+from pruninfersim.hardware import HardwareProfile
+from pruninfersim.models import ModelConfig
+from pruninfersim.pruning import Method
+from pruninfersim.questions.setup import Setup
+from pruninfersim.stacks import Stack
+
+Axis = Literal["sparsity", "batch", "context"]
+#: Range that is searched where the caller gives none.
+RANGES: dict[str, tuple[float, float]] = {"sparsity": (0.0, 0.95), "batch": (1, 1024), "context": (16, 131072)}
+#: Points of the scan that brackets crossings before they are refined.
+SCAN = 129
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """A place where one side overtakes the other.
+
+    Attributes
+    ----------
+    value : float
+        Sparsity [1], batch [sequences] or context [tokens] at which it happens; whole numbers are the first value
+        on the far side.
+    wins_above : bool
+        Whether the method wins above the value (True) or below it.
+    """
+
+    value: float
+    wins_above: bool
+
+
+def break_even(
+    *,
+    axis: Axis,
+    method: Method,
+    against: Method | None = None,
+    model: str | ModelConfig,
+    hardware: str | HardwareProfile,
+    phase: str = "prefill",
+    sparsity: float = 0.5,
+    batch: float = 1,
+    context: float = 1024,
+    between: tuple[float, float] | None = None,
+    stack: str | Stack | CostModel = "vendor",
+    dtype: str | None = None,
+) -> list[Crossing]:
+    """Return where a method starts or stops to win against dense, or against another method.
+
+    Parameters
+    ----------
+    axis : {"sparsity", "batch", "context"}
+        What varies; the argument of that name is then ignored.
+    method : str, method object, or a sequence of them
+        Names take the sparsity; along the axis "sparsity" there has to be one.
+    against : the same, optional
+        Another method, at the same sparsity if it is given by name; default is the dense model.
+    between : tuple of two floats, optional
+        Range of the search, by default 0 to 0.95, 1 to 1024, 16 to 131072.
+    model, hardware, phase, sparsity, batch, context, stack, dtype : as in `pruninfersim.speedup`
+
+    Returns
+    -------
+    list of Crossing
+        In increasing order; empty if one side wins throughout. The range is scanned at 129 points, so that two
+        crossings closer than that may be missed.
+
+    Raises
+    ------
+    UnknownNameError, InvalidInputError
+
+    >>> found = break_even(axis="sparsity", method="dynamic-depth", model="llama-3.1-8b", hardware="h100-sxm",
+    ...                    stack="ideal")
+    >>> [(0 < c.value < 0.1, c.wins_above) for c in found]
+    [(True, True)]
+    """
+    if axis not in RANGES:
+        raise unknown_name("axis", axis, RANGES)
+    low, high = between or RANGES[axis]
+    fixed = {"sparsity": sparsity, "batch": batch, "context": context}
+    setup = Setup(model, hardware, stack, dtype)
+
+    def lead(values: FloatArray) -> FloatArray:
+        """ln of how much faster the method is than its rival."""
+        at = fixed | {axis: values}
+        dense = setup.trace(setup.workload(phase, at["batch"], at["context"]))
+        ours, theirs = (
+            None if rival is None else pruning.at(rival, pruning.Axis(at["sparsity"])) for rival in (method, against)
+        )
+        sides = (dense if rival is None else dense.prune(rival) for rival in (theirs, ours))
+        before, after = (setup.estimate(side).total for side in sides)
+        return np.log(before / after)
+
+    grid = np.linspace(low, high, SCAN) if axis == "sparsity" else np.unique(np.round(np.geomspace(low, high, SCAN)))
+    leads = lead(grid)
+    crossings = []
+    for i in np.flatnonzero(np.sign(leads[:-1]) * np.sign(leads[1:]) < 0):
+        refine = _root if axis == "sparsity" else _first_whole
+        crossings.append(Crossing(refine(lead, grid[i], grid[i + 1]), bool(leads[i + 1] > 0)))
+    return crossings
+
+
+def _root(lead: Any, low: float, high: float) -> float:
+    return float(brentq(lambda x: float(lead(np.asarray(x))), low, high, xtol=1e-4))
+
+
+def _first_whole(lead: Any, low: float, high: float) -> float:
+    """Return the first whole number at which the sign is that of `high`."""
+    candidates = np.arange(low + 1, high + 1)
+    if len(candidates) > SCAN:  # bisect down to a range that can be scanned
+        middle = float(np.floor((low + high) / 2))
+        same = np.sign(float(lead(np.asarray(middle)))) == np.sign(float(lead(np.asarray(high))))
+        return _first_whole(lead, low, middle) if same else _first_whole(lead, middle, high)
+    leads = lead(candidates)
+    return float(candidates[np.argmax(np.sign(leads) == np.sign(leads[-1]))])

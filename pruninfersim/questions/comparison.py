@@ -1,0 +1,229 @@
+"""Dense against pruned: the four speedups of two estimates, with their interval and what to know about them."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pruninfersim._util.arrays import FloatArray
+from pruninfersim.cost import Estimate, scalar
+from pruninfersim.cost.estimate import MATERIAL_SHARE
+from pruninfersim.cost.speedups import (
+    bound_speedup,
+    claimed_speedup,
+    estimated_speedup,
+    flops_speedup,
+    ideal_speedup,
+)
+from pruninfersim.cost.uncertainty import ratio_half_width
+from pruninfersim.hardware import HardwareProfile
+from pruninfersim.models import ModelConfig
+from pruninfersim.trace import twins
+from pruninfersim.workload import Workload
+
+#: Half of the central 90 % of a normal distribution, in standard deviations.
+NORMAL_90 = 1.645
+#: Difference of shares from which two sides rest on different evidence even if both have some of each kind.
+UNEQUAL_SHARE = 0.25
+#: Share of both sides from which evidence that both lack is worth a note.
+MOSTLY = 0.5
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Speedup:
+    """How much faster the pruned model is, four ways, with a 90 % interval.
+
+    Attributes
+    ----------
+    flops, ideal, estimated, bound : float or ndarray, shape (*sweep)
+        See `pruninfersim.cost.speedups` [1].
+    interval : tuple of two
+        90 % prediction interval of ``estimated``; never above ``bound`` [1].
+    dense, pruned : Estimate
+        Both sides, op by op.
+    notes : tuple of str
+        What to know before quoting the numbers: sides that rest on different evidence, ops outside of what was timed.
+    """
+
+    flops: FloatArray | float
+    ideal: FloatArray | float
+    estimated: FloatArray | float
+    bound: FloatArray | float
+    interval: tuple[FloatArray | float, FloatArray | float]
+    dense: Estimate = field(repr=False)
+    pruned: Estimate = field(repr=False)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def claim(self) -> FloatArray | float | None:
+        """1 / (1 - s) of the sparsities asked for: the "upper bound" of arXiv 2606.09080, shape (*sweep) [1].
+
+        None where no method was applied, as for two traces of one's own.
+        """
+        claimed = claimed_speedup(self.pruned.trace)
+        return None if claimed is None else scalar(claimed)
+
+    @property
+    def model(self) -> ModelConfig | None:
+        """The dense model."""
+        return self.dense.trace.model
+
+    @property
+    def workload(self) -> Workload | None:
+        """What both sides do."""
+        return self.dense.trace.workload
+
+    @property
+    def method(self) -> str:
+        """Names of the methods in order, joined by " + "."""
+        return " + ".join(applied.method for applied in self.pruned.trace.applied)
+
+    @property
+    def hardware(self) -> HardwareProfile:
+        """The GPU."""
+        return self.dense.hardware
+
+    @property
+    def stack(self) -> str:
+        """Label of the software stack."""
+        return self.dense.stack
+
+    @property
+    def achieved(self) -> dict[str, dict[str, FloatArray]]:
+        """Sparsity reached after rounding, by method and kind of block, each of shape (*sweep) [1]."""
+        return {applied.method: applied.achieved for applied in self.pruned.trace.applied}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers of a single comparison as plain floats, ready for JSON."""
+        asked = {a.method: float(a.asked) for a in self.pruned.trace.applied}
+        return {
+            "stack": self.dense.stack,
+            "hardware": self.dense.hardware.name,
+            "sparsity": asked,
+            "achieved": {m: {b: float(v) for b, v in blocks.items()} for m, blocks in self.achieved.items()},
+            "claim": self.claim,
+            "flops": self.flops,
+            "ideal": self.ideal,
+            "estimated": self.estimated,
+            "interval": list(self.interval),
+            "bound": self.bound,
+            "dense_seconds": self.dense.latency,
+            "pruned_seconds": self.pruned.latency,
+            "notes": list(self.notes),
+        }
+
+    def __repr__(self) -> str:
+        if np.ndim(self.estimated):
+            return f"<Speedup {self.dense.stack} on {self.dense.hardware.name}, sweep {np.shape(self.estimated)}>"
+        low, high = self.interval
+        return (
+            f"<Speedup {self.dense.stack} on {self.dense.hardware.name}: estimated {self.estimated:.2f} "
+            f"[{low:.2f}, {high:.2f}], bound {self.bound:.2f}, ideal {self.ideal:.2f}, flops {self.flops:.2f}>"
+        )
+
+    def _repr_html_(self) -> str:
+        if np.ndim(self.estimated):
+            return f"<p>{html.escape(repr(self))}</p>"
+        low, high = self.interval
+        cells = {
+            "estimated": f"{self.estimated:.3f} ({low:.3f} to {high:.3f})",
+            "bound": f"{self.bound:.3f}",
+            "ideal": f"{self.ideal:.3f}",
+            "FLOPs": f"{self.flops:.3f}",
+            "1/(1-s)": "none" if self.claim is None else f"{self.claim:.3f}",
+            "dense": f"{np.asarray(self.dense.latency) * 1e3:.4g} ms",
+            "pruned": f"{np.asarray(self.pruned.latency) * 1e3:.4g} ms",
+        }
+        rows = "".join(f"<tr><th>{html.escape(k)}</th><td>{v}</td></tr>" for k, v in cells.items())
+        title = html.escape(f"Speedup on {self.dense.hardware.title}, stack {self.dense.stack}")
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        return f"<table><caption>{title}</caption>{rows}</table>{notes}"
+
+
+def compare_estimates(before: Estimate, after: Estimate) -> Speedup:
+    """Return the speedup of one estimate over another, without warning: the notes say what to know.
+
+    Parameters
+    ----------
+    before, after : Estimate
+        Dense and pruned, of the same stack and GPU; their sweep shapes broadcast.
+    """
+    estimated, low, high, bound = estimated_interval(before, after)
+    return Speedup(
+        flops=scalar(flops_speedup(before.trace, after.trace)),
+        ideal=scalar(ideal_speedup(before, after)),
+        estimated=scalar(estimated),
+        bound=scalar(bound),
+        interval=(scalar(low), scalar(high)),
+        dense=before,
+        pruned=after,
+        notes=tuple(
+            dict.fromkeys(
+                [*evidence_notes(before, after), *_extrapolated_note(before, after), *before.notes, *after.notes]
+            )
+        ),
+    )
+
+
+def estimated_interval(before: Estimate, after: Estimate) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Return the estimated speedup, its 90 % interval (low, high) and its bound, each of shape (*sweep) [1]."""
+    estimated, bound = estimated_speedup(before, after), bound_speedup(before, after)
+    half = ratio_half_width(before.errors, after.errors, *twins(before.trace, after.trace))
+    noise = after.cost_model.protocol.repeatability
+    half = np.sqrt(half**2 + noise**2 + mask_draw_half_width(after) ** 2)
+    return estimated, estimated * np.exp(-half), np.minimum(estimated * np.exp(half), bound), bound
+
+
+def mask_draw_half_width(step: Estimate) -> FloatArray:
+    """Return the half-width at 90 % of what random masks do to a measured decode step, in log units, shape (*sweep).
+
+    A protocol that draws token masks when it captures a CUDA graph measures a draw: each token-wise sub-layer runs or
+    not, with the probability that some token is active (``b_reads``). Zero where the stack averages over steps.
+    """
+    draws, ops = step.cost_model.protocol.mask_draws, step.trace
+    gemms = ops.mask(kernels=["token_gemm"])
+    if not draws or not gemms.any():
+        return np.zeros(ops.sweep_shape)
+    active = np.where(gemms, ops.b_reads, 1.0)
+    total = step.seconds.sum(axis=-1)
+    variance: FloatArray = np.zeros(())
+    for block in ("attention", "mlp"):
+        ran = gemms & ops.mask(blocks=[block])
+        if not ran.any():
+            continue
+        whole = np.where(ran, step.seconds / active, 0.0).sum(axis=-1) / total
+        chance = active[..., ran].mean(axis=-1)
+        layers = np.where(ran, ops.count, 0.0).max(axis=-1)
+        variance = variance + chance * (1.0 - chance) * whole**2 / (layers * draws)
+    return np.asarray(NORMAL_90 * np.sqrt(variance))
+
+
+def evidence_notes(dense: Estimate, pruned: Estimate) -> tuple[str, ...]:
+    """Say so when a side rests on evidence that the other lacks, or has much less of: their ratio may be biased."""
+    before, after = dense.evidence(), pruned.evidence()
+    kinds = [sorted(kind for kind, part in side.items() if part >= MATERIAL_SHARE) for side in (before, after)]
+    if kinds[0] != kinds[1]:
+        return (
+            f"the dense side rests on {' and '.join(kinds[0])} kernels and the pruned side on "
+            f"{' and '.join(kinds[1])} ones: their ratio may be biased, see to_frame() of both sides",
+        )
+    return tuple(
+        f"{before[kind]:.0%} of the dense side and {after[kind]:.0%} of the pruned side rest on {kind} kernels: their "
+        "ratio may be biased, see to_frame() of both sides"
+        for kind in kinds[0]
+        if kind != "calibrated" and abs(before[kind] - after[kind]) > UNEQUAL_SHARE
+    )
+
+
+def _extrapolated_note(dense: Estimate, pruned: Estimate) -> tuple[str, ...]:
+    """Say so when most of both sides is extrapolated alike: the ratio is not biased, but nobody timed these kernels."""
+    shares = [side.evidence().get("extrapolated", 0.0) for side in (dense, pruned)]
+    if min(shares) < MOSTLY:
+        return ()
+    return (
+        f"{shares[0]:.0%} of the dense side and {shares[1]:.0%} of the pruned side rest on extrapolated kernels, "
+        f"fitted on other GPUs than {dense.hardware.name} or on other shapes; the interval says how well that works",
+    )

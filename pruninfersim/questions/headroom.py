@@ -1,0 +1,132 @@
+"""What is left to gain: how fast can it get with better kernels, and how good must they be?"""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+
+import numpy as np
+
+from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim.cost import CostModel, scalar
+from pruninfersim.hardware import HardwareProfile
+from pruninfersim.questions.comparison import Speedup, compare_estimates
+from pruninfersim.questions.setup import estimate
+from pruninfersim.stacks import Stack
+from pruninfersim.trace import OpTrace, twins
+
+#: Fields of `Headroom` -> what each supposes, for its table.
+HEADROOM = {
+    "estimated": "all kernels run as this stack has them",
+    "perfect_changed": "the kernels of the changed ops run at their roofline",
+    "perfect_all": "every kernel runs at its roofline (the bound)",
+    "amdahl": "the changed ops take no time but their launches",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Headroom:
+    """What is left to gain for a pruned model.
+
+    Attributes
+    ----------
+    estimated : float or ndarray, shape (*sweep)
+        Speedup that the stack delivers [1].
+    perfect_changed : float or ndarray
+        If the kernels of the changed ops ran at their roofline, and the rest as it does [1].
+    perfect_all : float or ndarray
+        If every kernel ran at its roofline: the ``bound`` [1].
+    amdahl : float or ndarray
+        If the changed ops took no time but their launches: what the untouched part leaves [1].
+    """
+
+    estimated: FloatArray | float
+    perfect_changed: FloatArray | float
+    perfect_all: FloatArray | float
+    amdahl: FloatArray | float
+
+    def _repr_html_(self) -> str:
+        if np.ndim(self.estimated):
+            return f"<pre>{html.escape(repr(self))}</pre>"
+        cells = "".join(
+            f"<tr><th>{name}</th><td>{float(getattr(self, name)):.3f}</td><td>{meaning}</td></tr>"
+            for name, meaning in HEADROOM.items()
+        )
+        return f"<table><caption>Speedup if</caption>{cells}</table>"
+
+
+def max_speedup(
+    dense: OpTrace, pruned: OpTrace, *, hardware: HardwareProfile | str, stack: str | Stack | CostModel = "vendor"
+) -> Headroom:
+    """Return what better kernels could still gain, and what the untouched part of the model forbids.
+
+    Raises
+    ------
+    UnknownNameError, MissingValueError
+        As `pruninfersim.estimate`.
+
+    >>> from pruninfersim import Workload, pruning, trace
+    >>> dense = trace("llama-3.1-8b", Workload.decode())
+    >>> room = max_speedup(dense, dense.prune(pruning.SemiStructured()), hardware="h100-sxm", stack="ideal")
+    >>> bool(1.6 < room.perfect_changed < 1.7 < room.amdahl)
+    True
+    """
+    result, rest, perfect = _split(dense, pruned, hardware, stack)
+    total = np.asarray(result.dense.latency)
+    return Headroom(
+        result.estimated,
+        scalar(np.asarray(total / (rest + perfect))),
+        result.bound,
+        scalar(np.divide(total, rest, out=np.full(rest.shape, np.inf), where=rest > 0)),
+    )
+
+
+def required_efficiency(
+    target: float,
+    dense: OpTrace,
+    pruned: OpTrace,
+    *,
+    hardware: HardwareProfile | str,
+    stack: str | Stack | CostModel = "vendor",
+) -> FloatArray | float:
+    """Return the share of its roofline that your kernel must reach for a target end-to-end speedup.
+
+    "Your kernel" is every op that pruning changed or added; launch gaps and all other ops stay as the stack has them.
+
+    Parameters
+    ----------
+    target : float
+        Speedup wanted over the dense model [1].
+    dense, pruned, hardware, stack : as in `pruninfersim.compare`
+
+    Returns
+    -------
+    float or ndarray, shape (*sweep) [1]
+        Above 1 where no kernel can do it, infinite where the untouched part alone takes too long.
+
+    Raises
+    ------
+    InvalidInputError
+        If the target is not positive.
+
+    >>> from pruninfersim import Workload, pruning, trace
+    >>> dense = trace("llama-3.1-8b", Workload.decode())
+    >>> pruned = dense.prune(pruning.SemiStructured())
+    >>> 0.7 < required_efficiency(1.4, dense, pruned, hardware="h100-sxm", stack="ideal") < 0.85
+    True
+    """
+    wanted = float(checked("target", target, minimum=1e-9))
+    result, rest, perfect = _split(dense, pruned, hardware, stack)
+    budget = np.asarray(result.dense.latency) / wanted - rest
+    return scalar(np.where(budget > 0, perfect / np.where(budget > 0, budget, 1.0), np.inf))
+
+
+def _split(
+    dense: OpTrace, pruned: OpTrace, hardware: HardwareProfile | str, stack: str | Stack | CostModel
+) -> tuple[Speedup, FloatArray, FloatArray]:
+    """Return the comparison, the time that better kernels cannot touch, and the roofline of the changed ops [s]."""
+    result = compare_estimates(*(estimate(side, hardware=hardware, stack=stack) for side in (dense, pruned)))
+    after, changed = result.pruned, ~twins(result.dense.trace, result.pruned.trace)[0]
+    gaps = after.trace.count * after.gap
+    rest = np.where(changed, gaps, after.seconds).sum(axis=-1)
+    return result, np.asarray(rest), np.asarray(np.where(changed, after.roofline_seconds, 0.0).sum(axis=-1))

@@ -1,0 +1,47 @@
+"""How much device memory a trace needs: weights as stored, and the KV cache."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pruninfersim import ops as catalogue
+from pruninfersim._util.arrays import FloatArray
+from pruninfersim.trace import OpTrace
+
+
+def weight_memory(trace: OpTrace) -> FloatArray:
+    """Return the bytes of all stored weights, shape (*sweep) [B].
+
+    GEMM weights as stored (2:4 with its metadata), every instance of them, plus the embedding table where it is not
+    tied to the head.
+
+    >>> from pruninfersim import Workload, trace
+    >>> float(weight_memory(trace("llama-3.1-8b", Workload.decode()))) / 1e9
+    16.059990016
+    """
+    gemm = (np.asarray(trace.gemms) == 1.0) & _stored(trace)
+    size = trace.b_batch * trace.n * trace.k * trace.b_bytes * trace.count
+    weights = np.where(gemm, size, 0.0).sum(axis=-1)
+    model = trace.model
+    if model is None or model.tie_embeddings:
+        return np.asarray(weights)
+    row = trace.mask(names=["embedding"])
+    table = (model.vocab_size * np.where(row, trace.k * trace.a_bytes, 0.0)).sum(axis=-1)
+    return np.asarray(weights + table)
+
+
+def kv_memory(trace: OpTrace) -> FloatArray:
+    """Return the bytes of the KV cache of the whole batch, shape (*sweep) [B].
+
+    >>> from pruninfersim import Workload, trace
+    >>> float(kv_memory(trace("llama-3.1-8b", Workload.decode(batch=16, context=4096)))) / 2**30
+    8.0
+    """
+    size = trace.b_batch * trace.gemms * trace.n * trace.k * trace.b_bytes * trace.count
+    return np.asarray(np.where((np.asarray(trace.gemms) == 2.0) & _stored(trace), size, 0.0).sum(axis=-1))
+
+
+def _stored(trace: OpTrace) -> NDArray[np.bool_]:
+    """Return which ops have a B that is stored, with the model or with the sequences, shape (op,)."""
+    return np.array([catalogue.get(key).b in ("weights", "cache") for key in trace.kernel])

@@ -1,0 +1,214 @@
+"""Quality against speed: tables of quality loss, frontiers, transitions between families, the best method.
+
+Quality is data, from a paper or from a file of one's own; speed is predicted for any GPU, workload and stack. Each
+family is the piecewise-linear curve speed(gap) through its best point per sparsity, starting at (0, 1), as
+arXiv 2606.09080 draws it; the frontier is the highest of these curves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim.errors import FileFormatError, InvalidInputError
+from pruninfersim.pruning import METHODS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Columns of a quality table; further ones are kept.
+COLUMNS = ("method", "family", "sparsity", "gap_percent")
+#: Width of the steps at which a frontier is sampled [% points of quality loss].
+STEP = 0.1
+TINY = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Speed over quality loss of one family, piecewise linear, from (0, 1).
+
+    Attributes
+    ----------
+    family : str
+    gap : ndarray, shape (point,)
+        Quality loss, increasing, first 0 [%].
+    speed : ndarray, shape (point,)
+        Speedup at these losses, first 1 [1].
+    """
+
+    family: str
+    gap: FloatArray
+    speed: FloatArray
+
+    def at(self, gap: ArrayLike) -> FloatArray:
+        """Return the speedup at a quality loss, shape of `gap`; NaN beyond the last point."""
+        return np.asarray(np.interp(np.asarray(gap, dtype=float), self.gap, self.speed, right=np.nan))
+
+
+@dataclass(frozen=True, eq=False)
+class Frontier:
+    """The highest of several curves.
+
+    Attributes
+    ----------
+    gap : ndarray, shape (step,)
+        Quality loss [%].
+    speed : ndarray, shape (step,)
+        Highest speedup at that loss [1].
+    family : tuple of str, one per step
+        Who reaches it.
+    """
+
+    gap: FloatArray
+    speed: FloatArray
+    family: tuple[str, ...]
+
+    @property
+    def transitions(self) -> list[tuple[float, str, str]]:
+        """Where the winner changes: (loss [%], from, to)."""
+        pairs = zip(self.gap[1:], self.family[:-1], self.family[1:], strict=True)
+        return [(float(gap), before, after) for gap, before, after in pairs if before != after]
+
+    @property
+    def hypervolume(self) -> float:
+        """Area between the frontier and speedup 1 over the losses it spans [%]."""
+        return float(np.trapezoid(self.speed - 1.0, self.gap))
+
+
+def published_quality() -> pd.DataFrame:
+    """Return the quality table of arXiv 2606.09080, Table 10 (Llama-3.1-8B), one row per method and sparsity.
+
+    >>> float(published_quality().query("method == 'SkipGPT' and sparsity == 0.5").gap_percent.iloc[0])
+    15.59
+    """
+    with resources.as_file(resources.files("pruninfersim.questions") / "quality_beyond_flops.csv") as path:
+        return read_quality(path)
+
+
+def read_quality(path: str | Path) -> pd.DataFrame:
+    """Read a quality table of one's own.
+
+    Parameters
+    ----------
+    path : str or Path
+        CSV with columns ``method`` (any text), ``family`` (a name of `pruninfersim.pruning.METHODS`), ``sparsity``
+        (in [0, 1)) and ``gap_percent`` (quality loss, not negative); lines that begin with # are comments.
+
+    Raises
+    ------
+    FileFormatError
+        If the file cannot be read, lacks a column or holds a wrong value.
+
+    >>> lines = ["method,family,sparsity,gap_percent", "mine,static-width,0.25,1.8", "mine,static-width,0.5,9.7"]
+    >>> _ = Path("quality.csv").write_text("\\n".join(lines))
+    >>> read_quality("quality.csv").gap_percent.tolist()
+    [1.8, 9.7]
+    """
+    import pandas as pd
+
+    file = Path(path)
+    try:
+        frame = pd.read_csv(file, comment="#")
+    except (OSError, ValueError, UnicodeDecodeError) as error:
+        raise FileFormatError(f"{file.name}: cannot be read as a CSV table: {error}") from None
+    missing = [name for name in COLUMNS if name not in frame.columns]
+    if missing:
+        raise FileFormatError(f"{file.name}: no column {', '.join(missing)}; a quality table has {', '.join(COLUMNS)}")
+    unknown = sorted(set(frame["family"]) - set(METHODS))
+    if unknown:
+        raise FileFormatError(f"{file.name}: unknown family {unknown[0]!r}; allowed: {', '.join(sorted(METHODS))}")
+    try:
+        checked("sparsity", frame["sparsity"].to_numpy(), minimum=0, below=1)
+        checked("gap_percent", frame["gap_percent"].to_numpy(), minimum=0)
+    except InvalidInputError as error:
+        raise FileFormatError(f"{file.name}: {error}") from None
+    return frame
+
+
+def curves(
+    quality: pd.DataFrame, speed: Mapping[tuple[str, float], float] | Callable[[str, float], float]
+) -> dict[str, Curve]:
+    """Return one curve per family, through its method of least loss at each sparsity.
+
+    Parameters
+    ----------
+    quality : DataFrame
+        As `read_quality` returns it.
+    speed : mapping or callable
+        (family, sparsity) -> speedup [1], for instance the mean over workloads of `pruninfersim.speedup`.
+
+    >>> best = curves(published_quality(), lambda family, s: 1 / (1 - s))
+    >>> best["dynamic-depth"].gap.tolist()
+    [0.0, 1.04, 3.96, 5.11, 15.59]
+    """
+    lookup = speed if callable(speed) else lambda family, sparsity: speed[family, sparsity]
+    out = {}
+    for family, rows in quality.groupby("family", sort=False):
+        best = rows.groupby("sparsity")["gap_percent"].min()
+        gaps = np.array([0.0, *best.to_numpy(dtype=float)])
+        speeds = np.array([1.0, *(lookup(str(family), float(s)) for s in best.index)])
+        order = np.argsort(gaps, kind="stable")
+        out[str(family)] = Curve(str(family), gaps[order], speeds[order])
+    return out
+
+
+def frontier(families: Mapping[str, Curve], *, largest_gap: float | None = None) -> Frontier:
+    """Return the highest of the curves, sampled every 0.1 % of quality loss.
+
+    Parameters
+    ----------
+    families : mapping of str to Curve
+    largest_gap : float, optional
+        Last quality loss; default is the largest at which some curve has a point [%].
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no curve.
+
+    >>> best = frontier(curves(published_quality(), lambda family, s: 1 / (1 - s)), largest_gap=20)
+    >>> best.family[1], best.transitions[0][1:]  # who leads first, and where the lead passes to
+    ('dynamic-depth', ('dynamic-depth', 'semi-structured'))
+    """
+    if not families:
+        raise InvalidInputError("no curve to take the frontier of; give at least one family")
+    last = largest_gap or max(float(curve.gap[-1]) for curve in families.values())
+    gap = np.append(np.arange(0.0, last - TINY, STEP), last)
+    heights = np.array([curve.at(gap) for curve in families.values()])
+    winner = np.nanargmax(np.where(np.isnan(heights), -np.inf, heights), axis=0)
+    names = tuple(families)
+    # At no loss every curve is 1: whoever leads at the first step leads there too.
+    winner[0] = winner[min(1, len(winner) - 1)]
+    speed = heights[winner, np.arange(len(gap))]
+    return Frontier(gap, speed, tuple(names[i] for i in winner))
+
+
+def best_method(families: Mapping[str, Curve], max_gap: float) -> tuple[str, float]:
+    """Return the family that is fastest at no more than a quality loss, and its speedup.
+
+    Parameters
+    ----------
+    families : mapping of str to Curve
+    max_gap : float
+        Largest allowed quality loss [%].
+
+    >>> best_method(curves(published_quality(), lambda family, s: 1 / (1 - s)), max_gap=6)[0]
+    'dynamic-depth'
+    """
+    limit = float(checked("max_gap", max_gap, minimum=0))
+
+    def fastest(curve: Curve) -> float:
+        inside = curve.gap <= limit
+        end = curve.at(min(limit, float(curve.gap[-1])))
+        return float(max(curve.speed[inside].max(), end))
+
+    reach = {name: fastest(curve) for name, curve in families.items()}
+    name = max(reach, key=lambda family: reach[family])
+    return name, reach[name]

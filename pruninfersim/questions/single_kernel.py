@@ -1,0 +1,177 @@
+"""Latency of single kernels on any shapes: `gemm_latency` and `attention_latency`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pruninfersim import hardware as hardware_registry
+from pruninfersim import stacks
+from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim.cost import CostModel, scalar
+from pruninfersim.errors import unknown_name
+from pruninfersim.hardware import HardwareProfile, precision
+from pruninfersim.kernels.base import Cache
+from pruninfersim.stacks import Stack
+from pruninfersim.trace import OpTrace
+
+#: What `kernel` may be -> kernel key of the trace.
+GEMM_KERNELS = {"dense": "gemm", "2:4": "gemm_2of4"}
+CACHES = ("cold", "replayed")
+
+
+def gemm_latency(
+    m: ArrayLike,
+    n: ArrayLike,
+    k: ArrayLike,
+    *,
+    hardware: str | HardwareProfile,
+    dtype: str = "bf16",
+    kernel: str = "dense",
+    cache: Cache = "cold",
+    stack: str | Stack | CostModel = "vendor",
+) -> FloatArray | float:
+    """Return the time of ``x[m, k] @ W[n, k].T``.
+
+    Parameters
+    ----------
+    m, n, k : array_like
+        Tokens, output features, input features (of the dense matrix for 2:4); they broadcast.
+    hardware : str or HardwareProfile
+    dtype : str
+        Precision, a key of `pruninfersim.hardware.precision.PRECISIONS`.
+    kernel : {"dense", "2:4"}
+    cache : {"cold", "replayed"}
+        "cold": operands stream from HBM, as in a model step, so that no time is below the roofline. "replayed": as a
+        micro-benchmark that cycles a few copies would measure it, partly from L2.
+    stack : str, callable or CostModel
+
+    Returns
+    -------
+    float or ndarray, shape of m, n, k broadcast [s]
+
+    Raises
+    ------
+    UnknownNameError, InvalidInputError, MissingValueError
+        For unknown names, sizes that are not positive, figures that the profile lacks.
+
+    >>> bool(gemm_latency(4096, 4096, 4096, hardware="a100-sxm-80gb") > 2 * 4096**3 / 312e12)
+    True
+    """
+    if kernel not in GEMM_KERNELS:
+        raise unknown_name("kernel", kernel, GEMM_KERNELS)
+    sizes = {name: checked(name, x, minimum=1e-9) for name, x in (("m", m), ("n", n), ("k", k))}
+    form = precision.get(dtype)
+    row: dict[str, Any] = {
+        "name": kernel,
+        "kernel": GEMM_KERNELS[kernel],
+        "gemms": 1.0,
+        "dtype": form.dtype,
+        "a_bytes": form.input_bytes,
+        "b_bytes": form.weight_bytes,
+        "out_bytes": form.output_bytes,
+    }
+    if kernel == "2:4":
+        row |= {"mac_fraction": 0.5, "pattern": "2:4", "b_bytes": precision.sparse_bytes(form.weight_bytes)}
+    return _priced([row | sizes], hardware, stack, cache)
+
+
+def attention_latency(
+    *,
+    phase: str,
+    batch: ArrayLike = 1,
+    query_len: ArrayLike = 1,
+    context: ArrayLike,
+    heads: ArrayLike,
+    kv_heads: ArrayLike | None = None,
+    head_dim: ArrayLike = 128,
+    hardware: str | HardwareProfile,
+    dtype: str = "bf16",
+    cache: Cache = "cold",
+    stack: str | Stack | CostModel = "vendor",
+) -> FloatArray | float:
+    """Return the time of one causal attention layer: QK.T, softmax, PV, and the append to the KV cache.
+
+    Parameters
+    ----------
+    phase : {"prefill", "decode"}
+    batch, query_len, context : array_like
+        Sequences; new tokens of each; keys that the last of them attends to, itself included.
+    heads, kv_heads, head_dim : array_like
+        Query heads, KV heads (default: as many), width of a head.
+    hardware, dtype, cache, stack : as in `gemm_latency`
+
+    Returns
+    -------
+    float or ndarray, broadcast shape of the arguments [s]
+
+    Raises
+    ------
+    UnknownNameError, InvalidInputError, MissingValueError
+
+    >>> shape = {"query_len": 4096, "context": 4096, "heads": 32, "kv_heads": 8}
+    >>> one, two = attention_latency(phase="prefill", batch=[1, 2], hardware="h100-sxm", **shape)
+    >>> bool(1.5 < two / one < 2.1)
+    True
+    """
+    if phase not in ("prefill", "decode"):
+        raise unknown_name("phase", phase, ["prefill", "decode"])
+    given = {"batch": batch, "query_len": query_len, "context": context, "heads": heads, "head_dim": head_dim}
+    size = {name: checked(name, value, minimum=1e-9) for name, value in given.items()}
+    groups = size["heads"] if kv_heads is None else checked("kv_heads", kv_heads, minimum=1e-9)
+    form = precision.activations(dtype)
+    share = (
+        1.0 if phase == "decode" else 1.0 - size["query_len"] / (2.0 * np.maximum(size["context"], size["query_len"]))
+    )
+    common: dict[str, Any] = {
+        "dtype": form.dtype,
+        "a_bytes": form.input_bytes,
+        "b_bytes": form.weight_bytes,
+        "out_bytes": form.output_bytes,
+        "sequences": size["batch"],
+    }
+    attention = common | {
+        "name": "attention",
+        "kernel": f"attention_{phase}",
+        "gemms": 2.0,
+        "m": size["query_len"],
+        "n": size["context"],
+        "k": size["head_dim"],
+        "batch": size["batch"] * size["heads"],
+        "b_batch": size["batch"] * groups,
+        "mac_fraction": share,
+    }
+    width = 2.0 * groups * size["head_dim"]
+    tokens = size["batch"] * size["query_len"]
+    append = common | {"name": "kv_append", "kernel": "kv_append", "m": tokens, "n": width, "k": width}
+    # A replayed benchmark has its KV write inside the measured time, and so has the floor of a decode step.
+    apart = cache == "cold" and phase == "prefill"
+    return _priced([attention, append] if apart else [attention], hardware, stack, cache)
+
+
+def _priced(
+    rows: list[dict[str, Any]], hardware: str | HardwareProfile, stack: str | Stack | CostModel, cache: Cache
+) -> FloatArray | float:
+    """Price rows and add them up."""
+    if cache not in CACHES:
+        raise unknown_name("cache", cache, CACHES)
+    gpu = hardware_registry.get(hardware)
+    cost_model = stacks.get(stack, gpu)
+    ops = OpTrace.from_rows(rows)
+    if cache == "cold":
+        return cost_model.predict(ops).latency
+    return scalar(replayed(ops, cost_model))
+
+
+def replayed(ops: OpTrace, cost_model: CostModel) -> FloatArray:
+    """Return the time of micro-benchmarks of all ops, one after the other, shape (*sweep) [s].
+
+    No launch gaps, and no roofline: what a benchmark replays it may find in L2.
+    """
+    lowered = cost_model.lower(ops)
+    priced = enumerate(cost_model.of(lowered))
+    return np.asarray(
+        sum(p.model.latency(lowered.select([i]), cost_model.hardware, cache="replayed")[..., 0] for i, p in priced)
+    )

@@ -1,0 +1,91 @@
+"""Which width to take: FFN widths that fall on tile and wave edges."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pruninfersim._util.arrays import checked
+from pruninfersim.cost import CostModel
+from pruninfersim.errors import InvalidInputError
+from pruninfersim.hardware import HardwareProfile
+from pruninfersim.models import ModelConfig
+from pruninfersim.questions.setup import Setup
+from pruninfersim.stacks import Stack
+from pruninfersim.workload import Workload
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: A width lies on an edge if the next one adds more than this many times its share of channels in time.
+EDGE = 2.0
+
+
+def suggest_width(
+    model: str | ModelConfig,
+    workload: Workload,
+    *,
+    hardware: HardwareProfile | str,
+    width: float,
+    within: float = 0.1,
+    step: int = 16,
+    stack: str | Stack | CostModel = "vendor",
+    dtype: str | None = None,
+) -> pd.DataFrame:
+    """Return FFN widths near a wanted one that fall on tile and wave edges, with what each buys.
+
+    A width is worth naming if it is the last one before an edge: no larger one is as fast, and the next one costs more
+    than twice its share of channels. Where time is smooth in the width (memory-bound decode) there is none, and only
+    the wanted width comes back.
+
+    Parameters
+    ----------
+    model : str or ModelConfig
+    workload : Workload
+        A single one.
+    width : float
+        Wanted FFN width [features].
+    within : float
+        Search from ``width * (1 - within)`` to ``width * (1 + within)`` [1].
+    step : int
+        Widths are multiples of this [features].
+
+    Returns
+    -------
+    DataFrame
+        Columns width, mlp_seconds (gate, up and down of all layers), change (of that time against the wanted
+        width), channels (against it), sorted by width.
+
+    Raises
+    ------
+    InvalidInputError
+        If the workload is a sweep or the width is not positive.
+
+    >>> table = suggest_width("llama-3.1-8b", Workload.prefill(1, 2048), hardware="h100-sxm", width=7168,
+    ...                       within=0.02, stack="ideal")
+    >>> bool(table.width.between(7168 * 0.98, 7168 * 1.02).all())
+    True
+    """
+    import pandas as pd
+
+    if workload.shape:
+        raise InvalidInputError(f"give a single workload; this one is a sweep of shape {workload.shape}")
+    wanted = float(checked("width", width, minimum=step))
+    setup = Setup(model, hardware, stack, dtype)
+    first, last = np.ceil(wanted * (1 - within) / step), np.floor(wanted * (1 + within) / step)
+    widths = np.unique(np.append(np.arange(max(first, 1), last + 1) * step, wanted))
+    ops = setup.trace(workload)
+    mlp = ops.select(ops.mask(names=["gate", "up", "down"]))
+    ffn_n, ffn_k = np.isin(mlp.n_axis, ["ffn"]), np.isin(mlp.k_axis, ["ffn"])
+    wide = mlp.with_columns(n=np.where(ffn_n, widths[:, None], mlp.n), k=np.where(ffn_k, widths[:, None], mlp.k))
+    seconds = setup.estimate(wide).total
+    later = np.minimum.accumulate(np.append(seconds[1:], np.inf)[::-1])[::-1]
+    here = seconds[widths == wanted][0]
+    frame = pd.DataFrame(
+        {"width": widths, "mlp_seconds": seconds, "change": seconds / here - 1.0, "channels": widths / wanted - 1.0}
+    )
+    # The step after an edge costs more than its channels; the last width has no step to judge by.
+    edge = np.append(seconds[1:] / seconds[:-1] - 1.0 > EDGE * (widths[1:] / widths[:-1] - 1.0), False)
+    kept: pd.DataFrame = frame[(edge & (seconds < later)) | (widths == wanted)].reset_index(drop=True)
+    return kept

@@ -1,0 +1,120 @@
+"""One self-contained HTML page: what pruning brings for a model on a GPU, why not more, what the numbers rest on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+from pruninfersim import pruning, stacks
+from pruninfersim._util.arrays import checked
+from pruninfersim._util.files import write_text
+from pruninfersim.cost import CostModel
+from pruninfersim.errors import InvalidInputError
+from pruninfersim.hardware import HardwareProfile
+from pruninfersim.models import ModelConfig
+from pruninfersim.pruning import Method
+from pruninfersim.questions.setup import Setup
+from pruninfersim.report import sections as of
+from pruninfersim.report.blocks import Points, Section, to_html
+from pruninfersim.report.figures import figures
+from pruninfersim.stacks import Stack
+from pruninfersim.workload import Workload
+
+
+class Asked(TypedDict, total=False):
+    """What a report is asked for; see `html_report`."""
+
+    model: str | ModelConfig
+    hardware: str | HardwareProfile
+    methods: Iterable[Method] | None
+    sparsity: float
+    workloads: Workload | Iterable[Workload] | None
+    stack: str | Stack | CostModel
+    dtype: str | None
+
+
+def write_report(out: str | Path, **asked: Unpack[Asked]) -> Path:
+    """Write a report and return its path; a reader sees the whole file or none.
+
+    Parameters
+    ----------
+    out : str or Path
+        File to write; its directory must exist.
+    **asked
+        As in `html_report`.
+
+    Raises
+    ------
+    InvalidInputError
+        If the directory does not exist or cannot be written to.
+
+    >>> import pruninfersim as pis
+    >>> path = write_report("report.html", methods=["static-width"], stack="ideal", workloads=pis.Workload.decode())
+    >>> path.stat().st_size > 1e6  # plotly.js is in it
+    True
+    """
+    return write_text(Path(out), html_report(**asked))
+
+
+def html_report(
+    *,
+    model: str | ModelConfig = "llama-3.1-8b",
+    hardware: str | HardwareProfile = "h100-sxm",
+    methods: Iterable[Method] | None = None,
+    sparsity: float = 0.5,
+    workloads: Workload | Iterable[Workload] | None = None,
+    stack: str | Stack | CostModel = stacks.DEFAULT,
+    dtype: str | None = None,
+) -> str:
+    """Return a report as one HTML page that loads nothing: summary, tables, figures, assumptions, provenance, versions.
+
+    Parameters
+    ----------
+    model, hardware, stack, dtype : as in `pruninfersim.speedup`
+    methods : several methods, optional
+        Names (default: all), method objects, or sequences of them, which are compositions. One that cannot do this
+        sparsity, or that the GPU has no figure for, is left out with a note.
+    sparsity : float
+        Of the methods that are given by name, in tables and breakdowns; curves go from 0 to 0.7 [1].
+    workloads : Workload or several, optional
+        Single workloads; default is prefill of 2048 tokens at batch 1 and decode at batch 16 and context 2048.
+
+    Raises
+    ------
+    UnknownNameError, InvalidInputError
+        For unknown names, sweeps as workloads, and if no method is left.
+
+    >>> page = html_report(methods=["static-depth"], stack="ideal")
+    >>> page.count("plotly.js of plotly.py"), "Provenance" in page
+    (1, True)
+    """
+    setup = Setup(model, hardware, stack, dtype)
+    ratio = float(checked("sparsity", sparsity, minimum=0, below=1))
+    several = pruning.names() if methods is None else _several(methods)
+    wanted = (
+        (setup.workload("prefill", 1, 2048), setup.workload("decode", 16, 2048)) if workloads is None else workloads
+    )
+    asked = [wanted] if isinstance(wanted, Workload) else list(wanted)
+    if not asked:
+        raise InvalidInputError("no workload to report on; give at least one, or leave workloads out")
+    cases = [of.case(setup, workload, several, ratio) for workload in asked]
+    title = f"Pruning {setup.model.name} on {setup.hardware.title}"
+    lead = f"Predicted with stack {setup.stack.stack} at a sparsity of {ratio:.4g}, {setup.dtype}. No GPU was used."
+    sections: list[Section] = [
+        ("Summary", [block for case in cases for block in of.summary(case)]),
+        ("Speedups", [Points(of.TERMS), *(of.speedups(case) for case in cases)]),
+        *((case.name, figures(case, ratio, f"c{i}")) for i, case in enumerate(cases)),
+        ("Assumptions", [Points(of.ASSUMPTIONS)]),
+        ("Provenance", of.provenance(cases)),
+        ("Input and versions", of.question(cases, ratio)),
+    ]
+    return to_html(title, lead, sections)
+
+
+def _several(methods: Iterable[Method]) -> list[Method]:
+    """Return the methods, each name once; an unknown one is an error here, not a method that is left out."""
+    several = list(dict.fromkeys(methods)) if all(isinstance(m, str) for m in methods) else list(methods)
+    for method in several:
+        pruning.at(method, 0.0)
+    return several

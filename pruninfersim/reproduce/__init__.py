@@ -1,0 +1,5 @@
+"""The page that lays predictions beside the measurements of arXiv 2606.09080."""
+
+from pruninfersim.reproduce.write import full_grid, write_reproduction
+
+__all__ = ["full_grid", "write_reproduction"]

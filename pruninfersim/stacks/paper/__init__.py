@@ -1,0 +1,1 @@
+"""The research kernels of arXiv 2606.09080."""

@@ -1,0 +1,136 @@
+"""The vendor stack: cuBLAS, cuSPARSELt, FlashAttention and fused elementwise kernels under a CUDA graph.
+
+Kernel models come from the calibration of the GPU itself, or else from the most similar GPUs that were timed
+(`pruninfersim.calibration.nearest`), and then say "extrapolated" and carry the error that leaving a GPU out has shown.
+A family without a library kernel runs as one would compose it from library calls. GEMM and attention were timed inside
+a CUDA graph, gap and all; elementwise kernels were timed alone, so that each of their launches adds a gap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from pruninfersim.calibration.nearest import band, check_own, nearest_calibration
+from pruninfersim.calibration.record import Calibration
+from pruninfersim.cost import CostModel, Domain, Graph, Priced, Protocol
+from pruninfersim.hardware import HardwareProfile
+from pruninfersim.kernels.attention_prefill import KVAppend
+from pruninfersim.kernels.attention_pruned import BlockSparseAttention, GatheredAttention
+from pruninfersim.kernels.base import KernelModel
+from pruninfersim.kernels.gemm_2of4 import Vendor24
+from pruninfersim.kernels.token_gemm import BatchedGemm, MaskSort, VendorTokenGemm
+
+#: Precisions of linear layers that have kernels of their own; 16-bit formats share theirs.
+NARROW = ("fp8", "int8", "fp4")
+#: Half-width at 90 % of two measurements of one speedup of a whole model: 2.7 % in arXiv 2606.09080 (its figures
+#: against its grid), the only repetition of such measurements at hand.
+REPEATABILITY = 0.027
+#: Parameters of the prefill kernel that price the separate write of the KV cache.
+WRITE = ("kv_write", "memory_efficiency")
+#: Gap between two kernels of a CUDA graph [s]: 24.6 us for 20 launches of a decode layer (arXiv 2606.09080, Fig. 6).
+GRAPH_GAP = 1.2e-6
+#: Half-width in log units of what a composition of library calls adds to the error of its parts.
+COMPOSED = 0.15
+
+
+def vendor(hardware: HardwareProfile, calibrations: Sequence[Calibration] = ()) -> CostModel:
+    """Return the vendor stack on a GPU.
+
+    All timings are of NVIDIA's libraries. On an accelerator of another vendor the same formulas speak for libraries of
+    the same quality on its data sheet: extrapolated, with bands twice as wide.
+
+    Parameters
+    ----------
+    hardware : HardwareProfile
+    calibrations : sequence of Calibration
+        Of this GPU, in place of the shipped ones, wherever such a kernel is part of another: a GEMM in 2:4, in
+        token-wise and low-rank GEMMs, in the LM head and in routers. Elementwise kernels that were timed with cold
+        operands are taken to have been timed inside of a graph, gap and all, as ``pruninfersim measure`` does.
+
+    Raises
+    ------
+    InvalidInputError
+        If a calibration is of another GPU.
+
+    >>> from pruninfersim import hardware
+    >>> vendor(hardware.get("h100-sxm")).priced("gemm", "bf16").provenance
+    'calibrated'
+    """
+    check_own(calibrations, hardware)
+    fitted = partial(_fitted, hardware=hardware, own=tuple(calibrations))
+    gemm, prefill, decode = (fitted(kind, "bf16") for kind in ("gemm", "attention_prefill", "attention_decode"))
+    ops = {name: fitted(f"elementwise_{name}", "bf16") for name in ("norm", "qk_norm", "rope", "act", "embedding")}
+    stream = ops["act"]
+    kernels = {
+        "gemm": gemm,
+        "lm_head": gemm,
+        "router": gemm,
+        "gemm_2of4": _sparse(gemm, fitted("gemm_2of4", "bf16")),
+        "token_gemm": _composed(VendorTokenGemm(gemm.model), gemm, "gather, dense GEMM, scatter"),
+        "attention_prefill": prefill,
+        "attention_decode": decode,
+        "token_attention_prefill": _composed(GatheredAttention(prefill.model, "prefill"), prefill, "gather, attention"),
+        "token_attention_decode": _composed(GatheredAttention(decode.model, "decode"), decode, "gather, attention"),
+        "block_sparse_prefill": _composed(BlockSparseAttention(prefill.model, "prefill"), prefill, "block-sparse"),
+        "block_sparse_decode": _composed(BlockSparseAttention(decode.model, "decode"), decode, "block-sparse"),
+        "block_score": _beside(BatchedGemm(), gemm, "batched GEMM"),
+        "kv_append": _beside(KVAppend(*(getattr(prefill.model, name) for name in WRITE)), prefill, "KV write"),
+        **ops,
+        "mask_sort": _beside(MaskSort(), stream, "sort and compaction"),
+        **dict.fromkeys(("transpose", "block_index", "elementwise"), stream),
+    }
+    for dtype in NARROW:
+        dense = fitted("gemm", dtype)
+        kernels[f"gemm/{dtype}"] = dense
+        kernels[f"gemm_2of4/{dtype}"] = _sparse(dense, fitted("gemm_2of4", dtype))
+        kernels[f"token_gemm/{dtype}"] = _composed(VendorTokenGemm(dense.model), dense, "gather, dense GEMM, scatter")
+    return CostModel(
+        ", own ".join(["vendor", *dict.fromkeys(calibration.kind for calibration in calibrations)]),
+        hardware,
+        kernels,
+        clock=Graph(GRAPH_GAP),
+        protocol=Protocol(repeatability=REPEATABILITY),
+        calibrated=partial(_with_more, hardware, tuple(calibrations)),
+    )
+
+
+def _with_more(hardware: HardwareProfile, known: tuple[Calibration, ...], more: Sequence[Any]) -> CostModel:
+    return vendor(hardware, (*known, *more))
+
+
+def _fitted(kind: str, dtype: str, *, hardware: HardwareProfile, own: Sequence[Calibration]) -> Priced:
+    """Return the kernel of a calibration, with the error that belongs to where it comes from."""
+    calibration, extrapolated = nearest_calibration(kind, dtype, hardware, own=own)
+    return calibration.priced(band(kind, calibration, extrapolated, hardware), extrapolated=extrapolated)
+
+
+def _sparse(dense: Priced, ratio: Priced) -> Priced:
+    """Return the 2:4 kernel beside a dense one: its error is that of the dense time and of the ratio."""
+    return replace(
+        dense,
+        model=Vendor24(dense.model, ratio.model),  # type: ignore[arg-type]
+        provenance="calibrated" if dense.provenance == ratio.provenance == "calibrated" else "extrapolated",
+        spread=dense.spread.with_independent(ratio.spread.half_width),
+        source=f"{dense.source}; {ratio.source}",
+        domain=ratio.domain,
+    )
+
+
+def _beside(model: KernelModel, part: Priced, what: str) -> Priced:
+    """Return a kernel that takes its error from another one, but not the ranges in which that was timed."""
+    return replace(_composed(model, part, what), domain=Domain())
+
+
+def _composed(model: KernelModel, part: Priced, what: str) -> Priced:
+    """Return a composition of library calls: no timing of it is at hand, so it is extrapolated."""
+    return replace(
+        part,
+        model=model,
+        provenance="extrapolated",
+        spread=part.spread.with_independent(COMPOSED),
+        source=f"{what} from: {part.source}",
+        launches=float(getattr(model, "copies", 0.0)) + part.launches,
+    )

@@ -1,0 +1,211 @@
+"""Pieces of a sweep, and their evaluation: blocks that ask the same of several GPUs are evaluated together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pruninfersim import pruning, stacks
+from pruninfersim._util.arrays import FloatArray, sealed
+from pruninfersim.cost import CostModel, Estimate, Lowering
+from pruninfersim.cost.distinct import Shapes
+from pruninfersim.cost.speedups import claimed_share, claimed_speedup, flops_speedup, ideal_speedup
+from pruninfersim.hardware import HardwareProfile
+from pruninfersim.models import ModelConfig
+from pruninfersim.pruning import Method
+from pruninfersim.questions.comparison import estimated_interval
+from pruninfersim.questions.memory import kv_memory, weight_memory
+from pruninfersim.stacks import Stack
+from pruninfersim.trace import NEUTRAL, OpTrace, trace
+from pruninfersim.workload import Workload
+
+#: Columns of text, stored as categories.
+TEXT = ("model", "hardware", "stack", "method", "phase", "dtype")
+#: Columns of numbers.
+NUMBERS = (
+    "batch", "context", "sparsity", "achieved_attention", "achieved_mlp", "claim", "flops_speedup", "ideal_speedup",
+    "estimated_speedup", "estimated_low", "estimated_high", "bound_speedup", "dense_seconds", "pruned_seconds",
+    "dense_bytes", "pruned_bytes",
+)  # fmt: skip
+#: Array fields of a workload.
+FIELDS = ("batch", "query_len", "context")
+
+Columns = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """One piece of work: its points share model, GPU, stack and phase; its methods share the dense side.
+
+    Attributes
+    ----------
+    model, hardware, stack, dtype : as `pruninfersim.speedup` takes them
+    workload : Workload
+        Fields of shape (workload,).
+    methods : tuple of Method
+        All by name, or all with sparsities of their own.
+    sparsity : ndarray
+        Shape (sparsity,), crossed with workloads and methods, or (workload,) if paired; of methods with sparsities of
+        their own one number that nobody reads.
+    lengths : tuple of int
+        Of a paired block: how many of its workloads each method has, one method after the other. Empty in a grid,
+        where every method has all of them.
+    family : int
+        Blocks of one family differ in GPU and stack only: they share their traces.
+    """
+
+    model: ModelConfig
+    hardware: HardwareProfile
+    stack: str | Stack | CostModel
+    dtype: str | None
+    workload: Workload
+    methods: tuple[Method, ...]
+    sparsity: FloatArray
+    lengths: tuple[int, ...] = ()
+    family: int = 0
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the block asks, in plain values."""
+        workload = [getattr(self.workload, name).tolist() for name in FIELDS]
+        points = len(self.sparsity) if self.lengths else len(self.sparsity) * len(self.workload.batch)
+        stack = stacks.get(self.stack, self.hardware).stack
+        methods = [method if isinstance(method, str) else repr(method) for method in self.methods]
+        labels = [stack, self.dtype, self.workload.phase, self.workload.logits, self.workload.causal, methods]
+        asks = [*labels, workload, self.sparsity.tolist(), self.lengths, repr(self.model), repr(self.hardware)]
+        return {
+            "model": self.model.name,
+            "hardware": self.hardware.name,
+            "asks": asks,
+            "rows": points if self.lengths else points * len(self.methods),
+        }
+
+
+def evaluate(family: Sequence[Block]) -> list[Columns]:
+    """Return the columns of each block of a family: method, then workload, then sparsity, in C order.
+
+    What does not depend on the GPU is done once: traces, pruning, distinct shapes, FLOPs and bytes.
+    """
+    first = family[0]
+    workload = first.workload if first.lengths else reshaped(first.workload, (-1, 1))
+    costs = [stacks.get(block.stack, block.hardware) for block in family]
+    dense = trace(first.model, workload, dtype=first.dtype)
+    shapes = _lowered(costs, dense, {})
+    before = [cost.predict(shapes[cost.lower]) for cost in costs]
+    shared: list[Columns] = []
+    priced: list[list[Columns]] = [[] for _ in family]
+    for method, rows in zip(first.methods, _rows(first), strict=True):
+        ops, sides, ratios, asked = dense, before, first.sparsity, workload
+        if rows is not None:
+            ratios, asked = ratios[rows], taken(workload, rows)
+            ops, sides = _points(dense, rows, asked), [_points_of(side, rows, asked) for side in before]
+        pruned = ops.prune(pruning.at(method, pruning.Axis(ratios)))
+        shape = np.broadcast_shapes(asked.shape, ratios.shape)
+        given = ratios if pruning.takes_sparsity(method) else 1.0 - claimed_share(pruned)
+        shared.append(_flat(_counts(asked, given, ops, pruned), shape))
+        shapes = _lowered(costs, pruned, {side.cost_model.lower: side.trace for side in sides})
+        for side, parts in zip(sides, priced, strict=True):
+            parts.append(_flat(_times(side, side.cost_model.predict(shapes[side.cost_model.lower], known=side)), shape))
+    numbers = _joined(shared)
+    size = len(numbers["sparsity"])
+    which = np.repeat(np.arange(len(shared), dtype=np.int32), [len(part["sparsity"]) for part in shared])
+    out = []
+    for block, side, parts in zip(family, before, priced, strict=True):
+        labels = {
+            "model": block.model.name,
+            "hardware": block.hardware.name,
+            "stack": side.stack,
+            "phase": workload.phase,
+            "dtype": block.dtype or block.model.dtype,
+        }
+        text: Columns = {name: (np.zeros(size, dtype=np.int32), [label]) for name, label in labels.items()}
+        text["method"] = (which, [pruning.at(method, 0.0).name for method in block.methods])
+        every = text | numbers | _joined(parts)
+        out.append({name: every[name] for name in (*TEXT, *NUMBERS)})
+    return out
+
+
+def _rows(block: Block) -> list[slice] | list[None]:
+    """Return which workloads each method has; None for all of them, crossed with the sparsities."""
+    if not block.lengths:
+        return [None] * len(block.methods)
+    ends = np.cumsum(block.lengths).tolist()
+    return [slice(end - length, end) for end, length in zip(ends, block.lengths, strict=True)]
+
+
+def _lowered(costs: Sequence[CostModel], ops: OpTrace, known: Mapping[Lowering, OpTrace]) -> dict[Lowering, Shapes]:
+    """Return the distinct shapes of a trace as each stack lowers it, and which of them a known trace has."""
+    return {lower: Shapes.of(lower(ops), known.get(lower)) for lower in dict.fromkeys(cost.lower for cost in costs)}
+
+
+def _points(ops: OpTrace, rows: slice, workload: Workload) -> OpTrace:
+    """Return some points of a trace with one sweep axis, and their workload."""
+    size = ops.sweep_shape[0]
+
+    def some(column: FloatArray) -> FloatArray:
+        return column[rows] if column.ndim > 1 and len(column) == size else column
+
+    columns: dict[str, Any] = {name: sealed(some(getattr(ops, name))) for name in NEUTRAL}
+    return replace(ops, workload=workload, **columns)
+
+
+def _points_of(side: Estimate, rows: slice, workload: Workload) -> Estimate:
+    """Return some points of an estimate with one sweep axis, and their workload."""
+    size = len(side.run)
+    numbers = {
+        name: column[rows] if column.ndim > 1 and len(column) == size else column
+        for name in ("run", "gap", "floor", "widening")
+        for column in (getattr(side, name),)
+    }
+    return replace(side, trace=_points(side.trace, rows, workload), **numbers)
+
+
+def _counts(workload: Workload, sparsity: FloatArray, dense: OpTrace, pruned: OpTrace) -> dict[str, Any]:
+    """Return what depends on no GPU; of a composition, what its last method achieved."""
+    achieved = pruned.applied[-1].achieved
+    return {
+        "batch": workload.batch,
+        "context": workload.context,
+        "sparsity": sparsity,
+        "achieved_attention": achieved.get("attention", np.zeros(())),
+        "achieved_mlp": achieved.get("mlp", np.zeros(())),
+        "claim": claimed_speedup(pruned),
+        "flops_speedup": flops_speedup(dense, pruned),
+        "dense_bytes": weight_memory(dense) + kv_memory(dense),
+        "pruned_bytes": weight_memory(pruned) + kv_memory(pruned),
+    }
+
+
+def _times(before: Estimate, after: Estimate) -> dict[str, Any]:
+    """Return what a GPU and a stack make of it."""
+    estimated, low, high, bound = estimated_interval(before, after)
+    return {
+        "ideal_speedup": ideal_speedup(before, after),
+        "estimated_speedup": estimated,
+        "estimated_low": low,
+        "estimated_high": high,
+        "bound_speedup": bound,
+        "dense_seconds": before.total,
+        "pruned_seconds": after.total,
+    }
+
+
+def _flat(columns: dict[str, Any], shape: tuple[int, ...]) -> Columns:
+    return {name: np.broadcast_to(np.asarray(value), shape).reshape(-1) for name, value in columns.items()}
+
+
+def _joined(parts: Sequence[Columns]) -> Columns:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def taken(workload: Workload, part: slice) -> Workload:
+    """Return some points of a workload with one axis; what is one number stays so."""
+    fields = {name: getattr(workload, name) for name in FIELDS}
+    return replace(workload, **{name: field[part] if field.ndim else field for name, field in fields.items()})
+
+
+def reshaped(workload: Workload, shape: tuple[int, ...]) -> Workload:
+    """Return a workload with its fields in another shape."""
+    return replace(workload, **{name: getattr(workload, name).reshape(shape) for name in FIELDS})
