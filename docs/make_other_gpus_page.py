@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from pruninfersim.reproduce.page import Block, Points, Section, Table, Text, to_markdown
 
 from pruninfersim import hardware
 from pruninfersim.questions import pareto
-from pruninfersim.reproduce import passes as passes
+from pruninfersim.report.blocks import Block, Points, Section, Table, Text, to_markdown
+from pruninfersim.reproduce import passes
 from pruninfersim.reproduce.kernels import crossover
 
 PAGE = Path(__file__).with_name("other-gpus.md")

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,14 +16,16 @@ from typing import Any
 import numpy as np
 
 from pruninfersim import hardware as hardware_registry
-from pruninfersim import models, pruning
+from pruninfersim import models, pruning, stacks
 from pruninfersim import ops as catalogue
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim.cost import CostModel
 from pruninfersim.cost.speedups import total_flops
 from pruninfersim.errors import ConformanceError, InvalidInputError, unknown_name
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import Cache, KernelModel
 from pruninfersim.models import ModelConfig
+from pruninfersim.stacks import Stack
 from pruninfersim.trace import LABELS, NEUTRAL, Applied, OpTrace, PruningMethod, trace
 from pruninfersim.workload import Workload
 
@@ -106,6 +109,7 @@ def check_pruning(
         by_kind.setdefault(kind, []).append((workload, pruned))
     for points in by_kind.values():
         _check_sweep(method, config, points, label)
+    _check_axis(method, trace(config, workloads[0]), label)
 
 
 def check_kernel(
@@ -146,6 +150,68 @@ def check_kernel(
     for key in keys:
         for ops in (sample_ops(key, model), awkward_ops(key, model)):
             _check_latency(kernel, ops, gpu, f"{label} on {key} ops")
+
+
+def check_stack(
+    stack: str | Stack | CostModel,
+    *,
+    hardware: str | HardwareProfile = "h100-sxm",
+    model: str | ModelConfig = "llama-3.1-8b",
+    workloads: Sequence[Workload] = WORKLOADS,
+) -> None:
+    """Check that a stack keeps the contract of one; return nothing if it does.
+
+    It must build a cost model for the GPU it is asked for, and the same one twice; lower a trace without changing the
+    FLOPs or what was noted about its pruning, and a lowered trace not at all; price dense traces of both phases with
+    finite times that are at least their roofline, and whose ops add up to the step; and name its label, its evidence
+    and its protocol.
+
+    Parameters
+    ----------
+    stack : str, callable or CostModel
+    hardware : str or HardwareProfile
+    model : str or ModelConfig
+    workloads : sequence of Workload
+        Single workloads, without sweep axes.
+
+    Raises
+    ------
+    ConformanceError
+        If the contract is broken; the message says how.
+
+    >>> check_stack("vendor", hardware="l40s")
+    """
+    gpu = hardware_registry.get(hardware)
+    with _reported("building the stack"):
+        cost_model, again = stacks.get(stack, gpu), stacks.get(stack, gpu)
+    label = f"stack {cost_model.stack!r}"
+    _require(bool(cost_model.stack), "the stack has no label")
+    _require(cost_model.hardware == gpu, f"{label}: built for {cost_model.hardware.name}, asked for {gpu.name}")
+    _require(again.stack == cost_model.stack, f"{label}: has another label the second time")
+    for workload in workloads:
+        dense = trace(model, workload)
+        for ops in (dense, dense.prune(pruning.StaticWidth(0.5))):
+            with _reported(f"{label}: lower"):
+                before = _snapshot(ops)
+                lowered = cost_model.lower(ops)
+                twice = cost_model.lower(lowered)
+            _require(_snapshot(ops) == before, f"{label}: lower changed the trace that it was given; return a new one")
+            _require(_snapshot(twice) == _snapshot(lowered), f"{label}: lowering a lowered trace changes it")
+            same = np.allclose(total_flops(lowered), total_flops(ops), rtol=CLOSE, atol=0)
+            _require(same, f"{label}: lower changes the FLOPs from {total_flops(ops):g} to {total_flops(lowered):g}")
+            kept = lowered.applied == ops.applied and lowered.model is ops.model and lowered.workload is ops.workload
+            _require(kept, f"{label}: the lowered trace has lost its model, workload or notes on pruning")
+            with _reported(f"{label}: predict"):
+                step = cost_model.predict(ops)
+            sound = bool(np.isfinite(step.seconds).all() and (step.seconds > 0).all())
+            _require(sound, f"{label}: an op has no positive finite time")
+            _require(bool((step.gap >= 0).all()), f"{label}: the clock gives a negative wait")
+            fast = bool((step.run < step.floor * (1.0 - CLOSE)).any())
+            _require(not fast, f"{label}: an op is faster than its roofline")
+            unknown = sorted(set(step.provenance.tolist()) - {"roofline", "calibrated", "extrapolated"})
+            _require(not unknown, f"{label}: unknown provenance {', '.join(unknown)}")
+            held = bool(step.interval[0] <= step.latency <= step.interval[1])
+            _require(held, f"{label}: its time is outside of its interval")
 
 
 def sample_ops(key: str, model: str | ModelConfig = "llama-3.1-8b") -> OpTrace:
@@ -293,6 +359,21 @@ def _check_sweep(
                 wide = np.broadcast_to(getattr(together, name), (*shape, len(together)))[index]
                 same = np.allclose(wide, getattr(alone, name), rtol=CLOSE, atol=0)
                 _require(same, f"{label}: column {name} of a sweep differs from that of its points")
+
+
+def _check_axis(method: PruningMethod, dense: OpTrace, label: str) -> None:
+    """A method with one sparsity takes an axis of them, which is how sweeps and break-even ask it."""
+    made: Any = method
+    ratio = getattr(method, "sparsity", None)
+    known = dataclasses.is_dataclass(method) and "sparsity" in {field.name for field in dataclasses.fields(method)}
+    if not known or not isinstance(ratio, float | int):
+        return
+    with _reported(f"{label}: a sparsity of shape (2,)"):
+        several = _apply(dataclasses.replace(made, sparsity=pruning.Axis([ratio, ratio])), dense, label)
+        wide = _totals(several), _totals(_apply(method, dense, label))
+    for what, axis, alone in zip(("FLOPs", "bytes"), *wide, strict=True):
+        same = np.allclose(axis, alone, rtol=CLOSE, atol=0)
+        _require(same, f"{label}: {what} of two equal sparsities ({axis}) are not those of one ({alone})")
 
 
 def _totals(ops: OpTrace) -> tuple[FloatArray, FloatArray]:

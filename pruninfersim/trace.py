@@ -281,29 +281,40 @@ class OpTrace:
     def fuse_projections(self) -> OpTrace:
         """Return the trace with q, k, v as one GEMM and gate, up as another, as serving engines run them.
 
-        Only dense GEMMs that read the same A are fused: projections that a method has changed in kind (token-wise q,
-        2:4 beside dense layers) stay apart. Prune first, then fuse.
+        GEMMs are fused that read the same A, run the same kernel in the same layers, and differ in their outputs only:
+        dense ones, 2:4 ones, and the first halves of low-rank pairs, each among themselves. Projections that a method
+        has changed in kind stay apart (token-wise q beside dense k and v). Prune first, then fuse; fusing twice changes
+        nothing.
 
         >>> from pruninfersim.workload import Workload
         >>> fused = trace("llama-3.1-8b", Workload.decode()).fuse_projections()
         >>> float(fused.select(fused.mask(names=["qkv"])).n[0])
         6144.0
         """
-        fused = self
-        for name, parts in FUSED.items():
-            index = np.flatnonzero(fused.mask(names=parts))
-            kinds = {(fused.kernel[i], fused.dtype[i], fused.layers[i]) for i in index}
-            alike = all(
-                np.ptp(getattr(fused, c)[..., index], axis=-1).max() == 0 for c in ("m", "k", "count", "b_bytes")
-            )
-            if len(index) != len(parts) or len(kinds) != 1 or not alike:
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        part_of = {part: name for name, parts in FUSED.items() for part in parts}
+        for i, (role, name) in enumerate(zip(self.roles, self.name, strict=True)):
+            # The second halves of pairs read different inputs.
+            if role in part_of and self.k_axis[i] != "rank":
+                kind = (self.kernel[i], self.dtype[i], self.pattern[i], self.layers[i])
+                groups.setdefault((part_of[role], name.removeprefix(role), *kind), []).append(i)
+        n, names, gone = self.n, list(self.name), []
+        for (name, suffix, *_), index in groups.items():
+            if [self.roles[i] for i in index] != list(FUSED[name]) or not self._alike(index):
                 continue
-            first, width = index[0], fused.n[..., index].sum(axis=-1)
-            n = np.array(np.broadcast_to(fused.n, (*width.shape, len(fused))))
-            n[..., first] = width
-            names = tuple(name if i == first else label for i, label in enumerate(fused.name))
-            fused = fused.with_columns(n=n, name=names).select(np.setdiff1d(np.arange(len(fused)), index[1:]))
-        return fused
+            width = self.n[..., index].sum(axis=-1)
+            n = np.array(np.broadcast_to(n, (*np.broadcast_shapes(width.shape, n.shape[:-1]), len(self))))
+            n[..., index[0]] = width
+            names[index[0]] = f"{name}{suffix}"
+            gone += index[1:]
+        if not gone:
+            return self
+        return self.with_columns(n=n, name=tuple(names)).select(np.setdiff1d(np.arange(len(self)), gone))
+
+    def _alike(self, index: list[int]) -> bool:
+        """Whether ops differ in n only, at every point of the sweep."""
+        columns = (getattr(self, name)[..., index] for name in NEUTRAL if name != "n")
+        return all(bool((column == column[..., :1]).all()) for column in columns)
 
     def prune(self, *methods: PruningMethod) -> OpTrace:
         """Apply pruning methods in order and return the pruned trace.
@@ -402,7 +413,7 @@ def trace(model: ModelConfig | str, workload: Workload, *, dtype: str | None = N
     workload : Workload
         Array fields are sweep axes.
     dtype : str, optional
-        Precision of the linear layers (see `pruninfersim.precision`); default is the model's own.
+        Precision of the linear layers (see `pruninfersim.hardware.precision`); default is the model's own.
 
     Returns
     -------

@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pruninfersim import calibration, hardware
-from pruninfersim.calibration import kinds, timings
-from pruninfersim.calibration import nearest as transfer
+from pruninfersim.calibration import kinds, nearest, timings
 from pruninfersim.calibration.least_squares import mape, pairs, range90
 from pruninfersim.calibration.record import Calibration
 from pruninfersim.calibration.validate import Judged, judged_rows, ratio_half_width, validate
@@ -201,7 +200,7 @@ def left_out_gpus(data: Data) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
                 own = CALIBRATIONS.glob(f"*/{kind}-{dtype}.toml")
                 if rows.empty or sum(file.parent.name != gpu for file in own) == 0:
                     continue
-                found, _ = transfer.nearest_calibration(kind, dtype, hardware.get(gpu), leave_out=[gpu])
+                found, _ = nearest.nearest_calibration(kind, dtype, hardware.get(gpu), leave_out=[gpu])
                 residual = log_residual(kind, found, rows, gpu)
                 add(kind, dtype, gpu, residual, ratio_range(kind, rows, residual))
     if (path := data.folder / fit_2of4.FILE).exists():
@@ -218,7 +217,7 @@ def left_out_gpus(data: Data) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
                 rows = frame[(frame["gpu"] == gpu) & (frame["op"] == op)].reset_index(drop=True)
                 if frame.loc[frame["op"] == op, "gpu"].nunique() < 2:
                     continue
-                found, _ = transfer.nearest_calibration(kind, "bf16", hardware.get(gpu), leave_out=[gpu])
+                found, _ = nearest.nearest_calibration(kind, "bf16", hardware.get(gpu), leave_out=[gpu])
                 residual = fit_elementwise.log_residual(kind, found.kernel, rows, gpu)
                 add(kind, "bf16", gpu, residual, ratio_range(kind, rows, residual))
     table = pd.DataFrame(lines)
@@ -278,7 +277,7 @@ def elsewhere_parts(data: Data) -> list[tuple[str, Judged]]:
 
 def fitted_here(gpu: str) -> bool:
     """Whether the GEMM calibration of a GPU comes from the timings of that laboratory."""
-    return LABORATORY in transfer.nearest_calibration("gemm", "bf16", hardware.get(gpu))[0].source
+    return LABORATORY in nearest.nearest_calibration("gemm", "bf16", hardware.get(gpu))[0].source
 
 
 def elsewhere(data: Data) -> list[tuple[str, float, int]]:

@@ -19,11 +19,12 @@ import numpy as np
 import pandas as pd
 
 from pruninfersim import calibration, hardware
-from pruninfersim.calibration import kinds
-from pruninfersim.calibration import nearest as transfer
+from pruninfersim.calibration import kinds, nearest
+from pruninfersim.calibration.fit import summary as quantiles
 from pruninfersim.calibration.least_squares import mape
 from pruninfersim.calibration.record import Band, Calibration
 from pruninfersim.calibration.timings import GPU_NAMES
+from pruninfersim.kernels.gemm_2of4 import SPARSE_NAMES
 
 FILE = "gemm_2of4_slidesparse.csv.gz"
 SOURCE = "bcacdwk/vllmbench (SlideSparse), Apache-2.0; speedups above 2.15 left out; bf16 and fp16 pooled as bf16"
@@ -56,7 +57,7 @@ def ratio_rows(frame: pd.DataFrame, log_residual: np.ndarray) -> pd.DataFrame:
     """Return one row per shape: ln(2:4 / dense), measured over predicted."""
     keys = ["m", "n", "k"]
     table = frame.assign(residual=log_residual)
-    sparse = table["sparsity"].isin(kinds.SPARSE_NAMES)
+    sparse = table["sparsity"].isin(SPARSE_NAMES)
     sides = [table[sparse == side].groupby(keys)["residual"].median() for side in (True, False)]
     return (sides[0] - sides[1]).dropna().rename("residual").reset_index()
 
@@ -79,7 +80,7 @@ def fit(frame: pd.DataFrame, gpu: str, dtype: str) -> tuple[Calibration, pd.Data
     held_out = ratio_rows(fitted.residuals, fitted.residuals["held_out_log_residual"].to_numpy())
     sides = fitted.residuals["held_out_log_residual"].to_numpy()
     values = held_out["residual"].to_numpy()
-    summary = calibration.summary(values)
+    summary = quantiles(values)
     correlation = float(np.clip(1.0 - values.var() / (2.0 * sides.var()), 0.0, 0.95))
     record = replace(
         fitted,
@@ -94,7 +95,7 @@ def fit(frame: pd.DataFrame, gpu: str, dtype: str) -> tuple[Calibration, pd.Data
 def carried_over(frame: pd.DataFrame, gpu: str, dtype: str) -> pd.DataFrame:
     """Return the ratio residuals of a GPU priced by the calibrations of the others."""
     rows = frame[frame["gpu"] == gpu].reset_index(drop=True)
-    found, extrapolated = transfer.nearest_calibration("gemm_2of4", dtype, hardware.get(gpu), leave_out=[gpu])
+    found, extrapolated = nearest.nearest_calibration("gemm_2of4", dtype, hardware.get(gpu), leave_out=[gpu])
     assert extrapolated
     spec = kinds.get("gemm_2of4")
     predicted = spec.seconds(found.kernel, rows, hardware.get(gpu), "replayed")
@@ -136,7 +137,7 @@ def main() -> int:
             elsewhere.append(rows["residual"].to_numpy())
         if arguments.write:
             pooled = np.concatenate(elsewhere)
-            transfer.write_carried_over_error(f"gemm_2of4-{dtype}", calibration.summary(pooled), mape(-pooled))
+            nearest.write_carried_over_error(f"gemm_2of4-{dtype}", quantiles(pooled), mape(-pooled))
         print(f"\n{dtype}: error on GPUs left out [%] (from the shipped files)\n{pd.DataFrame(left_out).T.round(2)}")
     return 0
 

@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 
 from pruninfersim import calibration, hardware
-from pruninfersim.calibration import kinds, timings
-from pruninfersim.calibration import nearest as transfer
+from pruninfersim.calibration import kinds, nearest, timings
+from pruninfersim.calibration.fit import summary as quantiles
 from pruninfersim.calibration.least_squares import folds, mape
 from pruninfersim.calibration.record import Calibration
 from pruninfersim.kernels.base import parameters
@@ -75,16 +75,16 @@ def left_out_gpus(kind: str, frame: pd.DataFrame, write: bool) -> None:
     """Print, and with `write` note, the error of the shipped calibrations carried over to each GPU in turn."""
     pooled = []
     for gpu, rows in frame.groupby("gpu"):
-        found, _ = transfer.nearest_calibration(kind, "bf16", hardware.get(str(gpu)), leave_out=[str(gpu)])
+        found, _ = nearest.nearest_calibration(kind, "bf16", hardware.get(str(gpu)), leave_out=[str(gpu)])
         values = residual(kind, found.kernel, rows, str(gpu))
         print(f"  {gpu:22s} {100 * mape(values):6.1f} %   median {100 * np.median(values):+6.1f} %")
         pooled.append(values)
     everything = np.concatenate(pooled)
-    summary = calibration.summary(everything)
+    summary = quantiles(everything)
     band = f"{summary.low:+.3f} to {summary.high:+.3f}"
     print(f"  all: {100 * mape(everything):.1f} %, 90 % of ln(measured / predicted) {band}")
     if write:
-        transfer.write_carried_over_error(f"{kind}-bf16", summary, mape(everything))
+        nearest.write_carried_over_error(f"{kind}-bf16", summary, mape(everything))
 
 
 def main() -> int:
@@ -97,7 +97,7 @@ def main() -> int:
     arguments = parser.parse_args()
     missing = [name for name in FILES.values() if not (arguments.directory / name).exists()]
     if missing:
-        print(f"skipped: {', '.join(missing)} not in {arguments.directory}; see validation/README.md for the source")
+        print(f"skipped: {', '.join(missing)} not in {arguments.directory}; see docs/errors-and-data.md for the source")
         return 0
     pd.set_option("display.width", 220)
     pd.set_option("display.max_columns", 30)

@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 
 from pruninfersim import calibration, hardware
-from pruninfersim.calibration import kinds
-from pruninfersim.calibration import nearest as transfer
+from pruninfersim.calibration import kinds, nearest
+from pruninfersim.calibration.fit import summary as quantiles
 from pruninfersim.calibration.least_squares import mape
 from pruninfersim.calibration.record import Band, Calibration
 from pruninfersim.calibration.timings import GPU_NAMES
@@ -106,7 +106,7 @@ def main() -> int:
             record = best_fit(kind, rows, gpu)
             widths = other_widths(kind, rows, gpu)
             if widths.size:  # the honest band for a model that was not timed
-                summary = calibration.summary(widths)
+                summary = quantiles(widths)
                 record = replace(
                     record,
                     residual=summary,
@@ -132,7 +132,7 @@ def main() -> int:
         for gpu in frame.loc[frame["op"] == op, "gpu"].unique():
             rows = frame[(frame["gpu"] == gpu) & (frame["op"] == op)].reset_index(drop=True)
             try:
-                found, _ = transfer.nearest_calibration(kind, "bf16", hardware.get(gpu), leave_out=[gpu])
+                found, _ = nearest.nearest_calibration(kind, "bf16", hardware.get(gpu), leave_out=[gpu])
             except LookupError:
                 continue
             residual = log_residual(kind, found.kernel, rows, gpu)
@@ -141,7 +141,7 @@ def main() -> int:
             print(f"{op} of {gpu} from the other GPU: {100 * mape(residual):.1f} %, 5-95 % {low:.2f} to {high:.2f}")
         if arguments.write and elsewhere:
             pooled = np.concatenate(elsewhere)
-            transfer.write_carried_over_error(f"{kind}-bf16", calibration.summary(pooled), mape(pooled))
+            nearest.write_carried_over_error(f"{kind}-bf16", quantiles(pooled), mape(pooled))
     return 0
 
 

@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 
 from pruninfersim import calibration, hardware
-from pruninfersim.calibration import kinds, timings
-from pruninfersim.calibration import nearest as transfer
+from pruninfersim.calibration import kinds, nearest, timings
 from pruninfersim.calibration.aiconfigurator import SOURCE, SYSTEMS
+from pruninfersim.calibration.fit import summary as quantiles
 from pruninfersim.calibration.least_squares import mape, pairs
 from pruninfersim.calibration.record import Calibration
 from pruninfersim.errors import MissingValueError
@@ -91,18 +91,18 @@ def left_out_gpus(timed: Timed, dtype: str, write: bool) -> None:
     pooled = []
     print(f"\n{dtype}: GPUs left out")
     for gpu, (rows, cache) in timed.items():
-        found, _ = transfer.nearest_calibration(KIND, dtype, hardware.get(gpu), leave_out=[gpu])
+        found, _ = nearest.nearest_calibration(KIND, dtype, hardware.get(gpu), leave_out=[gpu])
         values = residual(found.kernel, rows, gpu, cache)
         print(
             f"  {gpu:22s} {100 * mape(values):6.1f} %   median {100 * np.median(values):+6.1f} %, from {found.hardware}"
         )
         pooled.append(values)
     everything = np.concatenate(pooled)
-    summary = calibration.summary(everything)
+    summary = quantiles(everything)
     band = f"{summary.low:+.3f} to {summary.high:+.3f}"
     print(f"  all: {100 * mape(everything):.1f} %, 90 % of ln(measured / predicted) {band}")
     if write:
-        transfer.write_carried_over_error(f"{KIND}-{dtype}", summary, mape(everything))
+        nearest.write_carried_over_error(f"{KIND}-{dtype}", summary, mape(everything))
 
 
 def cold(directory: Path, write: bool) -> Timed:
@@ -111,12 +111,12 @@ def cold(directory: Path, write: bool) -> Timed:
     rows["backend"] = "vllm 0.19.0 eager"
     print("\neager vLLM, cold weights, m from 1 to 2048, odd ones too: mean absolute error [%]")
     for gpu, part in rows.groupby("gpu"):
-        found, extrapolated = transfer.nearest_calibration(KIND, "bf16", hardware.get(str(gpu)), leave_out=[COLD_GPU])
+        found, extrapolated = nearest.nearest_calibration(KIND, "bf16", hardware.get(str(gpu)), leave_out=[COLD_GPU])
         values = residual(found.kernel, part, str(gpu), "cold")
         odd = (part["m"] % 2 == 1).to_numpy()
         what = "carried over from " if extrapolated else "fitted to replayed timings of "
         print(f"  {gpu}: {100 * mape(values):.1f}, odd m {100 * mape(values[odd]):.1f}; {what}{found.hardware}")
-    start, _ = transfer.nearest_calibration(KIND, "bf16", hardware.get(COLD_START))
+    start, _ = nearest.nearest_calibration(KIND, "bf16", hardware.get(COLD_START))
     part = rows[rows["gpu"] == COLD_GPU].reset_index(drop=True)
     fitted = calibration.calibrate(KIND, part, COLD_GPU, start=start, cache="cold", source=COLD_SOURCE)
     print(fitted)

@@ -1,8 +1,8 @@
 """Write docs/accuracy.md: run ``python validation/make_accuracy_page.py [DATA_DIRECTORY]``.
 
-DATA_DIRECTORY holds the measured timings (``gemm_aiconfigurator.csv.gz`` and the others that validation/README.md
-names). Without it, the sections that need them are kept as they are in the page; those that come from the shipped
-calibrations and from the published figures are written anew. With it, about three minutes of refits.
+DATA_DIRECTORY holds the measured timings (``gemm_aiconfigurator.csv.gz`` and the others that the fit scripts read).
+Without it, the sections that need them are kept as they are in the page; those that come from the shipped calibrations
+and from the published figures are written anew. With it, about half a minute of refits.
 """
 
 from __future__ import annotations

@@ -30,11 +30,12 @@ import fit_elementwise
 import fit_gemm
 import numpy as np
 import pandas as pd
-from pruninfersim.calibration_fit import mape
-from pruninfersim.calibration_record import Calibration
-from pruninfersim.timings_aiconfigurator import GRID_M, GRID_NK, SYSTEMS
 
-from pruninfersim import calibration, hardware, kinds, timings
+from pruninfersim import calibration, hardware
+from pruninfersim.calibration import kinds, timings
+from pruninfersim.calibration.aiconfigurator import GRID_M, GRID_NK, SYSTEMS
+from pruninfersim.calibration.least_squares import mape
+from pruninfersim.calibration.record import Calibration
 
 VARIABLE = "PRUNINFERSIM_VALIDATION_DATA"
 #: Attention with other head sizes, and the names of its GPUs that have a calibration.

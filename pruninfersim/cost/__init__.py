@@ -3,9 +3,10 @@
 from pruninfersim.cost.clock import Clock, Eager, Graph
 from pruninfersim.cost.estimate import Estimate, scalar
 from pruninfersim.cost.model import CostModel, Lowering, Priced, Protocol, Provenance
-from pruninfersim.kernels.evidence import EXACT, Domain, Spread
+from pruninfersim.kernels.evidence import EVERYWHERE, EXACT, Domain, Spread
 
 __all__ = [
+    "EVERYWHERE",
     "EXACT",
     "Clock",
     "CostModel",

@@ -93,7 +93,7 @@ class Estimate:
     @cached_property
     def least(self) -> FloatArray:
         """Roofline time of the forward pass as a read-only array, shape (*sweep) [s]."""
-        return sealed(np.asarray(self.roofline_seconds.sum(axis=-1)))
+        return sealed(np.asarray(np.einsum("...o,...o->...", self.floor, self.trace.count)))
 
     @property
     def interval(self) -> tuple[FloatArray | float, FloatArray | float]:
@@ -146,16 +146,17 @@ class Estimate:
         """What to know before quoting the time: which ops are outside of what was timed, and by how much."""
         if not self.widening.ndim:
             return ()
+        size = len(self.trace)
+        share = self.share.reshape(-1, size).max(axis=0)
+        outside = (np.broadcast_to(self.widening, self.trace.shape).reshape(-1, size) > 1.0).any(axis=0)
         members: dict[int, list[int]] = {}
-        for i, priced in enumerate(self.priced):
-            members.setdefault(id(priced.domain), []).append(i)
-        share = self.share.reshape(-1, len(self.trace)).max(axis=0)
+        for i in np.flatnonzero(outside & (share >= MATERIAL_SHARE / size)).tolist():
+            members.setdefault(id(self.priced[i].domain), []).append(i)
         lines: dict[str, list[str]] = {}
         for index in members.values():
-            for found in self.priced[index[0]].domain.outside(self.trace.select(index)):
-                ops = [index[i] for i in found.ops if share[index[i]] >= MATERIAL_SHARE / len(self.trace)]
-                if ops and float(share[ops].sum()) >= MATERIAL_SHARE:
-                    lines.setdefault(str(found), []).extend(self.trace.name[i] for i in ops)
+            if float(share[index].sum()) >= MATERIAL_SHARE:
+                for found in self.priced[index[0]].domain.outside(self.trace.select(index)):
+                    lines.setdefault(str(found), []).extend(self.trace.name[index[i]] for i in found.ops)
         return tuple(
             f"{', '.join(dict.fromkeys(names))}: {text}, so that the time is extrapolated"
             for text, names in lines.items()

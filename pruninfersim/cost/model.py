@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from pruninfersim.cost.estimate import Estimate
 from pruninfersim.errors import InvalidInputError, UnknownNameError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import KernelModel, Quantised, roofline
-from pruninfersim.kernels.evidence import EXACT, Domain, Spread
+from pruninfersim.kernels.evidence import EVERYWHERE, EXACT, Domain, Spread
 from pruninfersim.trace import OpTrace, twins
 from pruninfersim.workload import Logits
 
@@ -58,7 +59,7 @@ class Priced:
     group: str = ""
     source: str = ""
     launches: float = 1.0
-    domain: Domain = field(default_factory=Domain)
+    domain: Domain = EVERYWHERE
 
 
 @dataclass(frozen=True)
@@ -148,10 +149,18 @@ class CostModel:
                 f"with_kernel needs a Priced or a Calibration for {key!r}; got {type(priced).__name__}. Wrap a kernel "
                 "model of your own: Priced(model, 'extrapolated', Spread(-0.1, 0.1))"
             )
-        return replace(self, stack=f"{self.stack}, own {key}", kernels={**self.kernels, key: made})
+        label = f", own {key}"
+        return replace(
+            self,
+            stack=self.stack if label in self.stack else self.stack + label,
+            kernels={**self.kernels, key: made},
+            calibrated=partial(_with_kernel, self.calibrated, key, made) if self.calibrated else None,
+        )
 
     def with_calibrations(self, *calibrations: Any) -> CostModel:
         """Return this stack built from calibrations of one's own, in every kernel that one of them is part of.
+
+        Kernels that `with_kernel` has put in stay.
 
         Raises
         ------
@@ -224,21 +233,21 @@ class CostModel:
 
     def _by_shape(self, shapes: Shapes, known: Estimate | None) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return run, floor and widening of each op, each distinct shape priced once."""
-        columns: list[list[FloatArray]] = [[], [], []]
-        if known:
-            size = known.run.shape
-            columns = [[np.broadcast_to(part, size)] for part in (known.run, known.floor, known.widening)]
+        priced = [(known.run.shape, known.run, known.floor, known.widening)] if known else []
         for ops in shapes.groups:
-            priced = self.priced(ops.kernel[0], ops.dtype[0])
+            by = self.priced(ops.kernel[0], ops.dtype[0])
             # The roofline of the data sheet is a promise that no kernel beats; see speedups.py.
             floor = roofline(ops, self.hardware)
-            run = np.maximum(priced.model.latency(ops, self.hardware), floor)
-            for column, part in zip(columns, (run, floor, priced.domain.widening(ops)), strict=True):
-                column.append(np.broadcast_to(part, ops.shape))
-        run, floor = (np.concatenate([part.reshape(-1) for part in column])[shapes.index] for column in columns[:2])
-        if all((part == 1.0).all() for part in columns[2]):
-            return run, floor, np.ones(())
-        return run, floor, np.concatenate([part.reshape(-1) for part in columns[2]])[shapes.index]
+            run = np.maximum(by.model.latency(ops, self.hardware), floor)
+            priced.append((ops.shape, run, floor, by.domain.widening(ops)))
+
+        def joined(place: int) -> FloatArray:
+            """Column `place` of what is priced, for every op."""
+            parts = [np.broadcast_to(part[place], part[0]).reshape(-1) for part in priced]
+            return np.asarray(np.concatenate(parts)[shapes.index])
+
+        inside = all(part[3].ndim == 0 for part in priced)
+        return joined(1), joined(2), np.ones(()) if inside else joined(3)
 
     def _one_by_one(self, trace: OpTrace, known: Estimate | None) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Return run, floor and widening of each op of a small trace, in as few calls as possible."""
@@ -250,10 +259,10 @@ class CostModel:
             old = np.flatnonzero(~new)
             run[..., old] = known.run[..., np.array(partner)[old]]
         floor[...] = roofline(trace, self.hardware)
-        members: dict[tuple[int, str], list[int]] = {}
+        members: dict[tuple[int, int, str], list[int]] = {}
         priced = self.of(trace)
-        for i in range(len(trace)):
-            members.setdefault((id(priced[i].model), trace.dtype[i]), []).append(i)
+        for i, each in enumerate(priced):
+            members.setdefault((id(each.model), id(each.domain), trace.dtype[i]), []).append(i)
         for index in members.values():
             ops = trace if len(index) == len(trace) else trace.select(index)
             widening[..., index] = priced[index[0]].domain.widening(ops)
@@ -270,13 +279,21 @@ class CostModel:
             If the trace has an op that no kernel of the stack can run; the message names all of them.
         """
         keys = list(zip(trace.kernel, trace.dtype, strict=True))
-        missing = sorted({key for key, _ in keys if self.default is None and key not in self.kernels})
+        known = self.kernels if self.default is None else None
+        missing = sorted({k for k, d in keys if known is not None and k not in known and f"{k}/{d}" not in known})
         if missing:
             raise UnknownNameError(
                 f"stack {self.stack!r} has no kernel for {', '.join(missing)}. It has: "
                 f"{', '.join(sorted(self.kernels))}. Add one with CostModel.with_kernel"
             )
         return [self.priced(key, dtype) for key, dtype in keys]
+
+
+def _with_kernel(
+    build: Callable[[Sequence[Any]], CostModel], key: str, priced: Priced, calibrations: Sequence[Any]
+) -> CostModel:
+    """Build a stack from calibrations, and put a kernel in that was put in before."""
+    return build(calibrations).with_kernel(key, priced)
 
 
 def _at(part: FloatArray, ops: Any) -> FloatArray:

@@ -45,6 +45,8 @@ class Spread:
         return Spread(centre - new, centre + new, share)
 
 
+#: Stands for nothing at all (no bytes moved), which has no logarithm.
+TINY = 1e-30
 #: Largest factor on a band: further out nobody has looked.
 MOST = 5.0
 #: A definition has no error: the roofline is exact as what it is.
@@ -107,7 +109,7 @@ class Outside:
         above = self.value > self.limit.high
         end = self.limit.high if above else self.limit.low
         side = "end" if above else "begin"
-        return f"{_short(self.value)}{unit} {self.limit.quantity.name}; the timings {side} at {_short(end)}{unit}"
+        return f"{self.limit.quantity.name} {_short(self.value)}{unit}; the timings {side} at {_short(end)}{unit}"
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,9 @@ class Domain:
         for limit in self.limits:
             values = limit.quantity.of(ops)
             if values.min() < limit.low or values.max() > limit.high:
-                below = limit.quantity.below * np.maximum(np.log2(limit.low / values), 0.0)
-                above = limit.quantity.above * np.maximum(np.log2(values / limit.high), 0.0)
+                octaves = np.log2(np.maximum(values, TINY))
+                below = limit.quantity.below * np.maximum(np.log2(limit.low) - octaves, 0.0)
+                above = limit.quantity.above * np.maximum(octaves - np.log2(limit.high), 0.0)
                 factor = np.maximum(factor, np.minimum(1.0 + below + above, MOST))
         return factor
 
@@ -142,9 +145,13 @@ class Domain:
             ):
                 index = np.flatnonzero(beyond.any(axis=0)) if rate else np.empty(0, dtype=np.intp)
                 if index.size:
-                    furthest = index[np.argmax(np.abs(np.log(ends[index] / limit.high)))]
+                    furthest = index[np.argmax(np.abs(np.log(np.maximum(ends[index], TINY) / limit.high)))]
                     found.append(Outside(tuple(index.tolist()), limit, float(ends[furthest])))
         return found
+
+
+#: No ranges: the band is taken to hold wherever the kernel is used.
+EVERYWHERE = Domain()
 
 
 def _short(value: float) -> str:

@@ -44,7 +44,7 @@ class Case:
     kind : str
         Key of `COLUMNS`; names the file.
     dtype : str
-        Precision, a key of `pruninfersim.precision.PRECISIONS`.
+        Precision, a key of `pruninfersim.hardware.precision.PRECISIONS`.
     shape : mapping of str to int, float or str
         Value of each shape column.
     flops : float

@@ -1,6 +1,6 @@
 """Files of timings: one CSV per kind, comment lines on top, appended line by line so that a killed run resumes.
 
-Every line that is not a comment is a timing that was taken and checked, so that `pruninfersim.timings.read_timings`
+Every line that is not a comment is a timing that was taken and checked, so that `pruninfersim.read_timings`
 reads the file as it is. Comments start with ``#``: the header says how the file came about; ``# failed`` lines hold,
 as JSON, the shapes that could not be timed.
 """

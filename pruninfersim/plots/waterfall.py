@@ -30,7 +30,7 @@ def waterfall_info(why: Explanation) -> WaterfallInfo:
     """Return the bars of an explanation of a single comparison [ms].
 
     >>> from pruninfersim import Workload, pruning, trace
-    >>> from pruninfersim.questions import explain
+    >>> from pruninfersim.questions.explain import explain
     >>> dense = trace("llama-3.1-8b", Workload.decode())
     >>> info = waterfall_info(explain(dense, dense.prune(pruning.LowRank(0.5)), hardware="h100-sxm", stack="ideal"))
     >>> abs(sum(info.milliseconds) - info.total_milliseconds) < 1e-9

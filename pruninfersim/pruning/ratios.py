@@ -18,20 +18,31 @@ from pruninfersim.trace import OpTrace, layer_weights
 LARGEST = float(np.nextafter(1.0, 0.0))
 
 
-@dataclass(frozen=True, eq=False)
-class Axis:
+class Axis(np.ndarray[Any, np.dtype[np.float64]]):
     """Sparsities that are points of a sweep, said in so many words: needed where there are as many as layers.
 
-    Attributes
+    An array like any other to a method that knows nothing of it.
+
+    Parameters
     ----------
     values : array_like, shape (*sweep)
         Fraction removed [1].
 
     >>> Axis([0.0, 0.5]).values
-    [0.0, 0.5]
+    array([0. , 0.5])
     """
 
-    values: ArrayLike
+    def __new__(cls, values: ArrayLike) -> Axis:
+        """Return an array of this kind."""
+        try:
+            return np.array(values, dtype=np.float64).view(cls)
+        except (TypeError, ValueError):
+            raise InvalidInputError(f"Axis must hold numbers; got {values!r}") from None
+
+    @property
+    def values(self) -> FloatArray:
+        """The numbers as a plain array."""
+        return np.asarray(self)
 
 
 @dataclass(frozen=True, eq=False)

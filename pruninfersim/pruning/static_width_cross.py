@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim.hardware import precision
 from pruninfersim.pruning.base import OPENER, mean_where, overhead_rows, record, round_up
 from pruninfersim.pruning.ratios import Ratio, check_ratio, with_ratio
-from pruninfersim.trace import OpTrace
+from pruninfersim.trace import OpTrace, layer_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +62,10 @@ class StaticWidthCross:
 
 def _residual_rows(trace: OpTrace, block: str) -> list[dict[str, Any]]:
     """Return the residual projections of one kind of sub-layer: [D', D'], in the precision of the linear layers."""
-    like = int(np.flatnonzero(trace.mask(kernels=["gemm"]))[0])
-    columns: dict[str, Any] = {name: getattr(trace, name)[..., like] for name in ("a_bytes", "b_bytes", "out_bytes")}
-    columns |= {"name": f"residual_{block}", "kernel": "gemm", "gemms": 1.0, "dtype": trace.dtype[like]}
-    columns |= {"n_axis": "hidden", "k_axis": "hidden"}
+    linear = int(np.flatnonzero(layer_weights(trace).reshape(-1, len(trace)).any(axis=0))[0])
+    form = precision.get(trace.dtype[linear])  # and not its columns: the weights there may be 2:4 already
+    columns: dict[str, Any] = {
+        "name": f"residual_{block}", "kernel": "gemm", "gemms": 1.0, "dtype": form.dtype, "a_bytes": form.input_bytes,
+        "b_bytes": form.weight_bytes, "out_bytes": form.output_bytes, "n_axis": "hidden", "k_axis": "hidden",
+    }  # fmt: skip
     return overhead_rows(trace, block, wide=("n", "k"), **columns)

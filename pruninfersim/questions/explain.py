@@ -38,7 +38,7 @@ from pruninfersim.trace import OpTrace
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Steps of the waterfall, in order, with what they say to a reader.
+#: Steps of the waterfall, in order, with what they say to a reader. Two traces without a method start at "dense".
 STEPS = {
     "claim": "dense time times the FLOPs the claim leaves, 1 - s",
     "not pruned": "ops that the method leaves as they are",
@@ -50,6 +50,7 @@ STEPS = {
     "overhead ops": "work that the method adds",
     "launches": "launch gaps that are left",
 }
+MEANING = STEPS | {"dense": "dense time: no method, no claim"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -86,14 +87,14 @@ class Explanation:
                 "seconds": seconds,
                 "total_seconds": total,
                 "speedup_so_far": dense / total,
-                "meaning": [STEPS[step] for step in self.steps],
+                "meaning": [MEANING[step] for step in self.steps],
             }
         )
 
     def __str__(self) -> str:
         frame = self.to_frame()
         lines = [
-            f"{step:>16}  {seconds * 1e3:+10.4f} ms  speedup {so_far:5.2f}  {STEPS[step]}"
+            f"{step:>16}  {seconds * 1e3:+10.4f} ms  speedup {so_far:5.2f}  {MEANING[step]}"
             for step, seconds, so_far in zip(frame["step"], frame["seconds"], frame["speedup_so_far"], strict=True)
         ]
         return "\n".join(lines)
@@ -142,7 +143,9 @@ def explain(
     gaps = [(side.trace.count * side.gap).sum(axis=-1) for side in (before, after)]
     steps: dict[str, Any] = {name: values.sum(axis=-1) for name, values in by_role.items()}
     steps |= {"claim": keep * before.seconds.sum(axis=-1), "launches": gaps[1] - keep * gaps[0]}
-    return Explanation({name: scalar(np.asarray(steps[name])) for name in STEPS}, result, roles, by_role)
+    first = "claim" if after.trace.applied else "dense"
+    named = {first if name == "claim" else name: scalar(np.asarray(steps[name])) for name in STEPS}
+    return Explanation(named, result, roles, by_role)
 
 
 def _compared(

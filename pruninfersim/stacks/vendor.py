@@ -15,7 +15,7 @@ from typing import Any
 
 from pruninfersim.calibration.nearest import band, check_own, nearest_calibration
 from pruninfersim.calibration.record import Calibration
-from pruninfersim.cost import CostModel, Domain, Graph, Priced, Protocol
+from pruninfersim.cost import EVERYWHERE, CostModel, Graph, Priced, Protocol
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.attention_prefill import KVAppend
 from pruninfersim.kernels.attention_pruned import BlockSparseAttention, GatheredAttention
@@ -121,7 +121,7 @@ def _sparse(dense: Priced, ratio: Priced) -> Priced:
 
 def _beside(model: KernelModel, part: Priced, what: str) -> Priced:
     """Return a kernel that takes its error from another one, but not the ranges in which that was timed."""
-    return replace(_composed(model, part, what), domain=Domain())
+    return replace(_composed(model, part, what), domain=EVERYWHERE)
 
 
 def _composed(model: KernelModel, part: Priced, what: str) -> Priced:

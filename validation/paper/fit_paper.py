@@ -2,10 +2,10 @@
 
 Usage: python validation/paper/fit_paper.py [--fit] [--leave-out FAMILY] [--write]
 
-Without options it prints how far the shipped constants are from every published figure in pruninfersim/data/paper.
---fit starts
-from the shipped values and moves them within priors around their anchors; --leave-out withholds the figures of a family
-at 25 % from the fit and prints how well they are predicted; --write puts the fitted values into the stack's file.
+Without options it prints how far the shipped constants are from every published figure in
+pruninfersim/reproduce/data. --fit starts from the shipped values and moves them within priors around their anchors;
+--leave-out withholds the figures of a family at 25 % from the fit and prints how well they are predicted; --write puts
+the fitted values into the stack's file.
 
 Whole steps count most (a speedup of the grid: 2 %; a mean of Table 2: 1.5 %), components of Fig. 6 less (5 to 8 %).
 Absolute times come from Fig. 2 (totals: 3 %) and Fig. 6 (totals of a layer: 4 %). The two contradict each other by 3 to
@@ -18,19 +18,17 @@ import argparse
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import least_squares
 
 import pruninfersim as pis
-from pruninfersim.cost import CostModel, Estimate
+from pruninfersim.cost import CostModel, Estimate, Graph
 from pruninfersim.hardware import profiles_directory
-from pruninfersim.kernels import paper
+from pruninfersim.reproduce.passes import published
+from pruninfersim.stacks.paper import stack as paper
 
-#: The published figures are data of the package, from where `pruninfersim reproduce-paper` reads them.
-FIGURES = Path(pis.__file__).parent / "data" / "paper"
 GPU = pis.hardware.get("rtx-pro-6000")
 MODEL = "llama-3.1-8b"
 #: The seven workloads of the paper: (batch, context).
@@ -80,28 +78,22 @@ PRIORS: dict[str, tuple[float, float]] = {
     "block_key_passes": (1.6, 0.2),
     "block_stream": (0.95, 0.03),
 }
-#: Fig. 6: which kernels count as what.
+#: Components of Fig. 2 and 6 -> the kernels that count as such.
 COMPONENTS = {
-    "gemm": ("gemm", "gemm_2of4", "token_gemm"),
+    "GEMM": ("gemm", "gemm_2of4", "token_gemm"),
     "attention": tuple(
         f"{kind}_{phase}" for kind in ("attention", "token_attention", "block_sparse") for phase in PHASES
     ),
-    "elem": ("norm", "act", "rope", "qk_norm", "kv_append", "transpose"),
+    "elementwise": ("norm", "act", "rope", "qk_norm", "kv_append", "transpose"),
 }
-
-
-def read(name: str) -> pd.DataFrame:
-    return pd.read_csv(FIGURES / name, comment="#")
 
 
 def cost_model(constants: Mapping[str, float], gpu: pis.HardwareProfile = GPU) -> CostModel:
     """The stack as it ships, with other constants."""
     shipped, models = pis.stacks.get("paper", gpu), paper.kernels_from(constants)
-    priced = {
-        key: replace(entry, model=models[key], launches=getattr(models[key], "launches", 1.0))
-        for key, entry in shipped.kernels.items()
-    }
-    return replace(shipped, kernels=priced, launch_gap=constants["launch_gap"])
+    priced = {key: replace(entry, model=models[key]) for key, entry in shipped.kernels.items()}
+    lower = paper.Launches(tuple(paper.launches_from(constants).items()))
+    return replace(shipped, kernels=priced, lower=lower, clock=Graph(constants["launch_gap"]))
 
 
 class Predictor:
@@ -137,7 +129,7 @@ def layer_component(prices: Mapping[tuple[str, str], Estimate], family: str, pha
     layers = 32.0
     inside = estimate.trace.mask(blocks=["attention", "mlp"])
     extra = np.array([name.startswith("residual") for name in estimate.trace.name])
-    if component == "launch":
+    if component == "launch gaps":
         per_op = np.broadcast_to(estimate.gap * estimate.trace.count, estimate.run.shape)
         chosen = inside
     else:
@@ -151,13 +143,13 @@ def comparisons(prices: Mapping[tuple[str, str], Estimate]) -> pd.DataFrame:
     """Every published figure beside its prediction, with the weight (log standard deviation) that a fit gives it."""
     speed = Predictor.speedups(prices)
     rows: list[tuple[str, str, str, float, str, float, float, float]] = []
-    for r in read("grid.csv").itertuples():
+    for r in published("grid").itertuples():
         point = WORKLOADS.index((r.batch, r.context))
         # One token of dynamic depth: the measurement is the mean of three random masks.
         weight = 0.05 if (r.family, r.phase, r.batch) == ("dynamic-depth", "decode", 1) else 0.02
         value = speed[r.family, r.phase][SPARSITIES.index(r.sparsity), point]
         rows.append(("grid", r.family, r.phase, r.sparsity, f"b{r.batch} {r.context}", value, r.speedup, weight))
-    for r in read("table2.csv").itertuples():
+    for r in published("table2").itertuples():
         values = speed[r.family, r.phase][SPARSITIES.index(r.sparsity)]
         for name, value, weight in (
             ("mean", values.mean(), 0.015),
@@ -165,7 +157,7 @@ def comparisons(prices: Mapping[tuple[str, str], Estimate]) -> pd.DataFrame:
             ("max", values.max(), 0.03),
         ):
             rows.append(("table2", r.family, r.phase, r.sparsity, name, value, getattr(r, name), weight))
-    for r in read("zero_sparsity.csv").itertuples():
+    for r in published("zero_sparsity").itertuples():
         for phase in PHASES:
             if (r.family, phase) == ("dynamic-depth", "decode"):
                 continue  # Table 2 has 0.75 at 25 %: the digitised range is that of prefill
@@ -178,11 +170,11 @@ def comparisons(prices: Mapping[tuple[str, str], Estimate]) -> pd.DataFrame:
 
 def _figure2(prices: Mapping[tuple[str, str], Estimate]) -> list[tuple]:
     rows: list[tuple] = []
-    for r in read("fig2.csv").itertuples():
+    for r in published("fig2").itertuples():
         estimate = prices["dense", r.phase]
         total = estimate.latency[LONG]
         rows.append(("fig2", "dense", r.phase, 0.0, "total", total, r.total_s, 0.03))
-        parts = {"gemm": r.gemm, "attention": r.attention, "elem": r.elementwise}
+        parts = {"GEMM": r.gemm, "attention": r.attention, "elementwise": r.elementwise}
         for name, share in parts.items():
             value = 32.0 * layer_component(prices, "dense", r.phase, name) / total
             rows.append(("fig2", "dense", r.phase, 0.0, name, value, share, 0.01 / share))
@@ -193,20 +185,21 @@ def _figure2(prices: Mapping[tuple[str, str], Estimate]) -> list[tuple]:
 
 def _figure6(prices: Mapping[tuple[str, str], Estimate]) -> list[tuple]:
     """Totals of a layer at 50 %, and its components over those of the dense layer."""
-    table = read("fig6.csv").pivot_table(index=["phase", "family"], columns="component", values="value").fillna(0.0)
+    table = published("fig6").pivot_table("value", ["phase", "family"], "component", aggfunc="sum", fill_value=0.0)
     rows: list[tuple] = [_layer_total(prices, "dense", phase, table) for phase in PHASES]
     for family in pis.pruning.METHODS:
         for phase in PHASES:
             if family == "static-depth" or (family, phase) == ("dynamic-depth", "decode"):
                 continue
             rows.append(_layer_total(prices, family, phase, table))
-            wanted = {"gemm": 0.05, "attention": 0.08} | ({"elem": 0.08} if phase == "prefill" else {"launch": 0.1})
+            wanted = {"GEMM": 0.05, "attention": 0.08}
+            wanted |= {"elementwise": 0.08} if phase == "prefill" else {"launch gaps": 0.1}
             if family == "sparse-attention":
                 wanted.pop("attention")  # the grid contradicts Fig. 6: 1.20 where it implies 1.11
             if family == "dynamic-depth":
-                wanted = {"attention": 0.08, "gemm+elem": 0.05}  # zeros are filled inside the GEMM rows
+                wanted = {"attention": 0.08, "GEMM+elementwise": 0.05}  # zeros are filled inside the GEMM rows
             if (family, phase) == ("semi-structured", "decode"):
-                wanted = {"gemm+launch": 0.05}  # padding kernels are inside the GEMM rows
+                wanted = {"GEMM+launch gaps": 0.05}  # padding kernels are inside the GEMM rows
             for name, weight in wanted.items():
                 parts = name.split("+")
                 mine = sum(layer_component(prices, family, phase, part) for part in parts)
@@ -239,7 +232,7 @@ def _layer_total(
 def _table8(prices: Mapping[tuple[str, str], Estimate]) -> list[tuple]:
     model = prices["dense", "prefill"].cost_model
     rows: list[tuple] = []
-    for r in read("table8.csv").itertuples():
+    for r in published("table8").itertuples():
         attention = pis.trace(MODEL, pis.Workload.prefill(tokens=r.tokens))
         attention = attention.select(attention.mask(kernels=["attention_prefill"]))
         rate = attention.flops[0] / model.predict(attention).run[0] / 1e12
