@@ -93,7 +93,7 @@ class Estimate:
     @cached_property
     def least(self) -> FloatArray:
         """Roofline time of the forward pass as a read-only array, shape (*sweep) [s]."""
-        return sealed(np.asarray(np.einsum("...o,...o->...", self.floor, self.trace.count)))
+        return sealed(np.asarray(self.roofline_seconds.sum(axis=-1)))
 
     @property
     def interval(self) -> tuple[FloatArray | float, FloatArray | float]:
@@ -102,7 +102,7 @@ class Estimate:
         total = self.total
         return scalar(np.maximum(total * np.exp(low), np.minimum(self.least, total))), scalar(total * np.exp(high))
 
-    @cached_property
+    @property
     def share(self) -> FloatArray:
         """Share of each op in the time of the pass, shape (*sweep, op) [1]."""
         total = self.total[..., None]
@@ -113,7 +113,9 @@ class Estimate:
         """Error bands of the ops, weighted by their share of the time and widened outside of their domain."""
         priced = self.priced
         groups = [p.group or k for p, k in zip(priced, self.trace.kernel, strict=True)]
-        wide = self.share if self.widening.ndim == 0 else self.share * self.widening
+        wide = self.share
+        if self.widening.ndim:
+            wide *= self.widening
         return Errors(wide, [p.spread for p in priced], groups)
 
     @property

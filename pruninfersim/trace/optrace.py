@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pruninfersim import models
 from pruninfersim._util.arrays import FloatArray, frozen, sealed, stack_ops
 from pruninfersim.models import ModelConfig
+from pruninfersim.trace.applied import Applied, PruningMethod, worked_out
 from pruninfersim.workload import Workload
 
 #: Neutral value of every numeric column: what a row has if nobody says otherwise.
@@ -49,38 +49,6 @@ LABELS: dict[str, Any] = {
 
 #: Fused projection -> the projections that it is made of.
 FUSED = {"qkv": ("q", "k", "v"), "gate_up": ("gate", "up")}
-
-
-class PruningMethod(Protocol):
-    """Anything that turns a trace into a trace."""
-
-    @property
-    def name(self) -> str:
-        """Registry name, for instance ``"static-width"``."""
-
-    def apply(self, trace: OpTrace) -> OpTrace:
-        """Return the pruned trace; the given one stays as it is."""
-
-
-@dataclass(frozen=True)
-class Applied:
-    """What a pruning method was asked to remove, and what it removed after rounding.
-
-    Attributes
-    ----------
-    method : str
-    asked : ndarray, shape (*sweep)
-        Sparsity asked for [1].
-    achieved : dict of str to ndarray, shape (*sweep)
-        Sparsity reached per kind of block [1].
-    by_role : dict of str to ndarray, shape (*sweep)
-        What was asked of each role [1]; empty if it was the same of all.
-    """
-
-    method: str
-    asked: FloatArray
-    achieved: dict[str, FloatArray]
-    by_role: dict[str, FloatArray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -286,6 +254,7 @@ class OpTrace:
         has changed in kind stay apart (token-wise q beside dense k and v). Prune first, then fuse; fusing twice changes
         nothing.
 
+        >>> from pruninfersim.trace import trace
         >>> from pruninfersim.workload import Workload
         >>> fused = trace("llama-3.1-8b", Workload.decode()).fuse_projections()
         >>> float(fused.select(fused.mask(names=["qkv"])).n[0])
@@ -325,112 +294,9 @@ class OpTrace:
         for method in methods:
             after = method.apply(trace)
             noted = len(after.applied) > len(trace.applied)
-            trace = after if noted else replace(after, applied=(*trace.applied, _worked_out(method, trace, after)))
+            trace = after if noted else replace(after, applied=(*trace.applied, worked_out(method, trace, after)))
         return trace
 
     def __repr__(self) -> str:
         sweep = f", sweep {self.sweep_shape}" if self.sweep_shape else ""
         return f"<OpTrace of {len(self)} ops{sweep}>"
-
-
-def layer_weights(trace: OpTrace) -> FloatArray:
-    """Return how many weights each op of the layers multiplies with, shape (*sweep, op); 0 for all other ops.
-
-    Products of activations have no label on one of their dimensions, and routers are not what is pruned.
-    """
-    labelled = [n != "" and k != "" for n, k in zip(trace.n_axis, trace.k_axis, strict=True)]
-    inside = np.array(labelled) & np.isin(np.array(trace.block, dtype=str), ["attention", "mlp"])
-    kept = np.array([0.5 if pattern == "2:4" else 1.0 for pattern in trace.pattern])
-    weights = kept * trace.b_batch * trace.n * trace.k * trace.count
-    return np.asarray(np.where(inside & (np.asarray(trace.gemms) == 1.0), weights, 0.0))
-
-
-def _worked_out(method: PruningMethod, before: OpTrace, after: OpTrace) -> Applied:
-    """Note what a method did: the removed share of the weights by block; asked for is its own sparsity, if it has one.
-
-    Rows that the method adds do not count, only the roles that were there before.
-    """
-    old, new = layer_weights(before), layer_weights(after)
-    ours = np.isin(after.roles, before.roles)
-
-    def removed(blocks: list[str]) -> FloatArray:
-        had = np.where(before.mask(blocks=blocks), old, 0.0).sum(axis=-1)
-        left = np.where(after.mask(blocks=blocks) & ours, new, 0.0).sum(axis=-1)
-        return np.where(had > 0, 1.0 - left / np.where(had > 0, had, 1.0), 0.0)
-
-    try:
-        asked = np.asarray(getattr(method, "sparsity", None), dtype=np.float64)
-    except (TypeError, ValueError):  # a ratio that only the method understands
-        asked = np.asarray(np.nan)
-    achieved = {block: removed([block]) for block in ("attention", "mlp")}
-    everywhere = removed(["attention", "mlp"])
-    return Applied(method.name, everywhere if np.isnan(asked).any() else asked, achieved)
-
-
-#: Columns that decide how long a run of an op takes; where they agree, the very same kernel runs.
-SHAPE_COLUMNS = tuple(name for name in NEUTRAL if name != "count")
-
-
-@lru_cache(maxsize=4)
-def twins(first: OpTrace, second: OpTrace) -> tuple[NDArray[np.bool_], tuple[int, ...]]:
-    """Return which ops of the second trace run just as in the first, and where.
-
-    Pricing and comparing ask the same question of the same pair, one after the other: the last few answers are kept.
-
-    Returns
-    -------
-    same : ndarray of bool, shape (*sweep, op of second)
-        Whether the op has a twin of the same name, kernel, dtype and shape.
-    partner : tuple of int, one per op of second
-        Index of that twin in the first trace (0 where there is none).
-    """
-    index = {identity: i for i, identity in enumerate(_identities(first))}
-    found = [index.get(identity) for identity in _identities(second)]
-    partner = [i if i is not None else 0 for i in found]
-    same: Any = np.array([i is not None for i in found])
-    for name in SHAPE_COLUMNS:
-        same = same & (getattr(second, name) == getattr(first, name)[..., partner])
-    return same, tuple(partner)
-
-
-def _identities(side: OpTrace) -> list[tuple[str | int, ...]]:
-    """Name, kernel, dtype and pattern of each op, and how many such ops came before it."""
-    seen: dict[tuple[str, ...], int] = {}
-    out: list[tuple[str | int, ...]] = []
-    for identity in zip(side.name, side.kernel, side.dtype, side.pattern, strict=True):
-        seen[identity] = seen.get(identity, -1) + 1
-        out.append((*identity, seen[identity]))
-    return out
-
-
-def trace(model: ModelConfig | str, workload: Workload, *, dtype: str | None = None) -> OpTrace:
-    """Return the dense op trace of one forward pass.
-
-    Parameters
-    ----------
-    model : ModelConfig or str
-        A configuration, or the name of a shipped one.
-    workload : Workload
-        Array fields are sweep axes.
-    dtype : str, optional
-        Precision of the linear layers (see `pruninfersim.hardware.precision`); default is the model's own.
-
-    Returns
-    -------
-    OpTrace
-        Columns broadcast to ``(*workload.shape, op)``.
-
-    Raises
-    ------
-    UnknownNameError
-        If the model or dtype is not known.
-
-    >>> from pruninfersim.workload import Workload
-    >>> dense = trace("llama-3.1-8b", Workload.decode(batch=1, context=4096))
-    >>> weights = dense.select(dense.mask(kernels=["gemm", "lm_head"]))
-    >>> float((weights.b_traffic * weights.count).sum()) / 1e9
-    15.009316864
-    """
-    config = models.get(model)
-    rows = config.rows(workload, dtype or config.dtype)
-    return OpTrace.from_rows(rows, model=config, workload=workload)

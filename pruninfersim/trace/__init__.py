@@ -1,0 +1,19 @@
+"""A forward pass as a struct of arrays: one row per operation."""
+
+from pruninfersim.trace.applied import Applied, PruningMethod, layer_weights
+from pruninfersim.trace.build import trace
+from pruninfersim.trace.optrace import FUSED, LABELS, NEUTRAL, OpTrace
+from pruninfersim.trace.twins import SHAPE_COLUMNS, twins
+
+__all__ = [
+    "FUSED",
+    "LABELS",
+    "NEUTRAL",
+    "SHAPE_COLUMNS",
+    "Applied",
+    "OpTrace",
+    "PruningMethod",
+    "layer_weights",
+    "trace",
+    "twins",
+]
