@@ -83,7 +83,7 @@ def test_one_plotly_and_no_outside_link(page):
 
 
 def test_numbers_are_those_of_the_library(page):
-    rows = {row[0]: row for row in Outline(page).rows if len(row) == 12}
+    rows = {row[0]: row for row in Outline(page).rows if len(row) == 13}
     assert set(rows) == {"method", "dense", *FAMILIES}
     decode = pis.Workload.decode(16, 2048)  # the last table of the two
     dense = pis.trace("llama-3.1-8b", decode)
@@ -93,8 +93,9 @@ def test_numbers_are_those_of_the_library(page):
         low, high = result.interval
         assert row[2] == f"{result.estimated:.2f}"
         assert row[3] == f"{low:.2f}\xa0to\xa0{high:.2f}"
-        assert row[4:8] == [f"{x:.2f}" for x in (result.bound, result.ideal, result.flops, result.claim)]
-        assert row[8] == f"{result.pruned.latency * 1e3:.3g}"
+        four = (result.headroom, result.bound, result.ideal, result.flops, result.claim)
+        assert row[4:9] == [f"{x:.2f}" for x in four]
+        assert row[9] == f"{result.pruned.latency * 1e3:.3g}"
 
 
 def test_waterfall_table_adds_up(page):
