@@ -157,7 +157,9 @@ class PrefillAttention:
         peak = np.array([hardware.peak_flops(dtype) for dtype in ops.dtype])
         block_time = 4.0 * self.tile_rows * BLOCK * ops.k / (peak * self.compute_efficiency / sms)
         copies = np.where(BLOCK % group == 0, 1.0, self.ODD_GROUP) if packed else 1.0
-        feed = copies * (ops.a_traffic + ops.out_traffic) / ctas / (hardware.memory_bandwidth * self.l2_feed / sms)
+        # Of a tile as full as the fullest: a few rows in a second one do not make the first one start sooner.
+        full = np.minimum(rows, self.tile_rows) / (heads * rows)
+        feed = copies * (ops.a_traffic + ops.out_traffic) * full / (hardware.memory_bandwidth * self.l2_feed / sms)
         start = self.tile_start + feed
         seconds = whole(ctas / sms) * (start + block_time * blocks) + start + self.tail * block_time * longest
         return np.asarray(seconds * (1.0 + self.power_droop * seconds / (seconds + self.POWER_TIME)))
