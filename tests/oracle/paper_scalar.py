@@ -164,7 +164,8 @@ def step(mo: Model, g: Gpu, c: C, family: str, s: float, phase: str, batch: int,
         keys, rows = 4 * batch * context * kv, 4 * batch * q
         rate = c["attention_stream"] * g.bandwidth
         if family == "dynamic-depth":
-            seconds += keep * ((keys + rows) / rate + c["attention_decode_start"])
+            # The op runs if any token of the batch is active, on those that are.
+            seconds += keep * (keys + rows) / rate + (1 - (1 - keep) ** batch) * c["attention_decode_start"]
         elif family == "sparse-attention":
             seconds += (keep * keys + rows) / (rate * c["block_stream"]) + c["attention_decode_start"]
         else:
