@@ -144,3 +144,33 @@ def test_a_narrow_cache_is_not_priced_in_silence() -> None:
     with pytest.raises(InvalidInputError, match=r"kv_dtype must be 'bf16'.*got 'fp8'"):
         pis.attention_latency(kv_dtype="fp8", **shape)
     assert pis.attention_latency(kv_dtype="bf16", **shape) == pis.attention_latency(**shape)
+
+
+# --- the stack ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gpu", ["a100-sxm-80gb", "h100-sxm", "l40s", "rtx-pro-6000-server"])
+def test_stacks_split_as_libraries_do_and_fits_as_what_was_timed(gpu: str) -> None:
+    from pruninfersim import stacks
+    from pruninfersim.calibration import nearest
+
+    profile = hardware.get(gpu)
+    model = stacks.get("vendor", profile).priced("attention_decode", "bf16").model
+    fitted, _ = nearest.nearest_calibration("attention_decode", "bf16", profile)
+    assert (model.splits, fitted.kernel.splits) == ("any", "vllm")
+    assert nearest.starting_kernel("attention_decode", "bf16", profile) == model
+
+
+@pytest.mark.parametrize(("gpu", "family"), [("b200-sxm", "static-depth"), ("mi325x", "dynamic-depth")])
+@pytest.mark.parametrize("stack", ["vendor", "paper"])
+def test_a_step_does_not_get_faster_with_a_sequence_or_a_key(gpu: str, family: str, stack: str) -> None:
+    rng = np.random.default_rng(0)
+    batch, context = rng.integers(1, 129, 100), np.round(np.exp(rng.uniform(np.log(64), np.log(131072), 100)))
+    step = np.array([[0, 0], [1, 0], [0, 1]])
+    for model in ("llama-3.1-8b", "qwen2.5-0.5b"):
+        work = pis.Workload.decode(batch=batch + step[:, :1], context=context + step[:, 1:])
+        found = pis.estimate(
+            pis.trace(model, work).prune(pis.pruning.get(family, 0.5)), hardware=gpu, stack=stack
+        ).latency
+        # Not by more than a wave of the attention of all layers, some percent of the shortest steps.
+        assert (found[1:] > 0.97 * found[0]).all()
