@@ -137,7 +137,7 @@ def band(kind: str, calibration: Calibration, extrapolated: bool, hardware: Hard
 def starting_kernel(kind: str, dtype: str, hardware: HardwareProfile) -> Any:
     """Return the kernel model that a fit with few rows starts from: carried over, or the defaults if nothing can be."""
     try:
-        return nearest_calibration(kind, dtype, hardware)[0].kernel
+        return kinds.get(kind).as_usual(nearest_calibration(kind, dtype, hardware)[0].kernel)
     except MissingValueError:
         return kinds.get(kind).start(hardware)
 

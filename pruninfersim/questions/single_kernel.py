@@ -11,7 +11,7 @@ from pruninfersim import hardware as hardware_registry
 from pruninfersim import stacks
 from pruninfersim._util.arrays import TOO_LARGE, FloatArray, checked
 from pruninfersim.cost import CostModel, scalar
-from pruninfersim.errors import unknown_name
+from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.hardware import HardwareProfile, precision
 from pruninfersim.kernels.base import Cache
 from pruninfersim.stacks import Stack
@@ -89,6 +89,7 @@ def attention_latency(
     head_dim: ArrayLike = 128,
     hardware: str | HardwareProfile,
     dtype: str = "bf16",
+    kv_dtype: str | None = None,
     cache: Cache = "cold",
     stack: str | Stack | CostModel = "vendor",
 ) -> FloatArray | float:
@@ -101,7 +102,13 @@ def attention_latency(
         Sequences; new tokens of each; keys that the last of them attends to, itself included.
     heads, kv_heads, head_dim : array_like
         Query heads, KV heads (default: as many), width of a head.
-    hardware, dtype, cache, stack : as in `gemm_latency`
+    dtype : str
+        Precision of queries, products and outputs: "bf16", "fp16", "fp32" or "tf32". Beside linear layers of fp8, int8
+        or fp4 it is "bf16".
+    kv_dtype : str, optional
+        Precision of the KV cache: that of `dtype`, the default. No kernel that reads a narrower one was timed; half
+        the bytes are not half the time.
+    hardware, cache, stack : as in `gemm_latency`
 
     Returns
     -------
@@ -121,7 +128,7 @@ def attention_latency(
     given = {"batch": batch, "query_len": query_len, "context": context, "heads": heads, "head_dim": head_dim}
     size = {name: checked(name, value, minimum=1e-9, below=TOO_LARGE) for name, value in given.items()}
     groups = size["heads"] if kv_heads is None else checked("kv_heads", kv_heads, minimum=1e-9, below=TOO_LARGE)
-    form = precision.activations(dtype)
+    form = _attention_precision(dtype, kv_dtype)
     share = (
         1.0 if phase == "decode" else 1.0 - size["query_len"] / (2.0 * np.maximum(size["context"], size["query_len"]))
     )
@@ -149,6 +156,22 @@ def attention_latency(
     # A replayed benchmark has its KV write inside the measured time, and so has the floor of a decode step.
     apart = cache == "cold" and phase == "prefill"
     return _priced([attention, append] if apart else [attention], hardware, stack, cache)
+
+
+def _attention_precision(dtype: str, kv_dtype: str | None) -> precision.Precision:
+    """Return the precision of attention and its cache, if kernels of it are priced."""
+    form = precision.get(dtype)
+    if precision.activations(dtype) != form:
+        allowed = ", ".join(name for name in precision.PRECISIONS if precision.activations(name).dtype == name)
+        raise InvalidInputError(
+            f"attention is priced in {allowed}; got dtype={dtype!r}. Beside {dtype} linear layers it runs in bf16"
+        )
+    if kv_dtype is not None and precision.get(kv_dtype) != form:
+        raise InvalidInputError(
+            f"kv_dtype must be {dtype!r}, as dtype; got {kv_dtype!r}: attention over a KV cache of another precision "
+            "is not modelled"
+        )
+    return form
 
 
 def _priced(

@@ -16,10 +16,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from pruninfersim.calibration import kinds
 from pruninfersim.calibration.nearest import band, check_own, nearest_calibration
 from pruninfersim.calibration.record import Calibration
 from pruninfersim.cost import EVERYWHERE, CostModel, Graph, Priced, Protocol
 from pruninfersim.hardware import HardwareProfile
+from pruninfersim.kernels.attention_chunk import ChunkAttention
 from pruninfersim.kernels.attention_prefill import KVAppend
 from pruninfersim.kernels.attention_pruned import BlockSparseAttention, GatheredAttention
 from pruninfersim.kernels.base import KernelModel
@@ -66,6 +68,7 @@ def vendor(hardware: HardwareProfile, calibrations: Sequence[Calibration] = ()) 
     check_own(calibrations, hardware)
     fitted = partial(_fitted, hardware=hardware, own=tuple(calibrations))
     gemm, prefill, decode = (fitted(kind, "bf16") for kind in ("gemm", "attention_prefill", "attention_decode"))
+    chunk = replace(prefill, model=ChunkAttention(prefill.model, decode.model))
     ops = {name: fitted(f"elementwise_{name}", "bf16") for name in ("norm", "qk_norm", "rope", "act", "embedding")}
     stream = ops["act"]
     kernels = {
@@ -74,9 +77,9 @@ def vendor(hardware: HardwareProfile, calibrations: Sequence[Calibration] = ()) 
         "router": gemm,
         "gemm_2of4": _sparse(gemm, fitted("gemm_2of4", "bf16")),
         "token_gemm": _composed(VendorTokenGemm(gemm.model), gemm, "gather, dense GEMM, scatter"),
-        "attention_prefill": prefill,
+        "attention_prefill": chunk,
         "attention_decode": decode,
-        "token_attention_prefill": _composed(GatheredAttention(prefill.model, "prefill"), prefill, "gather, attention"),
+        "token_attention_prefill": _composed(GatheredAttention(chunk.model, "prefill"), prefill, "gather, attention"),
         "token_attention_decode": _composed(GatheredAttention(decode.model, "decode"), decode, "gather, attention"),
         "block_sparse_prefill": _composed(BlockSparseAttention(prefill.model, "prefill"), prefill, "block-sparse"),
         "block_sparse_decode": _composed(BlockSparseAttention(decode.model, "decode"), decode, "block-sparse"),
@@ -109,7 +112,8 @@ def _with_more(hardware: HardwareProfile, known: tuple[Calibration, ...], more: 
 def _fitted(kind: str, dtype: str, *, hardware: HardwareProfile, own: Sequence[Calibration]) -> Priced:
     """Return the kernel of a calibration, with the error that belongs to where it comes from."""
     calibration, extrapolated = nearest_calibration(kind, dtype, hardware, own=own)
-    return calibration.priced(band(kind, calibration, extrapolated, hardware), extrapolated=extrapolated)
+    priced = calibration.priced(band(kind, calibration, extrapolated, hardware), extrapolated=extrapolated)
+    return replace(priced, model=kinds.get(kind).as_usual(priced.model))
 
 
 def _sparse(dense: Priced, ratio: Priced) -> Priced:

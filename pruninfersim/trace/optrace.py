@@ -34,6 +34,8 @@ NEUTRAL: dict[str, float] = {
     "b_reads": 1.0,
     "out_writes": 1.0,
     "launches": 1.0,
+    "kept": 1.0,
+    "grain": 1.0,
 }
 #: Labels of a row, with their neutral value.
 LABELS: dict[str, Any] = {
@@ -82,6 +84,9 @@ class OpTrace(ReadOnly):
     launches : ndarray
         Kernels that one run of the op is, as the software launches it: 1 in a fresh trace; a stack's lowering says
         what it is there.
+    kept, grain : ndarray
+        Of a pattern of blocks that is chosen at run time: share of the blocks that is kept (part of ``mac_fraction``),
+        and tokens on the side of a block. Both 1 where there is none.
     name, kernel, block, dtype : tuple of str
         Role of the op; key of the kernel that runs it; attention, mlp, embedding or head; compute dtype.
     pattern : tuple of str
@@ -109,6 +114,8 @@ class OpTrace(ReadOnly):
     b_reads: FloatArray
     out_writes: FloatArray
     launches: FloatArray
+    kept: FloatArray
+    grain: FloatArray
     name: tuple[str, ...]
     kernel: tuple[str, ...]
     block: tuple[str, ...]
