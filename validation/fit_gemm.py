@@ -24,6 +24,7 @@ from pruninfersim.calibration.fit import summary as quantiles
 from pruninfersim.calibration.least_squares import mape, pairs
 from pruninfersim.calibration.record import Calibration
 from pruninfersim.errors import MissingValueError
+from pruninfersim.kernels.gemm import Gemm
 
 FILE = "gemm_aiconfigurator.csv.gz"
 KIND = "gemm"
@@ -35,6 +36,10 @@ COLD_GPU = "rtx-4090"
 #: Where its fit begins and what holds the parameters that five weight shapes cannot tell: the same family of kernels on
 #: the card that is most like it in memory and in being below its power limit.
 COLD_START = "rtx-pro-6000-server"
+#: Where the fit of `l2_feed` begins [B per clock and SM]: two minima lie on either side of what an SM takes in by itself
+#: (64 B). Cards of these compute capabilities load by TMA, which hands one read to several SMs (multicast).
+MULTICAST = ("9", "10")
+FEEDS = (15.0, 60.0)
 #: Values of n and k that are left out together in the strictest test within a GPU.
 LEFT_OUT = (2560, 3584, 7168, 10240)
 
@@ -45,6 +50,11 @@ def load(directory: Path | None, gpu: str) -> pd.DataFrame:
         return timings.aiconfigurator(gpu)
     rows = timings.read_timings(directory / FILE, kind=KIND)
     return rows[rows["gpu"] == gpu].sort_values(["dtype", "m", "n", "k", "backend"], ignore_index=True)
+
+
+def first(gpu: str) -> Gemm:
+    """Return the kernel that the fit of a GPU begins with."""
+    return Gemm(l2_feed=FEEDS[hardware.get(gpu).compute_capability.split(".")[0] in MULTICAST])
 
 
 def residual(kernel: object, rows: pd.DataFrame, gpu: str, cache: str = "replayed") -> np.ndarray:
@@ -69,7 +79,7 @@ def strict(rows: pd.DataFrame, gpu: str, dtype: str, full: Calibration) -> dict[
     Coverage is that of the full calibration's band, which comes from its folds.
     """
     test = (rows["n"].isin(LEFT_OUT) | rows["k"].isin(LEFT_OUT)).to_numpy()
-    kernel = calibration.fit_kernel(KIND, rows[~test].reset_index(drop=True), gpu, dtype=dtype)
+    kernel = calibration.fit_kernel(KIND, rows[~test].reset_index(drop=True), gpu, dtype=dtype, start=first(gpu))
     unseen = rows[test].reset_index(drop=True)
     values = residual(kernel, unseen, gpu)
     low, high = full.band(unseen["latency_us"].to_numpy() * 1e-6 / np.exp(values))
@@ -136,7 +146,7 @@ def run(directory: Path | None, gpus: list[str], dtype: str, write: bool) -> Tim
         if rows.empty:
             continue
         timed[gpu] = (rows, "replayed")
-        fitted = calibration.calibrate(KIND, rows, gpu, dtype=dtype, source=SOURCE)
+        fitted = calibration.calibrate(KIND, rows, gpu, dtype=dtype, start=first(gpu), source=SOURCE)
         table[gpu] = {"fitted": 100 * fitted.fitted_error, "folds": 100 * fitted.held_out_error}
         table[gpu] |= strict(rows, gpu, dtype, fitted)
         if write:

@@ -55,7 +55,7 @@ def nearest_calibration(
     """Return the calibration that fits a GPU best, and whether it is carried over from elsewhere.
 
     A calibration of this very GPU comes first, one's own before the shipped one; a card that is said to be of the same
-    silicon as another one shares its calibrations. Otherwise parameters of timed GPUs carry over, as all of them are
+    silicon as another one shares its calibrations, and a clone begins with those of its parent. Otherwise parameters of timed GPUs carry over, as all of them are
     fractions or seconds: those of the GPUs most alike by compute capability, else generation, else class of memory,
     else all; of several, the geometric mean.
 
@@ -95,6 +95,8 @@ def nearest_calibration(
                 return known[gpu], False
     for name in SIMILAR_KERNELS.get(dtype, SAME_KERNELS.get(dtype, (dtype, "bf16"))):
         known = {gpu: c for gpu, c in _shipped(kind, name).items() if gpu not in leave_out}
+        if hardware.parent in known:
+            return _carried_over(kind, {hardware.parent: known[hardware.parent]}, hardware), True
         if known:
             return _carried_over(kind, known, hardware), True
     raise MissingValueError(

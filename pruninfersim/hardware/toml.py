@@ -31,7 +31,8 @@ UNITS: dict[str, dict[str, float]] = {
     "tdp": {"W": 1.0, "kW": 1e3},
 }
 TEXTS = (
-    "name", "title", "vendor", "architecture", "compute_capability", "memory_type", "silicon", "reference", "notes",
+    "name", "title", "vendor", "architecture", "compute_capability", "memory_type", "silicon", "tensor_rate",
+    "reference", "notes",
 )  # fmt: skip
 TABLES = ("peak", "peak_2of4")
 REQUIRED = (

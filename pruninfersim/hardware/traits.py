@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pruninfersim.hardware.profile import HardwareProfile
 
-#: bf16 FLOP per SM and clock between half-rate cards (512) and the others (1024 and more).
-HALF_RATE = 768.0
-
 
 def capability(hardware: HardwareProfile) -> str:
     """Return the compute capability: which kernels a library has for the GPU."""
@@ -31,16 +28,15 @@ def vendor_and_memory(hardware: HardwareProfile) -> str:
 def tensor_rate(hardware: HardwareProfile) -> str:
     """Return whether tensor cores run at half rate with fp32 accumulation, as on GeForce cards: "half" or "full".
 
-    At half rate (512 bf16 FLOP per SM and clock, a data-sheet figure) operand feed and power have slack, and both
-    dense and 2:4 kernels reach their peak; elsewhere 2:4 falls short of its own by 15 to 20 % more than dense does.
+    At half rate (512 bf16 FLOP per SM and clock) operand feed and power have slack, and both dense and 2:4 kernels
+    reach their peak; elsewhere 2:4 falls short of its own by 15 to 20 % more than dense does. The profile declares it:
+    a trait of the product must not change with the peak of a clone.
 
     >>> from pruninfersim import hardware
     >>> tensor_rate(hardware.get("rtx-4090")), tensor_rate(hardware.get("l40s"))
     ('half', 'full')
     """
-    if hardware.boost_clock is None or "bf16" not in hardware.peak:
-        return "full"
-    return "half" if hardware.peak["bf16"] / (hardware.sm_count * hardware.boost_clock) < HALF_RATE else "full"
+    return hardware.tensor_rate
 
 
 def capability_and_rate(hardware: HardwareProfile) -> str:
