@@ -57,7 +57,7 @@ def nearest_calibration(
     A calibration of this very GPU comes first, one's own before the shipped one; a card that is said to be of the same
     silicon as another one shares its calibrations, and a clone begins with those of its parent. Otherwise parameters of timed GPUs carry over, as all of them are
     fractions or seconds: those of the GPUs most alike by compute capability, else generation, else class of memory,
-    else all; of several, the geometric mean.
+    else all; of several, the geometric mean. What depends on the cards, such as their power limit, is converted first.
 
     Parameters
     ----------
@@ -152,17 +152,15 @@ def _carried_over(kind: str, known: dict[str, Calibration], hardware: HardwarePr
         if matching:
             alike = matching
             break
-    first = alike[0]
+    first, spec = alike[0], kinds.get(kind)
+    carried = [spec.carry(c.kernel, get(c.hardware), hardware) if spec.carry else c.kernel for c in alike]
     means: dict[str, Any] = {
-        name: float(np.exp(np.mean([np.log(getattr(c.kernel, name)) for c in alike])))
+        name: float(np.exp(np.mean([np.log(getattr(kernel, name)) for kernel in carried])))
         for name in parameters(first.kernel)
     }
-    spec = kinds.get(kind)
     if spec.variant is not None:
         means |= spec.variant(hardware)
     kernel = replace(first.kernel, **means)
-    if spec.carry is not None:
-        kernel = spec.carry(kernel, get(first.hardware), hardware)
     residual, error = _carried_over_error(kind, first)
     return replace(
         first,

@@ -13,7 +13,7 @@ from pruninfersim._util.arrays import FloatArray, checked
 from pruninfersim.errors import MissingValueError
 from pruninfersim.hardware import HardwareProfile, precision
 from pruninfersim.kernels import alignment
-from pruninfersim.kernels.base import Cache, parameter
+from pruninfersim.kernels.base import Cache, parameter, parameters
 from pruninfersim.kernels.candidates import soft_fastest, to_power
 from pruninfersim.kernels.evidence import Quantity, Spread, narrow_side, tokens, weight_elements
 from pruninfersim.kernels.kind import Kind, Regime, rows_as_ops
@@ -49,8 +49,8 @@ class Gemm:
     Split-K adds a second kernel and fp32 partial sums, which pass through L2. What L2 gives goes with the SMs and their
     clock, not with the DRAM behind it. Rows that are not aligned cost tensor-core rate, see `alignment`. Each candidate
     is off by a few percent, and the library picks the one that is best: a smooth minimum, in which nothing that gets
-    faster makes the GEMM slower. One token may also go through a
-    matrix-vector kernel, which has no tiles and no serial k-loop.
+    faster makes the GEMM slower. One token may also go through a matrix-vector kernel, which has no tiles and no serial
+    k-loop.
 
     For 8- and 4-bit operands the activations are quantised first, by kernels that read 16 bit and write 8: their
     bytes, and the fixed time `quantise`, which plays no part for 16-bit operands.
@@ -321,6 +321,21 @@ def _untold(frame: pd.DataFrame) -> tuple[str, ...]:
     return ("launch",) if narrow.all() else () if narrow.any() else ("quantise",)
 
 
+def _carried(kernel: Gemm, source: HardwareProfile, target: HardwareProfile) -> Gemm:
+    """Return the kernel for a card with more or less power per FLOP of 16-bit peak: the sustained clock follows it.
+
+    Dynamic power goes with clock x voltage^2 and voltage with clock, so that a power limit holds the clock to its cube
+    root (the law of dynamic voltage and frequency scaling). With it, GPUs that are left out of the fits are met better,
+    every one of them (validation/fit_gemm.py). Nothing is known between vendors, whose chips take other energy per FLOP.
+    """
+    spent, given = (gpu.tdp / gpu.peak["bf16"] if gpu.tdp and "bf16" in gpu.peak else 0.0 for gpu in (source, target))
+    if not spent or not given or source.vendor != target.vendor:
+        return kernel
+    droop = (1.0 + kernel.power_droop) * (spent / given) ** (1.0 / 3.0) - 1.0
+    bounds = parameters(kernel)["power_droop"].metadata
+    return replace(kernel, power_droop=float(np.clip(droop, bounds["lower"], bounds["upper"])))
+
+
 def _weights(frame: pd.DataFrame, _: HardwareProfile) -> FloatArray:
     return np.asarray(frame["n"].to_numpy() * frame["k"].to_numpy() * 1e-6)
 
@@ -356,4 +371,5 @@ KIND = Kind(
         Quantity("alignment of rows", alignment.row_bytes, "B", below=0.5, hint=alignment.advice),
     ),
     regimes=REGIMES,
+    carry=_carried,
 )
