@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pruninfersim.hardware.profile import HardwareProfile
+from pruninfersim.errors import UnknownNameError
+from pruninfersim.hardware.profile import HardwareProfile, get
 
 
 def capability(hardware: HardwareProfile) -> str:
@@ -42,3 +43,21 @@ def tensor_rate(hardware: HardwareProfile) -> str:
 def capability_and_rate(hardware: HardwareProfile) -> str:
     """Return capability and tensor rate: cards at half rate do not meet their power limit."""
     return f"{hardware.compute_capability} {tensor_rate(hardware)}"
+
+
+def power_budget(hardware: HardwareProfile) -> float | None:
+    """Return the power limit per 16-bit peak [J/FLOP]; None where the profile lacks one of the two.
+
+    Of a clone, per peak of the card that it was made from: figures that are raised alone are raised as they are said to
+    be, and only its power limit changes the clock that it sustains.
+
+    >>> from pruninfersim import hardware
+    >>> f"{power_budget(hardware.get('rtx-pro-6000-max-q')) * 1e12:.2f} pJ/FLOP"
+    '0.65 pJ/FLOP'
+    """
+    try:
+        rated = get(hardware.parent) if hardware.parent else hardware
+    except UnknownNameError:
+        rated = hardware  # a clone of a profile that is in no directory
+    peak = rated.peak.get("bf16", rated.peak.get("fp16"))
+    return hardware.tdp / peak if hardware.tdp and peak else None

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import FloatArray, checked
 from pruninfersim.errors import MissingValueError
-from pruninfersim.hardware import HardwareProfile, precision
+from pruninfersim.hardware import HardwareProfile, precision, traits
 from pruninfersim.kernels import alignment
 from pruninfersim.kernels.base import Cache, parameter, parameters
 from pruninfersim.kernels.candidates import soft_fastest, to_power
@@ -226,8 +226,9 @@ class Gemm:
         m, n, k, batch, peak, a_bytes, b_bytes, out_bytes, a, w, out = columns
         sms, bandwidth, p = hardware.sm_count, hardware.memory_bandwidth, self.overlap
         rate = peak / sms * self.compute_efficiency
+        share: FloatArray = np.ones(())
         if self.quantised:
-            rate = rate * alignment.share(n, k, np.minimum(a_bytes, b_bytes), out_bytes, rate * sms, peak, hardware)
+            share = alignment.share(n, k, np.minimum(a_bytes, b_bytes), out_bytes, rate * sms, peak, hardware)
         bm, bn = (np.array(side, dtype=np.float64)[:, None] for side in zip(*self.TILES, strict=True))
         splits = np.array(self.SPLITS, dtype=np.float64)[:, None]
         # What depends on the tile only, (tile, shape), and on the split only, (split, shape).
@@ -249,11 +250,14 @@ class Gemm:
         np.copyto(tensor, self._whole(tensor))
         tensor *= bm * bn
         tensor *= work[:, None]
+        misaligned = tensor / share if share.ndim else None
         # 1 + droop x / (x + T), as (1 + droop) - droop T / (x + T)
         np.add(tensor, self.POWER_TIME, out=scratch)
         np.divide(self.power_droop * self.POWER_TIME, scratch, out=scratch)
         np.subtract(1.0 + self.power_droop, scratch, out=scratch)
         tensor *= scratch
+        if misaligned is not None:  # kernels at a part of the rate meet no power limit
+            np.maximum(tensor, misaligned, out=tensor)
         to_power(tensor, p)
         tensor += feed_p
         single = m <= 1.0
@@ -328,8 +332,8 @@ def _carried(kernel: Gemm, source: HardwareProfile, target: HardwareProfile) -> 
     root (the law of dynamic voltage and frequency scaling). With it, GPUs that are left out of the fits are met better,
     every one of them (validation/fit_gemm.py). Nothing is known between vendors, whose chips take other energy per FLOP.
     """
-    spent, given = (gpu.tdp / gpu.peak["bf16"] if gpu.tdp and "bf16" in gpu.peak else 0.0 for gpu in (source, target))
-    if not spent or not given or source.vendor != target.vendor:
+    spent, given = traits.power_budget(source), traits.power_budget(target)
+    if spent is None or given is None or source.vendor != target.vendor:
         return kernel
     droop = (1.0 + kernel.power_droop) * (spent / given) ** (1.0 / 3.0) - 1.0
     bounds = parameters(kernel)["power_droop"].metadata
