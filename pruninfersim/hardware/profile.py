@@ -67,6 +67,8 @@ class HardwareProfile(Record):
     tensor_rate : {"full", "half"}
         Whether tensor cores do 16-bit work with fp32 accumulation at their full rate, or at half of it as on GeForce
         and some other cards (512 FLOP per SM and clock). A trait of the product, not a figure: a clone keeps it.
+    dies : int
+        Devices that the module is to software, each with an equal part of all figures: a kernel runs on one of them.
     sources : dict
         Source of each figure, by field name (``"peak.bf16"`` for a peak).
     reference : str
@@ -102,6 +104,7 @@ class HardwareProfile(Record):
     silicon: str = ""
     parent: str = ""
     tensor_rate: Literal["full", "half"] = "full"
+    dies: int = Field(default=1, gt=0)
     sources: dict[str, str] = {}
     reference: str = Field(min_length=1)
     notes: str = ""
@@ -141,6 +144,21 @@ class HardwareProfile(Record):
                 "Choose another dtype or GPU, or give a profile of your own with that figure."
             )
         return table[dtype]
+
+    @property
+    def device(self) -> HardwareProfile:
+        """What one kernel can use: the profile itself, or one die of a module of several.
+
+        >>> get("mi250x").device.peak["bf16"] == get("mi250x-gcd").peak["bf16"]
+        True
+        """
+        if self.dies == 1:
+            return self
+        parts = ("memory_size", "memory_bandwidth", "l2_size", "tdp")
+        figures = {name: getattr(self, name) / self.dies for name in parts if getattr(self, name) is not None}
+        for table in ("peak", "peak_2of4"):
+            figures[table] = FrozenDict({dtype: rate / self.dies for dtype, rate in getattr(self, table).items()})
+        return self.model_copy(update={**figures, "sm_count": max(self.sm_count // self.dies, 1), "dies": 1})
 
     @property
     def clock(self) -> float:

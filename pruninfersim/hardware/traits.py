@@ -5,6 +5,9 @@ from __future__ import annotations
 from pruninfersim.errors import UnknownNameError
 from pruninfersim.hardware.profile import HardwareProfile, get
 
+#: First words of the architectures of systolic parts.
+SYSTOLIC = ("TPU", "Gaudi")
+
 
 def capability(hardware: HardwareProfile) -> str:
     """Return the compute capability: which kernels a library has for the GPU."""
@@ -43,6 +46,16 @@ def tensor_rate(hardware: HardwareProfile) -> str:
 def capability_and_rate(hardware: HardwareProfile) -> str:
     """Return capability and tensor rate: cards at half rate do not meet their power limit."""
     return f"{hardware.compute_capability} {tensor_rate(hardware)}"
+
+
+def systolic(hardware: HardwareProfile) -> bool:
+    """Return whether a few large matrix engines do the work that GPUs spread over dozens of SMs.
+
+    >>> from pruninfersim import hardware
+    >>> [name for name in hardware.names() if systolic(hardware.get(name))]
+    ['gaudi2', 'gaudi3', 'tpu-v5e', 'tpu-v5p', 'tpu-v6e']
+    """
+    return hardware.architecture.split()[0] in SYSTOLIC
 
 
 def power_budget(hardware: HardwareProfile) -> float | None:
