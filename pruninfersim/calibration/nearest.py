@@ -55,9 +55,10 @@ def nearest_calibration(
     """Return the calibration that fits a GPU best, and whether it is carried over from elsewhere.
 
     A calibration of this very GPU comes first, one's own before the shipped one; a card that is said to be of the same
-    silicon as another one shares its calibrations, and a clone begins with those of its parent. Otherwise parameters of timed GPUs carry over, as all of them are
-    fractions or seconds: those of the GPUs most alike by compute capability, else generation, else class of memory,
-    else all; of several, the geometric mean. What depends on the cards, such as their power limit, is converted first.
+    silicon as another one shares its calibrations, and a clone begins with those of its parent. Otherwise parameters of
+    timed GPUs carry over, as all of them are fractions, seconds or bytes per clock: those of the GPUs most alike by
+    compute capability, else generation, else class of memory, else all; of several, the geometric mean. What depends
+    on the cards, such as their power limit, is converted first.
 
     Parameters
     ----------

@@ -243,6 +243,7 @@ class HardwareProfile(Record):
             "l2_size": "B", "interconnect_bandwidth": "B/s", "tdp": "W",
         }  # fmt: skip
         rows = [(key, getattr(self, key), unit) for key, unit in units.items()]
+        rows += [("dies", self.dies, "")] if self.dies > 1 else []
         rows += [(f"peak.{dtype}", value, "FLOP/s") for dtype, value in self.peak.items()]
         rows += [(f"peak_2of4.{dtype}", value, "FLOP/s") for dtype, value in self.peak_2of4.items()]
         return [row for row in rows if row[1] is not None]

@@ -21,10 +21,10 @@ ROW = 16.0
 COPY = 4.0
 #: 16-bit rate that is left for rows of whole 4 bytes, and of 2 bytes [FLOP per clock and SM], by compute capability.
 #: From sweeps of k and n around 4096 on an A100 and an H100 (GAC, arXiv 2604.09595): 0.49 and 0.21 of the aligned rate
-#: on the A100, 0.265 and 0.15 on the H100, with the fitted aligned rates of 2120 and 3400.
-MEASURED = {"8.0": (1040.0, 446.0), "9.0": (900.0, 510.0)}
-#: The same where nobody has timed it: nearly the same absolute rates on both cards; an extrapolation.
-ELSEWHERE = (1040.0, 525.0)
+#: on the A100, 0.265 and 0.15 on the H100, with the fitted aligned rates of 2010 and 3210.
+MEASURED = {"8.0": (985.0, 422.0), "9.0": (850.0, 480.0)}
+#: The same where nobody has timed it, an extrapolation: nearly the same absolute rates on both cards (odd: 430 to 570).
+ELSEWHERE = (985.0, 500.0)
 
 
 def row_bytes(ops: OpTrace) -> FloatArray:
@@ -108,7 +108,7 @@ def advice(ops: OpTrace) -> str:
     slow: dict[float, float] = {}
     for sizes, element in ((ops.n, ops.out_bytes), (ops.k, np.minimum(ops.a_bytes, ops.b_bytes))):
         count, unit = (x.reshape(-1) for x in np.broadcast_arrays(sizes, ROW / element))
-        off = (count % unit != 0) & (count == np.floor(count)) & (unit <= ROW / 2.0)
+        off = (count % unit != 0) & (count > unit) & (count == np.floor(count)) & (unit <= ROW / 2.0)
         slow |= dict(zip(count[off].tolist(), (unit * np.ceil(count / unit))[off].tolist(), strict=True))
     few = [f"{fast:.0f} instead of {size:.0f}" for size, fast in sorted(slow.items())[:3]]
     return f"cuBLAS is fast at multiples of 8: {', '.join(few)}" if few else ""

@@ -49,16 +49,29 @@ def mean_of_fastest(times: FloatArray, selection: int, scratch: FloatArray | Non
     return np.asarray(best * moment.sum(axis=0) / np.einsum("cs,cs->s", moment, ratio))
 
 
-def soft_fastest(times: FloatArray, selection: int, scratch: FloatArray | None = None) -> FloatArray:
-    """Return the smooth minimum over candidates, ``(sum t**-selection)**(-1/selection)``; `times` is overwritten.
+def soft_fastest(times: FloatArray, selection: int, many: int, scratch: FloatArray | None = None) -> FloatArray:
+    """Return the smooth minimum over candidates, ``(sum t**-selection / many)**(-1/selection)``, in place.
 
     What the best of several candidates takes in the mean if each is off by a random factor of relative size
     ``1/selection``. Unlike a weighted mean it never rises when a candidate gets faster.
 
-    Parameters and return value: as `mean_of_fastest`.
+    Parameters
+    ----------
+    times : ndarray, shape (candidate, shape)
+        Positive [s].
+    selection : int
+        At least 1: how much faster candidates are preferred.
+    many : int
+        Candidates whose tie takes the time of each of them: where all are limited by the same, that is exact.
+    scratch : ndarray, optional
+        Memory of the same shape to work in.
 
-    >>> soft_fastest(np.array([[1.0], [1.0]]), 2).round(4).tolist()
-    [0.7071]
+    Returns
+    -------
+    ndarray, shape (shape,) [s]
+
+    >>> soft_fastest(np.array([[1.0, 1.0], [1.0, 9.0]]), 2, 2).round(3).tolist()
+    [1.0, 1.406]
     """
     best = times.min(axis=0)
     ratio = np.divide(best, times, out=times)
@@ -68,4 +81,4 @@ def soft_fastest(times: FloatArray, selection: int, scratch: FloatArray | None =
         power *= power
         if digit == "1":
             power *= ratio
-    return np.asarray(best * power.sum(axis=0) ** (-1.0 / selection))
+    return np.asarray(best * (power.sum(axis=0) / many) ** (-1.0 / selection))

@@ -41,8 +41,8 @@ def vendor(hardware: HardwareProfile, calibrations: Sequence[Calibration] = ()) 
     """Return the vendor stack on a GPU.
 
     All timings are of NVIDIA's libraries. On an accelerator of another vendor the same formulas speak for libraries of
-    the same quality on its data sheet: extrapolated, with bands twice as wide. Systolic parts (TPU, Gaudi) have no tiles
-    and waves to count: roofline at stated efficiencies, see `pruninfersim.stacks.systolic`.
+    the same quality on its data sheet: extrapolated, with bands twice as wide. Systolic parts (TPU, Gaudi) have no
+    tiles and waves to count: roofline at stated efficiencies, see `pruninfersim.stacks.systolic`.
 
     Parameters
     ----------
