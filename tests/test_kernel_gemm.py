@@ -34,7 +34,7 @@ def one_shape(kernel: Gemm, m: float, n: float, k: float, gpu: hardware.Hardware
     a, w, out = 2 * m * k, 2 * n * k, 2 * m * n
     rate = peak / sms * kernel.compute_efficiency
     # An A100's own figures, and those of cards without any; FLOP per clock and SM.
-    even, odd = (985, 422) if gpu.compute_capability == "8.0" else (985, 500)
+    even, odd = (1073, 460) if gpu.compute_capability == "8.0" else (1040, 525)
     rate *= min(1.0, (odd if n % 2 or k % 2 else even) * gpu.boost_clock / rate) if n % 8 or k % 8 else 1.0
     dram = ((a + w) * (1 - hit) + out) / (bandwidth * kernel.memory_efficiency) + (a + w) * hit / (bandwidth * 2.5)
     times = [dram + kernel.vector_latency] if m <= 1 else []
@@ -103,10 +103,11 @@ def test_cold_is_finite_and_at_least_the_replayed_time(gpu: str) -> None:
 
 @pytest.mark.parametrize("gpu", TIMED)
 def test_a_gemm_of_a_step_is_never_below_its_roofline(gpu: str) -> None:
-    """Kernels may be fitted below it (a clock above that of the data sheet); what is predicted is not."""
+    """Kernels may be fitted below it; what is predicted is not, at the highest clock of the card."""
     profile = hardware.get(gpu)
     bound = np.maximum(
-        2.0 * M * N * K / profile.peak_flops("bf16"), 2.0 * (M * K + N * K + M * N) / profile.memory_bandwidth
+        2.0 * M * N * K / (profile.peak_flops("bf16") * profile.clock_reserve),
+        2.0 * (M * K + N * K + M * N) / profile.memory_bandwidth,
     )
     assert (np.asarray(gemm_latency(M, N, K, hardware=gpu)) >= bound * (1 - 1e-12)).all()
 

@@ -21,10 +21,10 @@ ROW = 16.0
 COPY = 4.0
 #: 16-bit rate that is left for rows of whole 4 bytes, and of 2 bytes [FLOP per clock and SM], by compute capability.
 #: From sweeps of k and n around 4096 on an A100 and an H100 (GAC, arXiv 2604.09595): 0.49 and 0.21 of the aligned rate
-#: on the A100, 0.265 and 0.15 on the H100, with the fitted aligned rates of 2010 and 3210.
-MEASURED = {"8.0": (985.0, 422.0), "9.0": (850.0, 480.0)}
-#: The same where nobody has timed it, an extrapolation: nearly the same absolute rates on both cards (odd: 430 to 570).
-ELSEWHERE = (985.0, 500.0)
+#: on the A100, 0.265 and 0.15 on the H100, with the fitted aligned rates of 2190 and 3510.
+MEASURED = {"8.0": (1073.0, 460.0), "9.0": (930.0, 526.0)}
+#: The same where nobody has timed it, an extrapolation: nearly the same absolute rates on both cards (odd: 450 to 600).
+ELSEWHERE = (1040.0, 525.0)
 
 
 def row_bytes(ops: OpTrace) -> FloatArray:

@@ -325,7 +325,7 @@ def _carried(kernel: Gemm, source: HardwareProfile, target: HardwareProfile) -> 
 
     Dynamic power goes with clock x voltage^2 and voltage with clock, so that a power limit holds the clock to its cube
     root (the law of dynamic voltage and frequency scaling). With it, GPUs that are left out of the fits are met better,
-    each of them (validation/fit_gemm.py). Nothing is known between vendors, whose chips take other energy per FLOP.
+    six of seven (validation/fit_gemm.py). Nothing is known between vendors, whose chips take other energy per FLOP.
     """
     spent, given = traits.power_budget(source), traits.power_budget(target)
     if spent is None or given is None or source.vendor != target.vendor:
