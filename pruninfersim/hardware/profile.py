@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -15,10 +15,7 @@ from pruninfersim.errors import FileFormatError, InvalidInputError, MissingValue
 from pruninfersim.hardware.precision import DTYPES
 from pruninfersim.hardware.toml import read_profile
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-__all__ = ["DTYPES", "SEARCH_PATH_VARIABLE", "HardwareProfile", "get", "load", "names", "profiles_directory", "table"]
+__all__ = ["DTYPES", "SEARCH_PATH_VARIABLE", "HardwareProfile", "get", "load", "names", "profiles_directory"]
 
 #: Where a profile has no clock: FLOP per clock and SM of the vector units, 128 lanes of NVIDIA (GA102 and later) and
 #: Xe cores; and, without an fp32 figure either, a clock in the middle of what accelerators run at [Hz].
@@ -356,37 +353,6 @@ def names(path: str | Path | None = None) -> list[str]:
     True
     """
     return sorted(_files(path))
-
-
-def table(path: str | Path | None = None) -> pd.DataFrame:
-    """Return all profiles as a table: one row per name, one column per field in SI units, missing figures NaN.
-
-    Peaks are columns ``peak.bf16`` ..., ``peak_2of4.bf16`` ...  [FLOP/s].
-
-    >>> float(table().loc["l40s", "memory_bandwidth"]) / 1e9
-    864.0
-    """
-    import pandas as pd
-
-    rows = []
-    for name in names(path):
-        profile = get(name, path)
-        row: dict[str, Any] = {
-            "name": name, "title": profile.title, "vendor": profile.vendor, "architecture": profile.architecture,
-            "compute_capability": profile.compute_capability, "memory_type": profile.memory_type,
-        }  # fmt: skip
-        row |= {
-            key: getattr(profile, key)
-            for key in ("sm_count", "boost_clock", "base_clock", "max_clock", "memory_size", "memory_bandwidth",
-                        "l2_size", "interconnect_bandwidth", "tdp")
-        }  # fmt: skip
-        row |= {f"peak.{dtype}": profile.peak.get(dtype) for dtype in DTYPES}
-        row |= {f"peak_2of4.{dtype}": profile.peak_2of4.get(dtype) for dtype in DTYPES}
-        rows.append({**row, "reference": profile.reference, "notes": profile.notes})
-    frame = pd.DataFrame(rows).set_index("name")
-    text = {"title", "vendor", "architecture", "compute_capability", "memory_type", "reference", "notes", "sm_count"}
-    numbers = [column for column in frame.columns if column not in text]
-    return frame.astype(dict.fromkeys(numbers, "float64"))
 
 
 def _files(path: str | Path | None) -> dict[str, Path]:

@@ -65,7 +65,7 @@ class Gemm:
     memory_efficiency: float = parameter(0.85, 0.4, 1.0, "1", "fraction of data-sheet DRAM bandwidth")
     overlap: float = parameter(4.0, 1.2, 12.0, "1", "exponent of the p-norm over the four limits")
     tile_overhead: float = parameter(100.0, 1.0, 1500.0, "1", "prologue and epilogue of a tile, in k elements")
-    l2_feed: float = parameter(20.0, 2.0, 1000.0, "B", "operand bytes from L2 per clock and SM")
+    l2_feed: float = parameter(64.0, 2.0, 1000.0, "B", "operand bytes from L2 per clock and SM")
     l2_reach: float = parameter(1.0, 0.2, 1.5, "1", "share of L2 that survives between replays of a benchmark")
     split_cost: float = parameter(1.5e-6, 1e-8, 6e-6, "s", "second kernel and synchronisation of split-K")
     split_bandwidth: float = parameter(25.0, 0.5, 400.0, "B", "bytes of split-K partial sums per clock and SM")
