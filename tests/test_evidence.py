@@ -36,7 +36,7 @@ def slower():
     return pis.calibrate("gemm", rows, hardware=H100, source="made up")
 
 
-@pytest.mark.parametrize(("method", "both_move"), [("semi-structured", 1.47), ("dynamic-depth", 1.50)])
+@pytest.mark.parametrize(("method", "both_move"), [("semi-structured", 1.47), ("dynamic-depth", 1.52)])
 def test_a_calibration_moves_both_sides_of_a_speedup(slower, method, both_move):
     """2:4 and token-wise GEMMs contain a GEMM: were theirs left as shipped, the speedups would be 1.63 and 1.63."""
     stack = pis.stacks.vendor(H100, calibrations=[slower])

@@ -8,7 +8,7 @@ from pruninfersim.hardware.profile import (
     load,
     names,
     profiles_directory,
-    table,
 )
+from pruninfersim.hardware.table import table
 
 __all__ = ["DTYPES", "SEARCH_PATH_VARIABLE", "HardwareProfile", "get", "load", "names", "profiles_directory", "table"]
