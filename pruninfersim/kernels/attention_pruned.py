@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import Cache, KernelModel, Quantised, parameter
-from pruninfersim.kernels.elementwise import Elementwise
-from pruninfersim.kernels.token_gemm import SMALL_KERNEL
 from pruninfersim.trace import OpTrace
 
 
@@ -65,9 +62,9 @@ class BlockSparseAttention:
 
 @dataclass(frozen=True)
 class GatheredAttention:
-    """Attention of the tokens that a router kept: gather their queries, dense attention, scatter the outputs.
+    """Attention of the tokens that a router kept: dense attention of fewer queries, or of fewer sequences.
 
-    Copies cost what they cost around a token-wise GEMM, see `pruninfersim.kernels.token_gemm`.
+    Their rows are packed once per sub-layer, before q, and put back after o: ops of their own in the trace.
 
     Attributes
     ----------
@@ -75,15 +72,10 @@ class GatheredAttention:
         Prices the dense attention.
     phase : {"prefill", "decode"}
         In prefill fewer queries attend to all keys before them; in decode fewer sequences attend at all.
-
-    >>> GatheredAttention.copies
-    2.0
     """
 
     dense: KernelModel
     phase: str
-    #: Kernels beside the attention: gather and scatter.
-    copies: ClassVar[float] = 2.0
 
     def without_quantisation(self) -> KernelModel:
         """Return the same kernel in fractions of tiles and waves."""
@@ -100,10 +92,7 @@ class GatheredAttention:
             sequences = np.maximum(ops.sequences * kept, 1.0)
             scale = sequences / ops.sequences
             fewer = whole.with_columns(sequences=sequences, batch=ops.batch * scale, b_batch=ops.b_batch * scale)
-        # Read and written once each way; q and the output are [m, head_dim] per head.
-        moved = 2.0 * (ops.a_traffic + ops.out_traffic)
-        copies = self.copies * SMALL_KERNEL + moved / (hardware.memory_bandwidth * Elementwise.COPY_EFFICIENCY)
-        return np.asarray(self.dense.latency(fewer, hardware, cache=cache) + copies)
+        return np.asarray(self.dense.latency(fewer, hardware, cache=cache))
 
 
 def _smooth(model: KernelModel) -> KernelModel:

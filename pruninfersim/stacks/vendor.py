@@ -21,7 +21,8 @@ from pruninfersim.kernels.attention_prefill import KVAppend
 from pruninfersim.kernels.attention_pruned import BlockSparseAttention, GatheredAttention
 from pruninfersim.kernels.base import KernelModel
 from pruninfersim.kernels.gemm_2of4 import Vendor24
-from pruninfersim.kernels.token_gemm import BatchedGemm, MaskSort, VendorTokenGemm
+from pruninfersim.kernels.token_gemm import BatchedGemm, MaskSort, TokenCopy, VendorTokenGemm
+from pruninfersim.stacks.copies import with_token_copies
 
 #: Precisions of linear layers that have kernels of their own; 16-bit formats share theirs.
 NARROW = ("fp8", "int8", "fp4")
@@ -69,29 +70,31 @@ def vendor(hardware: HardwareProfile, calibrations: Sequence[Calibration] = ()) 
         "lm_head": gemm,
         "router": gemm,
         "gemm_2of4": _sparse(gemm, fitted("gemm_2of4", "bf16")),
-        "token_gemm": _composed(VendorTokenGemm(gemm.model), gemm, "gather, dense GEMM, scatter"),
+        "token_gemm": _composed(VendorTokenGemm(gemm.model), gemm, "dense GEMM on packed rows"),
         "attention_prefill": prefill,
         "attention_decode": decode,
-        "token_attention_prefill": _composed(GatheredAttention(prefill.model, "prefill"), prefill, "gather, attention"),
-        "token_attention_decode": _composed(GatheredAttention(decode.model, "decode"), decode, "gather, attention"),
+        "token_attention_prefill": _composed(GatheredAttention(prefill.model, "prefill"), prefill, "packed rows"),
+        "token_attention_decode": _composed(GatheredAttention(decode.model, "decode"), decode, "packed rows"),
         "block_sparse_prefill": _composed(BlockSparseAttention(prefill.model, "prefill"), prefill, "block-sparse"),
         "block_sparse_decode": _composed(BlockSparseAttention(decode.model, "decode"), decode, "block-sparse"),
         "block_score": _beside(BatchedGemm(), gemm, "batched GEMM"),
         "kv_append": _beside(KVAppend(*(getattr(prefill.model, name) for name in WRITE)), prefill, "KV write"),
         **ops,
         "mask_sort": _beside(MaskSort(), stream, "sort and compaction"),
+        "token_copy": _beside(TokenCopy(), stream, "gather or scatter"),
         **dict.fromkeys(("transpose", "block_index", "elementwise"), stream),
     }
     for dtype in NARROW:
         dense = fitted("gemm", dtype)
         kernels[f"gemm/{dtype}"] = dense
         kernels[f"gemm_2of4/{dtype}"] = _sparse(dense, fitted("gemm_2of4", dtype))
-        kernels[f"token_gemm/{dtype}"] = _composed(VendorTokenGemm(dense.model), dense, "gather, dense GEMM, scatter")
+        kernels[f"token_gemm/{dtype}"] = _composed(VendorTokenGemm(dense.model), dense, "dense GEMM on packed rows")
     return CostModel(
         ", own ".join(["vendor", *dict.fromkeys(calibration.kind for calibration in calibrations)]),
         hardware,
         kernels,
         clock=Graph(GRAPH_GAP),
+        lower=with_token_copies,
         protocol=Protocol(repeatability=REPEATABILITY),
         calibrated=partial(_with_more, hardware, tuple(calibrations)),
     )
@@ -132,5 +135,4 @@ def _composed(model: KernelModel, part: Priced, what: str) -> Priced:
         provenance="extrapolated",
         spread=part.spread.with_independent(COMPOSED),
         source=f"{what} from: {part.source}",
-        launches=float(getattr(model, "copies", 0.0)) + part.launches,
     )
