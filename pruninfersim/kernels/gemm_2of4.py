@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.errors import MissingValueError
 from pruninfersim.hardware import HardwareProfile, precision, traits
-from pruninfersim.kernels.base import Cache, KernelModel, Quantised, parameter
+from pruninfersim.kernels.base import Cache, KernelModel, Quantised, parameter, roofline
 from pruninfersim.kernels.candidates import mean_of_fastest, to_power
 from pruninfersim.kernels.evidence import Quantity, Spread, tokens, weight_elements
 from pruninfersim.kernels.gemm import REGIMES
@@ -247,6 +247,10 @@ class Vendor24:
     dense: KernelModel
     sparse: SparseGemm24
 
+    #: Outputs and inputs below which the ratio is that of these: the widest tile, to which both kernels pad, and the
+    #: smallest k that was timed.
+    LEAST: ClassVar[tuple[float, float]] = (256.0, 64.0)
+
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
         """Return the time of one run of each op, shape (*sweep, op) [s].
 
@@ -256,7 +260,10 @@ class Vendor24:
             If the profile lacks a peak, or the size of L2 where it matters.
         """
         dense = self.dense.latency(dense_twin(ops), hardware, cache=cache)
-        return np.asarray(dense / self.sparse.without_quantisation().ratio(ops, hardware, cache=cache))
+        whole = ops.with_columns(n=np.maximum(ops.n, self.LEAST[0]), k=np.maximum(ops.k, self.LEAST[1]))
+        seconds = np.asarray(dense / self.sparse.without_quantisation().ratio(whole, hardware, cache=cache))
+        # Activations that outweigh a narrow weight are as many as ever.
+        return np.maximum(seconds, roofline(ops, hardware)) if cache == "cold" else seconds
 
     def without_quantisation(self) -> Vendor24:
         """Return the same kernel with fractions of tiles and waves."""

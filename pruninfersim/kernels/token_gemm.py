@@ -54,7 +54,7 @@ class VendorTokenGemm:
             b_reads=1.0 + 0.0 * rows, out_writes=1.0 + 0.0 * rows,
         )  # fmt: skip
         busy = self.dense.latency(kept, hardware, cache=cache)
-        return np.asarray(runs * busy + (1.0 - runs) * SMALL_KERNEL)
+        return np.asarray(runs * busy + (1.0 - runs) * np.minimum(SMALL_KERNEL, busy))
 
     def without_quantisation(self) -> VendorTokenGemm:
         """Return the same kernel with fractions of tiles and waves."""
