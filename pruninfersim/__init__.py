@@ -1,7 +1,7 @@
 """Predict, before anyone writes a kernel, how much faster a pruned LLM gets on a GPU.
 
 >>> import pruninfersim as pis
->>> pis.speedup(model="llama-3.1-8b", hardware="h100-sxm", method="static-width", sparsity=0.5, stack="ideal").bound
+>>> pis.speedup(model="llama-3.1-8b", hardware="h100-sxm", method="static-width", sparsity=0.5, stack="ideal").estimated
 1.8...
 """
 
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from pruninfersim.calibration.record import Calibration
     from pruninfersim.calibration.timings import read_timings
     from pruninfersim.calibration.validate import validate
-    from pruninfersim.questions import memory, pareto
+    from pruninfersim.cost import memory
+    from pruninfersim.questions import pareto
     from pruninfersim.questions.break_even import break_even
     from pruninfersim.questions.hardware_ranking import compare_hardware
     from pruninfersim.questions.headroom import max_speedup, required_efficiency
@@ -44,7 +45,7 @@ _LAZY = {
     "calibrate": "pruninfersim.calibration.fit",
     "compare_hardware": "pruninfersim.questions.hardware_ranking",
     "max_speedup": "pruninfersim.questions.headroom",
-    "memory": "pruninfersim.questions.memory:",
+    "memory": "pruninfersim.cost.memory:",
     "pareto": "pruninfersim.questions.pareto:",
     "plots": "pruninfersim.plots:",
     "read_timings": "pruninfersim.calibration.timings",

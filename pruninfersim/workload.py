@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pruninfersim._util.arrays import FloatArray, checked, frozen
+from pruninfersim._util.arrays import TOO_LARGE, FloatArray, ReadOnly, checked, frozen
 from pruninfersim.errors import InvalidInputError, unknown_name
 
 Phase = Literal["prefill", "decode"]
@@ -16,7 +16,7 @@ Logits = Literal["last", "all"]
 
 
 @dataclass(frozen=True, eq=False)
-class Workload:
+class Workload(ReadOnly):
     """One forward pass of a model; array fields are sweep axes and broadcast together.
 
     Use `Workload.prefill` or `Workload.decode`, which check their input.
@@ -76,8 +76,8 @@ class Workload:
         >>> Workload.prefill(batch=2, tokens=1024).tokens
         array(2048.)
         """
-        query = checked("tokens", tokens, minimum=1, whole=True)
-        before = checked("prefix", prefix, minimum=0, whole=True)
+        query = checked("tokens", tokens, minimum=1, below=TOO_LARGE, whole=True)
+        before = checked("prefix", prefix, minimum=0, below=TOO_LARGE, whole=True)
         try:
             context = query + before
         except ValueError:
@@ -99,7 +99,9 @@ class Workload:
         >>> Workload.decode(batch=[1, 8], context=4096).shape
         (2,)
         """
-        return cls._build("decode", batch, 1, checked("context", context, minimum=1, whole=True), "last", True)
+        return cls._build(
+            "decode", batch, 1, checked("context", context, minimum=1, below=TOO_LARGE, whole=True), "last", True
+        )
 
     @classmethod
     def of(cls, phase: str, batch: ArrayLike = 1, context: ArrayLike = 1024, logits: Logits = "last") -> Workload:
@@ -127,7 +129,7 @@ class Workload:
     ) -> Workload:
         if logits not in ("last", "all"):
             raise unknown_name("value of logits", logits, ["last", "all"])
-        sequences = checked("batch", batch, minimum=1, whole=True)
+        sequences = checked("batch", batch, minimum=1, below=TOO_LARGE, whole=True)
         workload = cls(phase, frozen(sequences), frozen(query), frozen(context), logits, causal)
         try:
             _ = workload.shape

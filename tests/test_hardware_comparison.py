@@ -9,8 +9,8 @@ from cases import FAMILIES, IGNORE_PROVENANCE, STACKS
 from toy import toy
 
 import pruninfersim as pis
+from pruninfersim.cost import memory
 from pruninfersim.errors import InvalidInputError, UnknownNameError
-from pruninfersim.questions import memory
 from pruninfersim.questions.hardware_ranking import compare_hardware, ranking_flips
 
 pytestmark = IGNORE_PROVENANCE

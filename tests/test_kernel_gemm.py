@@ -103,10 +103,11 @@ def test_cold_is_finite_and_at_least_the_replayed_time(gpu: str) -> None:
 
 @pytest.mark.parametrize("gpu", TIMED)
 def test_a_gemm_of_a_step_is_never_below_its_roofline(gpu: str) -> None:
-    """Kernels may be fitted below it (a clock above that of the data sheet); what is predicted is not."""
+    """Kernels may be fitted below it; what is predicted is not, at the highest clock of the card."""
     profile = hardware.get(gpu)
     bound = np.maximum(
-        2.0 * M * N * K / profile.peak_flops("bf16"), 2.0 * (M * K + N * K + M * N) / profile.memory_bandwidth
+        2.0 * M * N * K / (profile.peak_flops("bf16") * profile.clock_reserve),
+        2.0 * (M * K + N * K + M * N) / profile.memory_bandwidth,
     )
     assert (np.asarray(gemm_latency(M, N, K, hardware=gpu)) >= bound * (1 - 1e-12)).all()
 

@@ -75,9 +75,9 @@ def test_a_step_is_made_of_the_same_kernels(phase, stack):
     model = toy(launch_gap=0.0) if stack == "toy" else stack
     dense = pis.trace("llama-3.1-8b", workload(phase, 2, 1024))
     step = pis.estimate(dense, hardware=H100, stack=model)
-    run = dict(zip(dense.name, step.run + np.broadcast_to(step.gap, step.run.shape), strict=True))
+    run = dict(zip(step.trace.name, step.run + np.broadcast_to(step.gap, step.run.shape), strict=True))
     m = 2 * 1024 if phase == "prefill" else 2
-    assert pis.gemm_latency(m, 14336, 4096, hardware=H100, stack=model) == pytest.approx(run["up"], rel=1e-9)
+    assert pis.gemm_latency(m, 4096, 14336, hardware=H100, stack=model) == pytest.approx(run["down"], rel=1e-9)
     query = 1024 if phase == "prefill" else 1
     attention = pis.attention_latency(
         phase=phase, batch=2, query_len=query, context=1024, hardware=H100, stack=model, **HEADS

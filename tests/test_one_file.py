@@ -14,7 +14,7 @@ from one_file.parallel import MODEL
 
 import pruninfersim as pis
 from pruninfersim import reproduce, testing
-from pruninfersim.questions.memory import kv_memory, weight_memory
+from pruninfersim.cost.memory import kv_memory, weight_memory
 
 GPU = pis.hardware.load(Path(__file__).parent / "one_file" / "mygpu.toml")
 WORK = pis.Workload.decode(8, 4096)

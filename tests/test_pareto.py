@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from cases import FAMILIES
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pruninfersim.errors import FileFormatError, InvalidInputError
 from pruninfersim.questions import pareto
@@ -62,7 +64,7 @@ def test_between_points_a_curve_is_a_line_and_beyond_it_is_unknown():
 
 
 def test_frontier_is_the_highest_curve():
-    best = pareto.frontier(two())
+    best = pareto.frontier(two(), largest_gap=8.0)
     for gap, speed, family in zip(best.gap, best.speed, best.family, strict=True):
         heights = {name: float(one.at(gap)) for name, one in two().items()}
         assert speed == pytest.approx(np.nanmax(list(heights.values())), rel=1e-12)
@@ -72,10 +74,10 @@ def test_frontier_is_the_highest_curve():
 def test_transition_is_where_the_curves_cross():
     best = pareto.frontier(two())
     crossing = (1.2 - 0.45 * 4 - 1) / (0.1 - 0.45)
-    (gap, before, after), (end, *_) = best.transitions
+    ((gap, before, after),) = best.transitions
     assert (before, after) == ("a", "b")
     assert gap - pareto.STEP <= crossing <= gap
-    assert end == pytest.approx(8.1), "beyond its last point a family is out of the race"
+    assert best.gap[-1] > 8.0  # b has no point beyond, but nobody has to lose more to be as fast
 
 
 def test_hypervolume_of_a_triangle():
@@ -178,3 +180,22 @@ def test_a_wrong_table_is_named(tmp_path, text, words):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileFormatError, match=r"none\.csv"):
         pareto.read_quality(tmp_path / "none.csv")
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.floats(0.1, 40), st.floats(0.5, 3)), min_size=1, max_size=4), min_size=1, max_size=4)
+)
+def test_less_loss_asked_never_gives_more_speed(points):
+    families = {str(i): curve(str(i), *sorted(part, key=lambda point: point[0])) for i, part in enumerate(points)}
+    best = pareto.frontier(families)
+    assert (np.diff(best.speed) >= 0).all()
+    assert best.speed[0] == 1.0
+    for gap, speed in zip(best.gap[::20], best.speed[::20], strict=True):
+        assert pareto.best_method(families, gap)[1] >= speed * (1 - 1e-12)
+
+
+def test_a_curve_that_has_ended_still_offers_what_it_had():
+    families = {"short": curve("short", (5.0, 1.5)), "long": curve("long", (20.0, 1.2))}
+    best = pareto.frontier(families)
+    assert set(best.family) == {"short"}
+    assert best.speed[-1] == 1.5

@@ -83,7 +83,7 @@ def test_one_plotly_and_no_outside_link(page):
 
 
 def test_numbers_are_those_of_the_library(page):
-    rows = {row[0]: row for row in Outline(page).rows if len(row) == 12}
+    rows = {row[0]: row for row in Outline(page).rows if len(row) == 13}
     assert set(rows) == {"method", "dense", *FAMILIES}
     decode = pis.Workload.decode(16, 2048)  # the last table of the two
     dense = pis.trace("llama-3.1-8b", decode)
@@ -93,8 +93,9 @@ def test_numbers_are_those_of_the_library(page):
         low, high = result.interval
         assert row[2] == f"{result.estimated:.2f}"
         assert row[3] == f"{low:.2f}\xa0to\xa0{high:.2f}"
-        assert row[4:8] == [f"{x:.2f}" for x in (result.bound, result.ideal, result.flops, result.claim)]
-        assert row[8] == f"{result.pruned.latency * 1e3:.3g}"
+        four = (result.headroom, result.bound, result.ideal, result.flops, result.claim)
+        assert row[4:9] == [f"{x:.2f}" for x in four]
+        assert row[9] == f"{result.pruned.latency * 1e3:.3g}"
 
 
 def test_waterfall_table_adds_up(page):
@@ -195,3 +196,23 @@ def test_wrong_input_is_named(options, error, words):
 def test_a_directory_that_does_not_exist(tmp_path):
     with pytest.raises(InvalidInputError, match="directory that exists"):
         write_report(tmp_path / "no" / "report.html", methods=["static-depth"], stack="ideal")
+
+
+def test_the_summary_says_first_whether_it_fits():
+    """Llama-3.1-405B: 405.853e9 parameters of 2 bytes."""
+    one = {"stack": "ideal", "methods": ["static-width"], "workloads": pis.Workload.decode(1, 4096)}
+    large = pis.report.html_report(model="llama-3.1-405b", hardware="rtx-4090", **one)
+    assert "Dense does not fit: 811.7 GB of weights" in large
+    assert "on 24 GB. No method of this page makes it fit." in large
+    assert "It fits with static-width." in pis.report.html_report(model="llama-2-13b", hardware="rtx-4090", **one)
+    assert "Dense fits: 16.06 GB of weights" in pis.report.html_report(hardware="h100-sxm", **one)
+
+
+def test_a_page_says_so_where_scripts_are_off():
+    assert "<noscript>" in pis.report.html_report(stack="ideal", methods=["static-depth"])
+
+
+def test_plotly_is_in_the_page_or_beside_it(tmp_path):
+    with pytest.raises(UnknownNameError, match="plotlyjs 'cdn'"):
+        pis.report.write_report(tmp_path / "r.html", plotlyjs="cdn")
+    assert list(tmp_path.iterdir()) == []

@@ -12,8 +12,8 @@ from cases import FAMILIES, IGNORE_PROVENANCE, STACKS, top_sparsity, workload
 from toy import toy
 
 import pruninfersim as pis
+from pruninfersim.cost import memory
 from pruninfersim.errors import InvalidInputError, UnknownNameError
-from pruninfersim.questions import memory
 from pruninfersim.sweep import grid as grids
 from pruninfersim.sweep import runs, sweep
 from pruninfersim.sweep.grid import BLOCK_POINTS, TOGETHER
@@ -46,6 +46,8 @@ def one_by_one(row, stack, logits="last") -> dict[str, float]:
         "pruned_seconds": result.pruned.latency,
         "dense_bytes": float(memory.weight_memory(dense) + memory.kv_memory(dense)),
         "pruned_bytes": float(memory.weight_memory(pruned) + memory.kv_memory(pruned)),
+        "dense_fits": result.dense.fits,
+        "pruned_fits": result.pruned.fits,
         "achieved_attention": float(achieved.get("attention", 0.0)),
         "achieved_mlp": float(achieved.get("mlp", 0.0)),
     }

@@ -118,6 +118,24 @@ def test_a_window_wider_than_the_context_changes_nothing(model, phase):
         assert float(total(ours, "flops")) == pytest.approx(float(total(theirs, "flops")), rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("model", "moved"),
+    [
+        # Residual and sub-layer in, sum and normed values out.
+        ("llama-3.1-8b", {"attn_norm": 4, "mlp_norm": 4}),
+        # Gemma norms what a sub-layer made; the next norm adds it.
+        ("gemma-2-2b", {"attn_norm": 4, "post_attn_norm": 2, "mlp_norm": 4, "post_mlp_norm": 2}),
+        # OLMo 2 norms what a sub-layer made and adds it; nobody norms the sum.
+        ("olmo-2-7b", {"attn_norm": 3, "mlp_norm": 3}),
+    ],
+)
+def test_elements_moved_by_norms(model, moved):
+    ops = pis.trace(model, pis.Workload.prefill(1, 100))
+    for name, elements in moved.items():
+        row = ops.select(ops.mask(names=[name]))
+        assert float(row.traffic[0]) == elements * 2 * 100 * ops.model.hidden_size
+
+
 def test_norms_and_qk_norms_per_layer():
     assert rows(pis.trace("gemma-2-9b", workload("decode")), "post_attn_norm", "post_mlp_norm").count.tolist() == [
         42,

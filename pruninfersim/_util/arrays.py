@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,6 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from pruninfersim.errors import InvalidInputError
 
 FloatArray = NDArray[np.float64]
+
+
+#: First size of a tensor, in elements of one axis, that no GPU will ever see: beyond it only numbers overflow.
+TOO_LARGE = 1e12
 
 
 def frozen(values: ArrayLike) -> FloatArray:
@@ -27,6 +33,28 @@ def sealed(array: FloatArray) -> FloatArray:
     """Make a fresh array read-only in place; for arrays that were just made and are known to nobody else."""
     array.flags.writeable = False
     return array
+
+
+class ReadOnly:
+    """A frozen dataclass whose arrays stay read-only when it is pickled or copied: numpy restores writable ones.
+
+    >>> import copy, dataclasses
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Point(ReadOnly):
+    ...     x: FloatArray
+    >>> copy.deepcopy(Point(frozen([1.0]))).x.flags.writeable
+    False
+    """
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+            for array in value.values() if isinstance(value, dict) else (value,):
+                if isinstance(array, np.ndarray):
+                    sealed(array)
 
 
 def checked(
@@ -67,9 +95,11 @@ def checked(
     if whole:
         bad = bad | (array != np.floor(array))
     if bad.any():
-        limits = f"in [{minimum:g}, {below:g})" if np.isfinite(below) else f"at least {minimum:g}"
         kind = "a whole number, " if whole else ""
         first = array[bad].flat[0] if array.ndim else array[()]
+        # Who gave a size of 0 need not read how large a size may be.
+        far = np.isfinite(below) and not (below >= TOO_LARGE and first < below)
+        limits = f"in [{minimum:g}, {below:g})" if far else f"at least {minimum:g}"
         raise InvalidInputError(f"{name} must be {kind}{limits}; got {first:g}")
     return array
 

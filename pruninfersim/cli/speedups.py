@@ -62,6 +62,7 @@ def _row(name: str, result: pis.Speedup) -> dict[str, Any]:
         "estimated": result.estimated,
         "low": low,
         "high": high,
+        "headroom": result.headroom,
         "bound": result.bound,
         "dense [ms]": float(result.dense.latency) * 1e3,
         "pruned [ms]": float(result.pruned.latency) * 1e3,
@@ -70,7 +71,9 @@ def _row(name: str, result: pis.Speedup) -> dict[str, Any]:
 
 def _caption(results: dict[str, pis.Speedup], notes: list[str]) -> str:
     lines = [
-        "estimated: what this stack delivers, 90 % interval low to high. bound: no kernel makes it faster.",
+        "estimated: what this stack delivers, 90 % interval low to high.",
+        "headroom: the same with perfect kernels for the ops that change.",
+        "bound: no kernels and no fusion make it faster.",
         "ideal: both sides at their roofline. flops: ratio of FLOPs. 1/(1-s): the usual claim.",
     ]
     lines += [f"{name}: {note}" for name, result in results.items() for note in result.notes]

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pruninfersim._util.arrays import FloatArray, sealed
+from pruninfersim._util.arrays import FloatArray, ReadOnly, sealed
+from pruninfersim.cost.memory import fits, memory_notes
 from pruninfersim.cost.uncertainty import Errors
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import compute_time
-from pruninfersim.trace import OpTrace
+from pruninfersim.trace import OpTrace, alike
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +29,7 @@ MATERIAL_SHARE = 0.05
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Estimate:
+class Estimate(ReadOnly):
     """Predicted time of one forward pass, op by op.
 
     Attributes
@@ -42,6 +43,8 @@ class Estimate:
         Wait around one run of each op, as the clock of the stack has it [s].
     floor : ndarray, shape (*sweep, op)
         Roofline of one run of each op [s].
+    limit : ndarray, shape (*sweep, op)
+        Time of one run that no kernel beats: the roofline at the highest clock of the card [s].
     widening : ndarray, shape broadcasts to (*sweep, op)
         Factor on the error band of each op: above 1 outside of the domain that its kernel was fitted in [1].
     """
@@ -51,6 +54,7 @@ class Estimate:
     run: FloatArray = field(repr=False)
     gap: FloatArray = field(repr=False)
     floor: FloatArray = field(repr=False)
+    limit: FloatArray = field(repr=False)
     widening: FloatArray = field(repr=False)
 
     @property
@@ -82,8 +86,8 @@ class Estimate:
 
     @property
     def roofline(self) -> FloatArray | float:
-        """Roofline time of the same trace: no kernels, however good, are faster; shape (*sweep) [s]."""
-        return scalar(self.least.copy())
+        """Roofline time of the same trace, at the rates of the data sheet, shape (*sweep) [s]."""
+        return scalar(self.roofline_total.copy())
 
     @cached_property
     def total(self) -> FloatArray:
@@ -91,13 +95,29 @@ class Estimate:
         return sealed(np.asarray(self.seconds.sum(axis=-1)))
 
     @cached_property
-    def least(self) -> FloatArray:
+    def roofline_total(self) -> FloatArray:
         """Roofline time of the forward pass as a read-only array, shape (*sweep) [s]."""
         return sealed(np.asarray(self.roofline_seconds.sum(axis=-1)))
 
+    @cached_property
+    def least(self) -> FloatArray:
+        """Time that no kernels and no fusion beat, as a read-only array, shape (*sweep) [s].
+
+        The products at the highest clock of the card, with their operands and results through HBM once; elementwise
+        work takes nothing, since it can be fused into the product before or after it.
+        """
+        multiplies = np.where(self.trace.gemms > 0, self.trace.count, 0.0)
+        return sealed(np.asarray(np.einsum("...o,...o->...", self.limit, multiplies)))
+
+    @property
+    def fits(self) -> NDArray[np.bool_] | bool:
+        """Whether weights and KV cache fit into the memory of the GPU, shape (*sweep)."""
+        inside = fits(self.trace, self.hardware)
+        return inside if inside.ndim else bool(inside)
+
     @property
     def interval(self) -> tuple[FloatArray | float, FloatArray | float]:
-        """90 % prediction interval of the latency, never below the roofline, each of shape (*sweep) [s]."""
+        """90 % prediction interval of the latency, never below `least`, each of shape (*sweep) [s]."""
         low, high = self.errors.band()
         total = self.total
         return scalar(np.maximum(total * np.exp(low), np.minimum(self.least, total))), scalar(total * np.exp(high))
@@ -116,7 +136,7 @@ class Estimate:
         wide = self.share
         if self.widening.ndim:
             wide *= self.widening
-        return Errors(wide, [p.spread for p in priced], groups)
+        return Errors(wide, [p.spread for p in priced], groups, alike(self.trace))
 
     @property
     def provenance(self) -> NDArray[np.str_]:
@@ -145,7 +165,10 @@ class Estimate:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What to know before quoting the time: which ops are outside of what was timed, and by how much."""
+        """What to know before quoting the time: does it fit, and which ops are outside of what was timed, how far."""
+        return memory_notes(self.trace, self.hardware) + self._outside()
+
+    def _outside(self) -> tuple[str, ...]:
         if not self.widening.ndim:
             return ()
         size = len(self.trace)

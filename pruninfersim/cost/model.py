@@ -16,7 +16,7 @@ from pruninfersim.cost.distinct import SMALL, Shapes
 from pruninfersim.cost.estimate import Estimate
 from pruninfersim.errors import InvalidInputError, UnknownNameError
 from pruninfersim.hardware import HardwareProfile
-from pruninfersim.kernels.base import KernelModel, Quantised, roofline
+from pruninfersim.kernels.base import KernelModel, Quantised, ceilings
 from pruninfersim.kernels.evidence import EVERYWHERE, EXACT, Domain, Spread
 from pruninfersim.trace import OpTrace, twins
 from pruninfersim.workload import Logits
@@ -227,38 +227,48 @@ class CostModel:
             self._estimate(pruned, *(_at(part, place) for part in both)),
         )
 
-    def _estimate(self, ops: OpTrace, run: FloatArray, floor: FloatArray, widening: FloatArray) -> Estimate:
+    def _estimate(
+        self, ops: OpTrace, run: FloatArray, floor: FloatArray, limit: FloatArray, widening: FloatArray
+    ) -> Estimate:
+        if not np.isfinite(run).all():
+            wrong = np.flatnonzero(~np.isfinite(run).reshape(-1, len(ops)).all(axis=0))
+            raise InvalidInputError(
+                f"the time of {', '.join(ops.name[i] for i in wrong)} is not a finite number; a column of the trace, "
+                "or the kernel model that prices it, is wrong"
+            )
         launches = ops.launches * np.array([priced.launches for priced in self.of(ops)])
-        return Estimate(ops, self, run, self.clock.gaps(run, ops.count, launches), floor, widening)
+        return Estimate(ops, self, run, self.clock.gaps(run, ops.count, launches), floor, limit, widening)
 
-    def _by_shape(self, shapes: Shapes, known: Estimate | None) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return run, floor and widening of each op, each distinct shape priced once."""
-        priced = [(known.run.shape, known.run, known.floor, known.widening)] if known else []
+    def _by_shape(self, shapes: Shapes, known: Estimate | None) -> tuple[FloatArray, ...]:
+        """Return run, floor, limit and widening of each op, each distinct shape priced once."""
+        priced = [(known.run.shape, known.run, known.floor, known.limit, known.widening)] if known else []
         for ops in shapes.groups:
             by = self.priced(ops.kernel[0], ops.dtype[0])
-            # The roofline of the data sheet is a promise that no kernel beats; see speedups.py.
-            floor = roofline(ops, self.hardware)
-            run = np.maximum(by.model.latency(ops, self.hardware), floor)
-            priced.append((ops.shape, run, floor, by.domain.widening(ops)))
+            # Nothing beats the roofline at the highest clock; see speedups.py.
+            floor, limit = ceilings(ops, self.hardware)
+            run = np.maximum(by.model.latency(ops, self.hardware), limit)
+            priced.append((ops.shape, run, floor, limit, by.domain.widening(ops)))
 
         def joined(place: int) -> FloatArray:
             """Column `place` of what is priced, for every op."""
             parts = [np.broadcast_to(part[place], part[0]).reshape(-1) for part in priced]
             return np.asarray(np.concatenate(parts)[shapes.index])
 
-        inside = all(part[3].ndim == 0 for part in priced)
-        return joined(1), joined(2), np.ones(()) if inside else joined(3)
+        inside = all(part[4].ndim == 0 for part in priced)
+        run, floor = joined(1), joined(2)
+        limit = floor if self.hardware.clock_reserve == 1.0 else joined(3)
+        return run, floor, limit, np.ones(()) if inside else joined(4)
 
-    def _one_by_one(self, trace: OpTrace, known: Estimate | None) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return run, floor and widening of each op of a small trace, in as few calls as possible."""
-        run, floor, widening = np.empty(trace.shape), np.empty(trace.shape), np.ones(trace.shape)
+    def _one_by_one(self, trace: OpTrace, known: Estimate | None) -> tuple[FloatArray, ...]:
+        """Return run, floor, limit and widening of each op of a small trace, in as few calls as possible."""
+        run, widening = np.empty(trace.shape), np.ones(trace.shape)
         new: NDArray[np.bool_] = np.ones(len(trace), dtype=bool)
         if known is not None:
             same, partner = twins(known.trace, trace)
             new = np.asarray(~same.reshape(-1, len(trace)).all(axis=0))
             old = np.flatnonzero(~new)
             run[..., old] = known.run[..., np.array(partner)[old]]
-        floor[...] = roofline(trace, self.hardware)
+        floor, limit = (np.broadcast_to(side, trace.shape) for side in ceilings(trace, self.hardware))
         members: dict[tuple[int, int, str], list[int]] = {}
         priced = self.of(trace)
         for i, each in enumerate(priced):
@@ -268,7 +278,7 @@ class CostModel:
             widening[..., index] = priced[index[0]].domain.widening(ops)
             if new[index].any():
                 run[..., index] = priced[index[0]].model.latency(ops, self.hardware)
-        return np.maximum(run, floor, out=run), floor, np.ones(()) if (widening == 1.0).all() else widening
+        return np.maximum(run, limit, out=run), floor, limit, np.ones(()) if (widening == 1.0).all() else widening
 
     def of(self, trace: OpTrace) -> list[Priced]:
         """Return what prices each op of a trace.

@@ -6,10 +6,13 @@ name              definition                                             reads a
 ``flops``         FLOPs(dense) / FLOPs(pruned)                           what papers claim
 ``ideal``         T_roofline(dense) / T_roofline(pruned)                 both sides perfect; no bound on the next
 ``estimated``     T_model(dense) / T_model(pruned)                       what this stack delivers
-``bound``         T_model(dense) / T_roofline(pruned)                    no kernel makes this pruned model faster
+``bound``         T_model(dense) / T_least(pruned)                       no kernel makes this pruned model faster
 ================  =====================================================  ===========================================
 
-``bound >= estimated`` holds because no kernel model beats its roofline (`CostModel.predict` enforces it).
+T_roofline takes the rates of the data sheet, op by op. T_least is what no kernel and no fusion beats: elementwise work
+crosses HBM for nothing, and peaks are those of the highest clock (`Estimate.least`). ``bound >= estimated`` holds
+because no kernel model beats it (`CostModel.predict` enforces it). Whether a kernel is worth writing is another
+question: `Speedup.headroom`.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ def flops_speedup(dense: OpTrace, pruned: OpTrace) -> FloatArray:
 
 def ideal_speedup(dense: Estimate, pruned: Estimate) -> FloatArray:
     """Return T_roofline(dense) / T_roofline(pruned), shape (*sweep). Not a bound on the estimated speedup."""
-    return np.asarray(dense.least / pruned.least)
+    return np.asarray(dense.roofline_total / pruned.roofline_total)
 
 
 def estimated_speedup(dense: Estimate, pruned: Estimate) -> FloatArray:
@@ -47,8 +50,12 @@ def estimated_speedup(dense: Estimate, pruned: Estimate) -> FloatArray:
 
 
 def bound_speedup(dense: Estimate, pruned: Estimate) -> FloatArray:
-    """Return T_model(dense) / T_roofline(pruned), shape (*sweep): no kernel makes this pruned model faster."""
-    return np.asarray(dense.total / pruned.least)
+    """Return T_model(dense) / T_least(pruned), shape (*sweep): no kernel makes this pruned model faster.
+
+    Infinite for a trace without products: all of its work could be fused away.
+    """
+    total, least = np.broadcast_arrays(dense.total, pruned.least)
+    return np.asarray(np.divide(total, least, out=np.full(total.shape, np.inf), where=least > 0))
 
 
 def claimed_speedup(pruned: OpTrace) -> FloatArray | None:

@@ -27,11 +27,14 @@ class Errors:
     spreads : sequence of Spread, one per op
     groups : sequence of str, one per op
         Ops of one group share the common part of their error.
+    shapes : ndarray of int, shape (op,)
+        Ops of one number run the same kernel on the same shape, and share their whole error (see `alike`).
     """
 
     share: FloatArray
     spreads: Sequence[Spread]
     groups: Sequence[str]
+    shapes: NDArray[np.intp]
 
     def _column(self, name: str) -> FloatArray:
         return np.array([getattr(spread, name) for spread in self.spreads], dtype=np.float64)
@@ -54,15 +57,19 @@ class Errors:
 
     def _variance(self, name: str) -> FloatArray:
         shared = self.by_group(name, sorted(set(self.groups)))
-        own = self.weighted(self.share**2, self._column(name) ** 2 * (1.0 - self._column("common")))
-        return np.asarray((shared**2).sum(axis=-1) + own)
+        own = self.weighted(self.share, self.own(name)[:, None] * _members(self.shapes, self.shapes))
+        return np.asarray((shared**2).sum(axis=-1) + (own**2).sum(axis=-1))
+
+    def own(self, name: str) -> FloatArray:
+        """Return the part of a side of the band that ops of other shapes do not share, shape (op,)."""
+        return self._column(name) * np.sqrt(1.0 - self._column("common"))
 
 
 def ratio_half_width(top: Errors, bottom: Errors, same: NDArray[np.bool_], partner: Sequence[int]) -> FloatArray:
     """Return the half-width of ln(top / bottom) at 90 %, shape (*sweep) [1].
 
     The common part of the error of a group cancels as far as the group has the same share on both sides; the own part
-    of an op cancels only if the very same shape runs on both sides.
+    of a kernel on a shape cancels as far as the very same shape runs on both sides.
 
     Parameters
     ----------
@@ -75,18 +82,21 @@ def ratio_half_width(top: Errors, bottom: Errors, same: NDArray[np.bool_], partn
     """
     known = sorted(set(top.groups) | set(bottom.groups))
     shared = top.by_group("half_width", known) - bottom.by_group("half_width", known)
-    variance = (shared**2).sum(axis=-1)
-    alike = np.asarray(same).reshape(-1, len(bottom.groups))
-    below = np.flatnonzero(alike.any(axis=0))
-    pairs = []
-    for side, paired in ((bottom, below), (top, np.asarray(partner, dtype=np.intp)[below])):
-        weight = side._column("half_width") * np.sqrt(1.0 - side._column("common"))
-        pairs.append(side.share[..., paired] * weight[paired])
-        weight[paired] = 0.0
-        variance = variance + side.weighted(side.share**2, weight**2)
-    # A pair of ops that run alike counts by its difference: exactly nothing where both shares are equal.
-    variance = variance + ((pairs[0] - pairs[1]) ** 2).sum(axis=-1)
-    if not alike[:, below].all():
-        # Alike at some points of a sweep only: elsewhere both errors count in full, 2 x y more than the difference.
-        variance = variance + 2.0 * np.where(same[..., below], 0.0, pairs[0] * pairs[1]).sum(axis=-1)
+    own, rest = (side.own("half_width")[:, None] for side in (top, bottom))
+    first = top.weighted(top.share, own * _members(top.shapes, top.shapes))
+    partners = rest * _members(top.shapes[np.asarray(partner, dtype=np.intp)], top.shapes)
+    others = rest * _members(bottom.shapes, bottom.shapes)
+    flat = np.asarray(same).reshape(-1, len(bottom.groups))
+    if (flat == flat[:1]).all():
+        again = bottom.weighted(bottom.share, partners * flat[0][:, None])
+        new = bottom.weighted(bottom.share, others * ~flat[0][:, None])
+    else:  # alike at some points of a sweep only
+        again = bottom.weighted(bottom.share * same, partners)
+        new = bottom.weighted(bottom.share * ~np.asarray(same), others)
+    variance = (shared**2).sum(axis=-1) + ((first - again) ** 2).sum(axis=-1) + (new**2).sum(axis=-1)
     return np.asarray(np.sqrt(variance))
+
+
+def _members(of: NDArray[np.intp], among: NDArray[np.intp]) -> FloatArray:
+    """Return which of the distinct shapes of `among` each op has, shape (op, distinct) of 0 and 1."""
+    return np.asarray(of[:, None] == np.unique(among), dtype=np.float64)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydantic import Field, field_validator
 
 from pruninfersim._util.records import FrozenDict, Record, modified_from
@@ -21,6 +22,8 @@ __all__ = ["DTYPES", "SEARCH_PATH_VARIABLE", "HardwareProfile", "get", "load", "
 
 #: Environment variable with directories of profiles of your own, separated like PATH.
 SEARCH_PATH_VARIABLE = "PRUNINFERSIM_HARDWARE_PATH"
+#: Least clock behind a stated peak over the boost clock: further off, the peak is not one of whole tensor cores.
+CLOCK_SLACK = 0.85
 
 
 class HardwareProfile(Record):
@@ -36,8 +39,8 @@ class HardwareProfile(Record):
     sm_count : int
         Units that matrix work is spread over: streaming multiprocessors (NVIDIA), compute units (AMD), Xe cores
         (Intel Arc), matrix engines (Gaudi) or TensorCores (TPU).
-    boost_clock, base_clock : float or None
-        [Hz]
+    boost_clock, base_clock, max_clock : float or None
+        Clocks of the data sheet, and the highest that the driver allows where that is above the boost clock [Hz].
     memory_type : str
     memory_size : float
         [B]
@@ -81,6 +84,7 @@ class HardwareProfile(Record):
     sm_count: int = Field(gt=0)
     boost_clock: float | None = Field(default=None, gt=0)
     base_clock: float | None = Field(default=None, gt=0)
+    max_clock: float | None = Field(default=None, gt=0)
     memory_type: str
     memory_size: float = Field(gt=0)
     memory_bandwidth: float = Field(gt=0)
@@ -145,6 +149,26 @@ class HardwareProfile(Record):
         """
         return self.peak_flops(dtype, sparse=sparse) / self.memory_bandwidth
 
+    @cached_property
+    def clock_reserve(self) -> float:
+        """Factor between the highest rate that the tensor cores can reach and the peak of the data sheet, at least 1.
+
+        A data sheet states the peak at a clock that a card sustains, and cards run above it. A tensor core does a power
+        of two of FLOP per clock, so that the clock behind a peak can be told where the peak lies up to 15 % below that
+        of the boost clock (H100 SXM: 989 TFLOP/s at 1830 MHz, but up to 1980 MHz).
+
+        >>> round(get("h100-sxm").clock_reserve, 3), round(get("a100-sxm-80gb").clock_reserve, 3)
+        (1.082, 1.0)
+        """
+        clocks = [clock for clock in (self.boost_clock, self.max_clock) if clock]
+        peak = self.peak.get("bf16") or self.peak.get("fp16")
+        if not clocks or not peak:
+            return 1.0
+        per_clock = peak / (self.sm_count * min(clocks))
+        whole = 2.0 ** np.round(np.log2(per_clock))
+        stated = per_clock / whole if per_clock / whole >= CLOCK_SLACK else 1.0
+        return float(max(1.0, max(clocks) / (min(clocks) * stated)))
+
     def clone(self, name: str, **changes: Any) -> HardwareProfile:
         """Return a renamed copy with some figures changed; its reference says what it was modified from.
 
@@ -196,8 +220,8 @@ class HardwareProfile(Record):
     def _figures(self) -> list[tuple[str, float, str]]:
         """Return (name, SI value, unit) of every figure that the profile has."""
         units = {
-            "sm_count": "", "boost_clock": "Hz", "base_clock": "Hz", "memory_size": "B", "memory_bandwidth": "B/s",
-            "l2_size": "B", "interconnect_bandwidth": "B/s", "tdp": "W",
+            "sm_count": "", "boost_clock": "Hz", "base_clock": "Hz", "max_clock": "Hz", "memory_size": "B",
+            "memory_bandwidth": "B/s", "l2_size": "B", "interconnect_bandwidth": "B/s", "tdp": "W",
         }  # fmt: skip
         rows = [(key, getattr(self, key), unit) for key, unit in units.items()]
         rows += [(f"peak.{dtype}", value, "FLOP/s") for dtype, value in self.peak.items()]
@@ -309,8 +333,8 @@ def table(path: str | Path | None = None) -> pd.DataFrame:
         }  # fmt: skip
         row |= {
             key: getattr(profile, key)
-            for key in ("sm_count", "boost_clock", "base_clock", "memory_size", "memory_bandwidth", "l2_size",
-                        "interconnect_bandwidth", "tdp")
+            for key in ("sm_count", "boost_clock", "base_clock", "max_clock", "memory_size", "memory_bandwidth",
+                        "l2_size", "interconnect_bandwidth", "tdp")
         }  # fmt: skip
         row |= {f"peak.{dtype}": profile.peak.get(dtype) for dtype in DTYPES}
         row |= {f"peak_2of4.{dtype}": profile.peak_2of4.get(dtype) for dtype in DTYPES}

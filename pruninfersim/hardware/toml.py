@@ -24,6 +24,7 @@ UNITS: dict[str, dict[str, float]] = {
     "sm_count": {"1": 1.0},
     "boost_clock": _HERTZ,
     "base_clock": _HERTZ,
+    "max_clock": _HERTZ,
     "memory_size": _BYTES,
     "memory_bandwidth": _BANDWIDTH,
     "l2_size": _BYTES,

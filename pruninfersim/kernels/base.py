@@ -75,6 +75,17 @@ def roofline(ops: OpTrace, hardware: HardwareProfile) -> FloatArray:
     return np.maximum(compute_time(ops, hardware), ops.traffic / hardware.memory_bandwidth)
 
 
+def ceilings(ops: OpTrace, hardware: HardwareProfile) -> tuple[FloatArray, FloatArray]:
+    """Return the roofline time of one run of each op, and the time that no kernel beats, shape (*sweep, op) [s].
+
+    The second is the roofline with peaks at the highest clock of the card, see `HardwareProfile.clock_reserve`.
+    """
+    compute, memory = compute_time(ops, hardware), ops.traffic / hardware.memory_bandwidth
+    at_rest = np.maximum(compute, memory)
+    reserve = hardware.clock_reserve
+    return at_rest, at_rest if reserve == 1.0 else np.maximum(compute / reserve, memory)
+
+
 def compute_time(ops: OpTrace, hardware: HardwareProfile) -> FloatArray:
     """Return FLOPs / peak of one run of each op, shape (*sweep, op) [s]; an op without a product needs no peak."""
     return np.asarray(ops.flops / peaks(ops, hardware))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.errors import MissingValueError
 from pruninfersim.hardware import HardwareProfile, precision, traits
-from pruninfersim.kernels.base import Cache, KernelModel, Quantised, parameter, roofline
+from pruninfersim.kernels.base import Cache, KernelModel, Quantised, ceilings, parameter
 from pruninfersim.kernels.candidates import mean_of_fastest, to_power
 from pruninfersim.kernels.evidence import Quantity, Spread, tokens, weight_elements
 from pruninfersim.kernels.gemm import REGIMES
@@ -263,7 +263,7 @@ class Vendor24:
         whole = ops.with_columns(n=np.maximum(ops.n, self.LEAST[0]), k=np.maximum(ops.k, self.LEAST[1]))
         seconds = np.asarray(dense / self.sparse.without_quantisation().ratio(whole, hardware, cache=cache))
         # Activations that outweigh a narrow weight are as many as ever.
-        return np.maximum(seconds, roofline(ops, hardware)) if cache == "cold" else seconds
+        return np.maximum(seconds, ceilings(ops, hardware)[1]) if cache == "cold" else seconds
 
     def without_quantisation(self) -> Vendor24:
         """Return the same kernel with fractions of tiles and waves."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from pruninfersim._util.arrays import TOO_LARGE
 from pruninfersim._util.records import Record, modified_from
 from pruninfersim.errors import FileFormatError, InvalidInputError, UnknownNameError, unknown_name
 from pruninfersim.hardware.precision import DTYPES
@@ -29,8 +30,10 @@ def _positive_whole(value: Any) -> int:
         number = math.nan if isinstance(value, bool | str | bytes) else float(value)
     except (TypeError, ValueError, OverflowError):  # not a number, or an array
         number = math.nan
-    if not (math.isfinite(number) and number == math.floor(number) and number > 0):
-        raise ValueError("must be a positive whole number")
+    if not (math.isfinite(number) and number == math.floor(number) and 0 < number < TOO_LARGE):
+        raise ValueError(
+            "must be a positive whole number" if not number >= TOO_LARGE else f"must be below {TOO_LARGE:g}"
+        )
     return int(value)
 
 

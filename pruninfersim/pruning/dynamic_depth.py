@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.arrays import FloatArray, checked
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.pruning.base import mean_where, overhead_rows, record, targets
 from pruninfersim.pruning.ratios import Ratio, check_ratio, with_ratio
@@ -26,10 +26,16 @@ ROUTER_WIDTH = 16.0
 def active_share(tokens: ArrayLike, sparsity: ArrayLike) -> FloatArray:
     """Return the probability that a tile of `tokens` rows has at least one kept token, 1 - s^tokens.
 
+    Raises
+    ------
+    InvalidInputError
+        If the tokens are not positive, or the sparsity is not in [0, 1].
+
     >>> active_share(8, 0.5).item() == 1 - 0.5**8
     True
     """
-    return np.asarray(1.0 - np.asarray(sparsity, dtype=float) ** np.asarray(tokens, dtype=float))
+    rows = checked("tokens", tokens, minimum=1e-9)
+    return np.asarray(1.0 - checked("sparsity", sparsity, minimum=0, below=np.nextafter(1.0, 2.0)) ** rows)
 
 
 @dataclass(frozen=True, eq=False)

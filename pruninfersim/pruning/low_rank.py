@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim._util.arrays import TOO_LARGE, FloatArray, checked
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.pruning.base import LINEAR, mean_where, record, round_up, targets
 from pruninfersim.pruning.ratios import Ratio, check_ratio, with_ratio
@@ -20,11 +20,16 @@ def low_rank_rank(n: ArrayLike, k: ArrayLike, sparsity: ArrayLike, alignment: fl
 
     r = (1 - s) n k / (n + k), rounded up to the alignment (arXiv 2606.09080, section on low-rank protocol).
 
+    Raises
+    ------
+    InvalidInputError
+        If a size is not positive, or the sparsity is not in [0, 1).
+
     >>> low_rank_rank(4096, 4096, [0.5, 0.2]).tolist()
     [1024.0, 1648.0]
     """
-    outputs, inputs = np.asarray(n, dtype=float), np.asarray(k, dtype=float)
-    rank = (1.0 - np.asarray(sparsity, dtype=float)) * outputs * inputs / (outputs + inputs)
+    outputs, inputs = (checked(name, x, minimum=1e-9, below=TOO_LARGE) for name, x in (("n", n), ("k", k)))
+    rank = (1.0 - checked("sparsity", sparsity, minimum=0, below=1)) * outputs * inputs / (outputs + inputs)
     return round_up(rank, alignment, np.minimum(outputs, inputs))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,19 @@ class Speedup:
     pruned: Estimate = field(repr=False)
     notes: tuple[str, ...] = ()
 
+    @cached_property
+    def headroom(self) -> FloatArray | float:
+        """Speedup if the ops that the method changes ran at their roofline and all else as it does, shape (*sweep) [1].
+
+        This, and not the distance to `bound`, says whether a kernel is worth writing: no kernel for the changed ops
+        makes the rest any faster.
+        """
+        after = self.pruned
+        untouched = twins(self.dense.trace, after.trace)[0]
+        perfect = np.where(untouched, after.run, np.minimum(after.floor, after.run))
+        seconds = np.einsum("...o,...o->...", perfect + after.gap, np.broadcast_to(after.trace.count, perfect.shape))
+        return scalar(np.asarray(self.dense.total / seconds))
+
     @property
     def claim(self) -> FloatArray | float | None:
         """1 / (1 - s) of the sparsities asked for: the "upper bound" of arXiv 2606.09080, shape (*sweep) [1].
@@ -109,7 +123,10 @@ class Speedup:
             "ideal": self.ideal,
             "estimated": self.estimated,
             "interval": list(self.interval),
+            "headroom": self.headroom,
             "bound": self.bound,
+            "fits": self.pruned.fits,
+            "dense_fits": self.dense.fits,
             "dense_seconds": self.dense.latency,
             "pruned_seconds": self.pruned.latency,
             "notes": list(self.notes),
@@ -121,7 +138,8 @@ class Speedup:
         low, high = self.interval
         return (
             f"<Speedup {self.dense.stack} on {self.dense.hardware.name}: estimated {self.estimated:.2f} "
-            f"[{low:.2f}, {high:.2f}], bound {self.bound:.2f}, ideal {self.ideal:.2f}, flops {self.flops:.2f}>"
+            f"[{low:.2f}, {high:.2f}], headroom {self.headroom:.2f}, bound {self.bound:.2f}, ideal {self.ideal:.2f}, "
+            f"flops {self.flops:.2f}>"
         )
 
     def _repr_html_(self) -> str:
@@ -130,6 +148,7 @@ class Speedup:
         low, high = self.interval
         cells = {
             "estimated": f"{self.estimated:.3f} ({low:.3f} to {high:.3f})",
+            "headroom": f"{self.headroom:.3f}",
             "bound": f"{self.bound:.3f}",
             "ideal": f"{self.ideal:.3f}",
             "FLOPs": f"{self.flops:.3f}",
@@ -188,16 +207,23 @@ def mask_draw_half_width(step: Estimate) -> FloatArray:
     if not draws or not gemms.any():
         return np.zeros(ops.sweep_shape)
     active = np.where(gemms, ops.b_reads, 1.0)
-    total = step.seconds.sum(axis=-1)
+    # One run of each op if it is active, as a share of the step; and the share of its layers that have it at all.
+    runs = (step.run + step.gap) / (active * step.total[..., None])
+    there = ops.count / [max(1, len(layers)) for layers in ops.layers]
     variance: FloatArray = np.zeros(())
     for block in ("attention", "mlp"):
         ran = gemms & ops.mask(blocks=[block])
-        if not ran.any():
+        rows = list(zip(ops.layers, ran.tolist(), strict=True))
+        known = sorted({layer for layers, is_in in rows if is_in for layer in layers})
+        if not known:
             continue
-        whole = np.where(ran, step.seconds / active, 0.0).sum(axis=-1) / total
-        chance = active[..., ran].mean(axis=-1)
-        layers = np.where(ran, ops.count, 0.0).max(axis=-1)
-        variance = variance + chance * (1.0 - chance) * whole**2 / (layers * draws)
+        member = np.array([[is_in and layer in layers for layer in known] for layers, is_in in rows])
+        # Layers of the same ops are alike, whether folded into one row or not.
+        members, alike_layers = np.unique(member.astype(float), axis=1, return_counts=True)
+        mean = members / np.maximum(members.sum(axis=0), 1.0)
+        chance = np.broadcast_to(active, step.run.shape) @ mean
+        layers_there = np.broadcast_to(there, step.run.shape) @ mean * alike_layers
+        variance = variance + (layers_there * chance * (1.0 - chance) * (runs @ members) ** 2 / draws).sum(axis=-1)
     return np.asarray(NORMAL_90 * np.sqrt(variance))
 
 

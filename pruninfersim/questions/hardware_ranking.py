@@ -14,12 +14,12 @@ from pruninfersim import pruning
 from pruninfersim._util.arrays import checked
 from pruninfersim.cost import CostModel, Estimate
 from pruninfersim.cost.estimate import MATERIAL_SHARE
+from pruninfersim.cost.memory import kv_memory, weight_memory
 from pruninfersim.errors import InvalidInputError, MissingValueError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Method
 from pruninfersim.questions.comparison import compare_estimates
-from pruninfersim.questions.memory import kv_memory, weight_memory
 from pruninfersim.questions.setup import Setup
 from pruninfersim.stacks import Stack
 from pruninfersim.trace import OpTrace, PruningMethod

@@ -19,7 +19,7 @@ from pruninfersim.trace import OpTrace, twins
 HEADROOM = {
     "estimated": "all kernels run as this stack has them",
     "perfect_changed": "the kernels of the changed ops run at their roofline",
-    "perfect_all": "every kernel runs at its roofline (the bound)",
+    "perfect_all": "every kernel runs at its roofline, at the highest clock, and elementwise work is fused (the bound)",
     "amdahl": "the changed ops take no time but their launches",
 }
 
@@ -33,9 +33,9 @@ class Headroom:
     estimated : float or ndarray, shape (*sweep)
         Speedup that the stack delivers [1].
     perfect_changed : float or ndarray
-        If the kernels of the changed ops ran at their roofline, and the rest as it does [1].
+        If the kernels of the changed ops ran at their roofline, and the rest as it does: `Speedup.headroom` [1].
     perfect_all : float or ndarray
-        If every kernel ran at its roofline: the ``bound`` [1].
+        If every kernel ran at its roofline, at the highest clock, and elementwise work were fused: the ``bound`` [1].
     amdahl : float or ndarray
         If the changed ops took no time but their launches: what the untouched part leaves [1].
     """
@@ -71,11 +71,11 @@ def max_speedup(
     >>> bool(1.6 < room.perfect_changed < 1.7 < room.amdahl)
     True
     """
-    result, rest, perfect = _split(dense, pruned, hardware, stack)
+    result, rest, _ = _split(dense, pruned, hardware, stack)
     total = np.asarray(result.dense.latency)
     return Headroom(
         result.estimated,
-        scalar(np.asarray(total / (rest + perfect))),
+        result.headroom,
         result.bound,
         scalar(np.divide(total, rest, out=np.full(rest.shape, np.inf), where=rest > 0)),
     )

@@ -2,7 +2,7 @@
 
 Quality is data, from a paper or from a file of one's own; speed is predicted for any GPU, workload and stack. Each
 family is the piecewise-linear curve speed(gap) through its best point per sparsity, starting at (0, 1), as
-arXiv 2606.09080 draws it; the frontier is the highest of these curves.
+arXiv 2606.09080 draws it; the frontier is the highest that any of them reaches at that loss or a smaller one.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 COLUMNS = ("method", "family", "sparsity", "gap_percent")
 #: Width of the steps at which a frontier is sampled [% points of quality loss].
 STEP = 0.1
+#: First quality loss that is too large to be one [%].
+LARGEST_GAP = 1e4
 TINY = 1e-9
 
 
@@ -54,14 +56,14 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class Frontier:
-    """The highest of several curves.
+    """The most speed that several curves offer for at most some quality loss: never less where more loss is allowed.
 
     Attributes
     ----------
     gap : ndarray, shape (step,)
         Quality loss [%].
     speed : ndarray, shape (step,)
-        Highest speedup at that loss [1].
+        Highest speedup at that loss or a smaller one [1].
     family : tuple of str, one per step
         Who reaches it.
     """
@@ -144,6 +146,11 @@ def curves(
     speed : mapping or callable
         (family, sparsity) -> speedup [1], for instance the mean over workloads of `pruninfersim.speedup`.
 
+    Raises
+    ------
+    InvalidInputError
+        If a speedup is not a positive number.
+
     >>> best = curves(published_quality(), lambda family, s: 1 / (1 - s))
     >>> best["dynamic-depth"].gap.tolist()
     [0.0, 1.04, 3.96, 5.11, 15.59]
@@ -153,14 +160,14 @@ def curves(
     for family, rows in quality.groupby("family", sort=False):
         best = rows.groupby("sparsity")["gap_percent"].min()
         gaps = np.array([0.0, *best.to_numpy(dtype=float)])
-        speeds = np.array([1.0, *(lookup(str(family), float(s)) for s in best.index)])
+        speeds = checked("speed", [1.0, *(lookup(str(family), float(s)) for s in best.index)], minimum=1e-9)
         order = np.argsort(gaps, kind="stable")
         out[str(family)] = Curve(str(family), gaps[order], speeds[order])
     return out
 
 
 def frontier(families: Mapping[str, Curve], *, largest_gap: float | None = None) -> Frontier:
-    """Return the highest of the curves, sampled every 0.1 % of quality loss.
+    """Return the most speed for at most some quality loss, sampled every 0.1 % of it.
 
     Parameters
     ----------
@@ -171,7 +178,7 @@ def frontier(families: Mapping[str, Curve], *, largest_gap: float | None = None)
     Raises
     ------
     InvalidInputError
-        If there is no curve.
+        If there is no curve, or the largest loss is not a positive number.
 
     >>> best = frontier(curves(published_quality(), lambda family, s: 1 / (1 - s)), largest_gap=20)
     >>> best.family[1], best.transitions[0][1:]  # who leads first, and where the lead passes to
@@ -179,15 +186,18 @@ def frontier(families: Mapping[str, Curve], *, largest_gap: float | None = None)
     """
     if not families:
         raise InvalidInputError("no curve to take the frontier of; give at least one family")
-    last = largest_gap or max(float(curve.gap[-1]) for curve in families.values())
+    ends = max(float(curve.gap[-1]) for curve in families.values())
+    last = ends if largest_gap is None else float(checked("largest_gap", largest_gap, minimum=STEP, below=LARGEST_GAP))
     gap = np.append(np.arange(0.0, last - TINY, STEP), last)
     heights = np.array([curve.at(gap) for curve in families.values()])
-    winner = np.nanargmax(np.where(np.isnan(heights), -np.inf, heights), axis=0)
+    heights = np.where(np.isnan(heights), -np.inf, heights)
+    # A curve that has ended, or falls, still offers what it had: the best so far, by whoever reached it.
+    so_far = np.maximum.accumulate(heights, axis=1)
+    winner = np.argmax(so_far, axis=0)
     names = tuple(families)
     # At no loss every curve is 1: whoever leads at the first step leads there too.
     winner[0] = winner[min(1, len(winner) - 1)]
-    speed = heights[winner, np.arange(len(gap))]
-    return Frontier(gap, speed, tuple(names[i] for i in winner))
+    return Frontier(gap, so_far[winner, np.arange(len(gap))], tuple(names[i] for i in winner))
 
 
 def best_method(families: Mapping[str, Curve], max_gap: float) -> tuple[str, float]:
@@ -199,10 +209,17 @@ def best_method(families: Mapping[str, Curve], max_gap: float) -> tuple[str, flo
     max_gap : float
         Largest allowed quality loss [%].
 
+    Raises
+    ------
+    InvalidInputError
+        If there is no curve, or the loss is not a number of at least 0.
+
     >>> best_method(curves(published_quality(), lambda family, s: 1 / (1 - s)), max_gap=6)[0]
     'dynamic-depth'
     """
     limit = float(checked("max_gap", max_gap, minimum=0))
+    if not families:
+        raise InvalidInputError("no curve to choose from; give at least one family")
 
     def fastest(curve: Curve) -> float:
         inside = curve.gap <= limit

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from pruninfersim import hardware as hardware_registry
 from pruninfersim import stacks
-from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim._util.arrays import TOO_LARGE, FloatArray, checked
 from pruninfersim.cost import CostModel, scalar
 from pruninfersim.errors import unknown_name
 from pruninfersim.hardware import HardwareProfile, precision
@@ -62,7 +62,7 @@ def gemm_latency(
     """
     if kernel not in GEMM_KERNELS:
         raise unknown_name("kernel", kernel, GEMM_KERNELS)
-    sizes = {name: checked(name, x, minimum=1e-9) for name, x in (("m", m), ("n", n), ("k", k))}
+    sizes = {name: checked(name, x, minimum=1e-9, below=TOO_LARGE) for name, x in (("m", m), ("n", n), ("k", k))}
     form = precision.get(dtype)
     row: dict[str, Any] = {
         "name": kernel,
@@ -119,8 +119,8 @@ def attention_latency(
     if phase not in ("prefill", "decode"):
         raise unknown_name("phase", phase, ["prefill", "decode"])
     given = {"batch": batch, "query_len": query_len, "context": context, "heads": heads, "head_dim": head_dim}
-    size = {name: checked(name, value, minimum=1e-9) for name, value in given.items()}
-    groups = size["heads"] if kv_heads is None else checked("kv_heads", kv_heads, minimum=1e-9)
+    size = {name: checked(name, value, minimum=1e-9, below=TOO_LARGE) for name, value in given.items()}
+    groups = size["heads"] if kv_heads is None else checked("kv_heads", kv_heads, minimum=1e-9, below=TOO_LARGE)
     form = precision.activations(dtype)
     share = (
         1.0 if phase == "decode" else 1.0 - size["query_len"] / (2.0 * np.maximum(size["context"], size["query_len"]))

@@ -13,12 +13,12 @@ import numpy as np
 
 from pruninfersim import plots, pruning
 from pruninfersim.cost import Estimate
+from pruninfersim.cost.memory import kv_memory, weight_memory
 from pruninfersim.errors import InvalidInputError, MissingValueError
 from pruninfersim.pruning import Method
 from pruninfersim.questions.comparison import Speedup, compare_estimates
 from pruninfersim.questions.explain import STEPS, Explanation, explain
 from pruninfersim.questions.headroom import max_speedup
-from pruninfersim.questions.memory import kv_memory, weight_memory
 from pruninfersim.questions.setup import Setup
 from pruninfersim.report.blocks import Block, Code, Heading, Points, Table, Text
 from pruninfersim.workload import Workload
@@ -36,7 +36,8 @@ ASSUMPTIONS = (
 )
 TERMS = (
     "estimated: dense time over pruned time of this stack, with its 90 % interval",
-    "bound: dense time of this stack over the pruned model at its roofline; no kernel makes the pruned model faster",
+    "headroom: the speedup if the ops that the method changes ran at their roofline, and all else as it does",
+    "bound: dense time of this stack over the least time of the pruned model; no kernels and no fusion beat it",
     "ideal: both sides at their roofline",
     "FLOPs: ratio of the FLOPs",
     "claim: 1/(1-s), the usual claim for sparsity s, which bounds nothing",
@@ -62,8 +63,10 @@ class Case:
 
     @property
     def focus(self) -> str:
-        """The method with the most left to gain from better kernels, by the ratio of bound to estimate."""
-        return max(self.results, key=lambda name: float(self.results[name].bound) / float(self.results[name].estimated))
+        """The method with the most left to gain from better kernels, by the ratio of headroom to estimate."""
+        return max(
+            self.results, key=lambda name: float(self.results[name].headroom) / float(self.results[name].estimated)
+        )
 
 
 def case(setup: Setup, workload: Workload, methods: Sequence[Method], sparsity: float) -> Case:
@@ -101,6 +104,7 @@ def summary(case: Case) -> list[Block]:
     largest = max(parts, key=lambda part: parts[part])
     total = float(case.dense.latency) * 1e3
     lines = [
+        _verdict(case),
         f"The dense pass takes {_ms(case.dense.latency)} ({_interval(case.dense)}), "
         f"{case.workload.tokens / case.dense.latency:,.0f} tokens per second; "
         f"{parts[largest] / total:.0%} of it is {largest}.",
@@ -118,7 +122,7 @@ def summary(case: Case) -> list[Block]:
     room = max_speedup(case.dense.trace, why.speedup.pruned.trace, hardware=case.setup.hardware, stack=case.setup.stack)
     lines.append(
         f"Perfect kernels for the ops that {case.focus} changes would bring it from {room.estimated:.2f} to "
-        f"{room.perfect_changed:.2f}; its bound, with every kernel at its roofline, is {room.perfect_all:.2f}."
+        f"{room.perfect_changed:.2f}; its bound, with all kernels perfect and fused, is {room.perfect_all:.2f}."
     )
     slower = [name for name in ranked if float(case.results[name].estimated) < 1.0]
     if slower:
@@ -127,13 +131,34 @@ def summary(case: Case) -> list[Block]:
     return [Heading(case.name), Points(tuple(lines))]
 
 
+def _verdict(case: Case) -> str:
+    """Say what fits into the memory of the GPU, and what does not."""
+    room = case.setup.hardware.memory_size / 1e9
+    sides = {"dense": case.dense} | {name: result.pruned for name, result in case.results.items()}
+    fitting = [name for name, side in sides.items() if side.fits]
+    weights, cache = (float(size(case.dense.trace)) / 1e9 for size in (weight_memory, kv_memory))
+    need = f"{weights:.4g} GB of weights and {cache:.3g} GB of KV cache on {room:.4g} GB"
+    if case.dense.fits:
+        late = [name for name in sides if name not in fitting]
+        return f"Dense fits: {need}." + (f" These do not: {', '.join(late)}." if late else "")
+    rest = f"It fits with {', '.join(fitting)}." if fitting else "No method of this page makes it fit."
+    return f"Dense does not fit: {need}. {rest} Times are those of a card with enough memory."
+
+
 def _ms(seconds: Any) -> str:
-    return f"{float(seconds) * 1e3:.3g} ms"
+    """Return a time in the unit that suits it.
+
+    >>> _ms(0.0123), _ms(4.5678), _ms(3.2e-5)
+    ('12.3 ms', '4.57 s', '32 µs')
+    """
+    value = float(seconds)
+    factor, unit = (1.0, "s") if value >= 1.0 else (1e3, "ms") if value >= 1e-3 else (1e6, "µs")
+    return f"{value * factor:.3g} {unit}"
 
 
 def _interval(step: Estimate) -> str:
     low, high = step.interval
-    return f"90 % interval {float(low) * 1e3:.3g} to {float(high) * 1e3:.3g} ms"
+    return f"90 % interval {_ms(low)} to {_ms(high)}"
 
 
 def _speed(result: Speedup) -> str:
@@ -143,19 +168,19 @@ def _speed(result: Speedup) -> str:
 
 def speedups(case: Case) -> Table:
     """Return the four speedups, times and memory of the dense pass and of every method."""
-    head = ("method", "achieved attention / mlp", "estimated", "90 % interval", "bound", "ideal", "FLOPs", "claim",
-            "time [ms]", "weights [GB]", "KV cache [GB]", "fits")  # fmt: skip
+    head = ("method", "achieved attention / mlp", "estimated", "90 % interval", "headroom", "bound", "ideal", "FLOPs",
+            "claim", "time [ms]", "weights [GB]", "KV cache [GB]", "fits")  # fmt: skip
     memory = case.setup.hardware.memory_size
     sides = {"dense": case.dense} | {name: result.pruned for name, result in case.results.items()}
     rows: list[tuple[object, ...]] = []
     for name, side in sides.items():
         weights, cache = float(weight_memory(side.trace)), float(kv_memory(side.trace))
-        row: list[object] = [name, "", 1.0, "", float(side.total / case.dense.least), 1.0, 1.0, 1.0]
+        row: list[object] = [name, "", 1.0, "", 1.0, float(side.total / case.dense.least), 1.0, 1.0, 1.0]
         if name in case.results:
             result = case.results[name]
             low, high = result.interval
             claim = "none" if result.claim is None else float(result.claim)
-            three = [float(x) for x in (result.bound, result.ideal, result.flops)]
+            three = [float(x) for x in (result.headroom, result.bound, result.ideal, result.flops)]
             row = [
                 name,
                 _achieved(result),
@@ -166,7 +191,7 @@ def speedups(case: Case) -> Table:
             ]
         fits = "yes" if weights + cache <= memory else "no"
         rows.append((*row, float(side.total) * 1e3, weights / 1e9, cache / 1e9, fits))
-    formats = ("", "", ".2f", "", ".2f", ".2f", ".2f", ".2f", ".3g", ".2f", ".2f")
+    formats = ("", "", ".2f", "", ".2f", ".2f", ".2f", ".2f", ".2f", ".3g", ".2f", ".2f")
     return Table(case.name, head, tuple(rows), formats)
 
 

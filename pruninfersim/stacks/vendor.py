@@ -2,8 +2,11 @@
 
 Kernel models come from the calibration of the GPU itself, or else from the most similar GPUs that were timed
 (`pruninfersim.calibration.nearest`), and then say "extrapolated" and carry the error that leaving a GPU out has shown.
-A family without a library kernel runs as one would compose it from library calls. GEMM and attention were timed inside
-a CUDA graph, gap and all; elementwise kernels were timed alone, so that each of their launches adds a gap.
+A family without a library kernel runs as one would compose it from library calls. q, k, v are one GEMM, and gate, up
+another, as serving engines run them (vLLM, SGLang and TensorRT-LLM all merge their weights when they load them).
+
+GEMM and attention were timed inside a CUDA graph, gap and all; elementwise kernels were timed alone, so that each of
+their launches adds a gap.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from pruninfersim.kernels.base import KernelModel
 from pruninfersim.kernels.gemm_2of4 import Vendor24
 from pruninfersim.kernels.token_gemm import BatchedGemm, MaskSort, TokenCopy, VendorTokenGemm
 from pruninfersim.stacks.copies import with_token_copies
+from pruninfersim.trace import OpTrace
 
 #: Precisions of linear layers that have kernels of their own; 16-bit formats share theirs.
 NARROW = ("fp8", "int8", "fp4")
@@ -94,10 +98,15 @@ def vendor(hardware: HardwareProfile, calibrations: Sequence[Calibration] = ()) 
         hardware,
         kernels,
         clock=Graph(GRAPH_GAP),
-        lower=with_token_copies,
+        lower=_launched,
         protocol=Protocol(repeatability=REPEATABILITY),
         calibrated=partial(_with_more, hardware, tuple(calibrations)),
     )
+
+
+def _launched(trace: OpTrace) -> OpTrace:
+    """Return what the stack launches: fused projections, and the copies around token-wise sub-layers."""
+    return with_token_copies(trace.fuse_projections())
 
 
 def _with_more(hardware: HardwareProfile, known: tuple[Calibration, ...], more: Sequence[Any]) -> CostModel:

@@ -12,12 +12,12 @@ from pruninfersim import pruning, stacks
 from pruninfersim._util.arrays import FloatArray, sealed
 from pruninfersim.cost import CostModel, Estimate, Lowering
 from pruninfersim.cost.distinct import Shapes
+from pruninfersim.cost.memory import kv_memory, weight_memory
 from pruninfersim.cost.speedups import claimed_share, claimed_speedup, flops_speedup, ideal_speedup
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Method
 from pruninfersim.questions.comparison import estimated_interval
-from pruninfersim.questions.memory import kv_memory, weight_memory
 from pruninfersim.stacks import Stack
 from pruninfersim.trace import NEUTRAL, OpTrace, trace
 from pruninfersim.workload import Workload
@@ -28,7 +28,7 @@ TEXT = ("model", "hardware", "stack", "method", "phase", "dtype")
 NUMBERS = (
     "batch", "context", "sparsity", "achieved_attention", "achieved_mlp", "claim", "flops_speedup", "ideal_speedup",
     "estimated_speedup", "estimated_low", "estimated_high", "bound_speedup", "dense_seconds", "pruned_seconds",
-    "dense_bytes", "pruned_bytes",
+    "dense_bytes", "pruned_bytes", "dense_fits", "pruned_fits",
 )  # fmt: skip
 #: Array fields of a workload.
 FIELDS = ("batch", "query_len", "context")
@@ -122,7 +122,9 @@ def evaluate(family: Sequence[Block]) -> list[Columns]:
         }
         text: Columns = {name: (np.zeros(size, dtype=np.int32), [label]) for name, label in labels.items()}
         text["method"] = (which, [pruning.at(method, 0.0).name for method in block.methods])
-        every = text | numbers | _joined(parts)
+        room = block.hardware.memory_size
+        inside = {f"{name}_fits": numbers[f"{name}_bytes"] <= room for name in ("dense", "pruned")}
+        every = text | numbers | inside | _joined(parts)
         out.append({name: every[name] for name in (*TEXT, *NUMBERS)})
     return out
 
@@ -156,7 +158,7 @@ def _points_of(side: Estimate, rows: slice, workload: Workload) -> Estimate:
     size = len(side.run)
     numbers = {
         name: column[rows] if column.ndim > 1 and len(column) == size else column
-        for name in ("run", "gap", "floor", "widening")
+        for name in ("run", "gap", "floor", "limit", "widening")
         for column in (getattr(side, name),)
     }
     return replace(side, trace=_points(side.trace, rows, workload), **numbers)

@@ -73,7 +73,7 @@ def check_stack(
             sound = bool(np.isfinite(step.seconds).all() and (step.seconds > 0).all())
             require(sound, f"{label}: an op has no positive finite time")
             require(bool((step.gap >= 0).all()), f"{label}: the clock gives a negative wait")
-            fast = bool((step.run < step.floor * (1.0 - CLOSE)).any())
+            fast = bool((step.run < step.limit * (1.0 - CLOSE)).any())
             require(not fast, f"{label}: an op is faster than its roofline")
             unknown = sorted(set(step.provenance.tolist()) - {"roofline", "calibrated", "extrapolated"})
             require(not unknown, f"{label}: unknown provenance {', '.join(unknown)}")

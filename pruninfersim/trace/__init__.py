@@ -3,7 +3,7 @@
 from pruninfersim.trace.applied import Applied, PruningMethod, layer_weights
 from pruninfersim.trace.build import trace
 from pruninfersim.trace.optrace import FUSED, LABELS, NEUTRAL, OpTrace
-from pruninfersim.trace.twins import SHAPE_COLUMNS, twins
+from pruninfersim.trace.twins import SHAPE_COLUMNS, alike, twins
 
 __all__ = [
     "FUSED",
@@ -13,6 +13,7 @@ __all__ = [
     "Applied",
     "OpTrace",
     "PruningMethod",
+    "alike",
     "layer_weights",
     "trace",
     "twins",

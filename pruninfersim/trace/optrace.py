@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pruninfersim._util.arrays import FloatArray, frozen, sealed, stack_ops
+from pruninfersim._util.arrays import TOO_LARGE, FloatArray, ReadOnly, checked, frozen, sealed, stack_ops
+from pruninfersim.errors import unknown_name
 from pruninfersim.models import ModelConfig
 from pruninfersim.trace.applied import Applied, PruningMethod, worked_out
 from pruninfersim.workload import Workload
@@ -45,14 +46,14 @@ LABELS: dict[str, Any] = {
     "n_axis": "",
     "k_axis": "",
 }
-
+_COLUMNS = frozenset((*NEUTRAL, *LABELS))
 
 #: Fused projection -> the projections that it is made of.
 FUSED = {"qkv": ("q", "k", "v"), "gate_up": ("gate", "up")}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class OpTrace:
+class OpTrace(ReadOnly):
     """Struct of arrays, one entry per op; numeric columns broadcast to ``(*sweep, op)``, op axis last.
 
     An op is a GEMM ``A[m, k] @ B[n, k].T -> out[m, n]`` done ``batch`` times with ``b_batch`` distinct B, or a fused
@@ -128,13 +129,26 @@ class OpTrace:
     ) -> OpTrace:
         """Build a trace from one dict per op; columns that a row leaves out get their neutral value.
 
+        Raises
+        ------
+        InvalidInputError
+            If a row has a column that no trace has, or a number that is negative, not finite, or beyond the product of
+            two sizes.
+
         >>> trace = OpTrace.from_rows([{"name": "q", "kernel": "gemm", "gemms": 1, "m": [1, 8], "n": 4096, "k": 4096}])
         >>> trace.shape, trace.flops.tolist()
         ((2, 1), [[33554432.0], [268435456.0]])
         """
+        for row in rows:
+            for unknown in row.keys() - _COLUMNS:
+                raise unknown_name("column of a trace", unknown, _COLUMNS)
         columns: dict[str, Any] = {
             name: sealed(stack_ops([row.get(name, v) for row in rows])) for name, v in NEUTRAL.items()
         }
+        for name, column in columns.items():
+            # A NaN is on no side of any limit.
+            if column.size and not (column.min() >= 0.0 and column.max() < TOO_LARGE**2):
+                checked(name, column, minimum=0.0, below=TOO_LARGE**2)
         labels: dict[str, Any] = {name: tuple(row.get(name, v) for row in rows) for name, v in LABELS.items()}
         return cls(**columns, **labels, model=model, workload=workload)
 
@@ -278,7 +292,7 @@ class OpTrace:
             gone += index[1:]
         if not gone:
             return self
-        return self.with_columns(n=n, name=tuple(names)).select(np.setdiff1d(np.arange(len(self)), gone))
+        return self.with_columns(n=n, name=tuple(names)).select([i for i in range(len(self)) if i not in gone])
 
     def _alike(self, index: list[int]) -> bool:
         """Whether ops differ in n only, at every point of the sweep."""

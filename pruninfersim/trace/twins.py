@@ -27,8 +27,7 @@ def twins(first: OpTrace, second: OpTrace) -> tuple[NDArray[np.bool_], tuple[int
     partner : tuple of int, one per op of second
         Index of that twin in the first trace (0 where there is none).
     """
-    index = {identity: i for i, identity in enumerate(_identities(first))}
-    found = [index.get(identity) for identity in _identities(second)]
+    found = _partners(first, second)
     partner = [i if i is not None else 0 for i in found]
     same: Any = np.array([i is not None for i in found])
     for name in SHAPE_COLUMNS:
@@ -36,11 +35,50 @@ def twins(first: OpTrace, second: OpTrace) -> tuple[NDArray[np.bool_], tuple[int
     return same, tuple(partner)
 
 
-def _identities(side: OpTrace) -> list[tuple[str | int, ...]]:
-    """Name, kernel, dtype and pattern of each op, and how many such ops came before it."""
-    seen: dict[tuple[str, ...], int] = {}
-    out: list[tuple[str | int, ...]] = []
-    for identity in zip(side.name, side.kernel, side.dtype, side.pattern, strict=True):
-        seen[identity] = seen.get(identity, -1) + 1
-        out.append((*identity, seen[identity]))
+@lru_cache(maxsize=4)
+def alike(ops: OpTrace) -> NDArray[np.intp]:
+    """Return, for each op, the first one that runs the same kernel on the same shape all along the sweep, shape (op,).
+
+    Whatever is wrong with the time of one is wrong with that of the other: q and o of a layer, or the same op of two
+    layers that are not folded together.
+    """
+    columns = [getattr(ops, name) for name in SHAPE_COLUMNS]
+    plain = np.array([column for column in columns if column.ndim == 1]).reshape(-1, len(ops))
+    wide = [column for column in columns if column.ndim > 1]
+    known: dict[tuple[Any, ...], list[int]] = {}
+    out = np.arange(len(ops))
+    for i, labels in enumerate(zip(ops.kernel, ops.dtype, ops.pattern, strict=True)):
+        others = known.setdefault((labels, plain[:, i].tobytes()), [])
+        equal = (j for j in others if all(bool((column[..., i] == column[..., j]).all()) for column in wide))
+        out[i] = next(equal, i)
+        if out[i] == i:
+            others.append(i)
     return out
+
+
+def _partners(first: OpTrace, second: OpTrace) -> list[int | None]:
+    """Return the op of the first trace that each op of the second one was, if any.
+
+    Of ops with the same labels the one of the same layers, or the first that shares layers with it where only one side
+    is folded; outside of the layers, the one that is as far from the first of its kind.
+    """
+    of_layers: dict[Any, list[int]] = {}
+    of_kind: dict[Any, list[int]] = {}
+    for i, (kind, layers) in enumerate(_identities(first)):
+        of_layers.setdefault((kind, layers), []).append(i)
+        of_kind.setdefault(kind, []).append(i)
+    folded = {i: frozenset(first.layers[i]) for index in of_kind.values() for i in index}
+    seen: dict[Any, int] = {}
+    out: list[int | None] = []
+    for kind, layers in _identities(second):
+        place = seen[kind, layers] = seen.get((kind, layers), -1) + 1
+        found = of_layers.get((kind, layers), [])[place : place + 1]
+        if not found and layers:
+            found = [i for i in of_kind.get(kind, ()) if not folded[i].isdisjoint(layers)][:1]
+        out.append(found[0] if found else None)
+    return out
+
+
+def _identities(side: OpTrace) -> list[tuple[tuple[str, ...], tuple[int, ...]]]:
+    """Name, kernel, dtype and pattern of each op, and its layers."""
+    return list(zip(zip(side.name, side.kernel, side.dtype, side.pattern, strict=True), side.layers, strict=True))

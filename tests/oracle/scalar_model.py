@@ -194,8 +194,8 @@ def operations(case: Case) -> list[Op]:
             ops.append(Op(score_flops, two * (pooled + scores), 1.0, plain))
             elementwise(2.0 * scores)
         linear_layer(tokens, hidden, int(q), s_attention, attention_times, True)
-        if model.four_norms:
-            elementwise(4.0 * tokens * hidden, attention_times)
+        if model.four_norms:  # the next norm adds the residual
+            elementwise(2.0 * tokens * hidden, attention_times)
 
         # MLP: norm, gate, up, their product, down.
         elementwise(4.0 * tokens * hidden, mlp_times)
@@ -204,7 +204,7 @@ def operations(case: Case) -> list[Op]:
         elementwise(3.0 * tokens * (1.0 - s_mlp if family == "dynamic-depth" else 1.0) * ffn, mlp_times)
         linear_layer(tokens, hidden, ffn, s_mlp, mlp_times, True)
         if model.four_norms:
-            elementwise(4.0 * tokens * hidden, mlp_times)
+            elementwise(2.0 * tokens * hidden, mlp_times)
 
         # What the methods add to every layer.
         if family == "static-width-cross":

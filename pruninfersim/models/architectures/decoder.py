@@ -17,7 +17,9 @@ def decoder_rows(model: ModelConfig, workload: Workload, dtype: str) -> list[Row
     """Return one row per distinct op of a forward pass, layers folded.
 
     q, k, v and gate, up are separate GEMMs (see `OpTrace.fuse_projections` for the fused choice). Residual add and
-    RMSNorm are one op (4 elements moved per position), so are SiLU and product (3 elements), as fused kernels do.
+    RMSNorm are one op (4 elements moved per position), so are SiLU and product (3 elements), as fused kernels do. A
+    norm after a sub-layer moves 2 elements where the next norm adds the residual (Gemma), and 3 where it adds it itself
+    and no other norm reads the sum (OLMo 2).
 
     Parameters
     ----------
@@ -29,9 +31,11 @@ def decoder_rows(model: ModelConfig, workload: Workload, dtype: str) -> list[Row
     """
     make, layers = Rows.of(workload, dtype), range(model.num_layers)
     hidden, ffn, q, kv = model.hidden_size, model.intermediate_size, model.q_size, model.kv_size
+    # Results of a norm with its add: the normed values, and the sum where it goes on beside them.
+    sums = 1.0 if model.norm_placement == "post" else 2.0
     rows = [
         make.elementwise("embedding", "embedding", "embedding", (), hidden, "hidden"),
-        make.norm("attn_norm", "attention", layers, hidden),
+        make.norm("attn_norm", "attention", layers, hidden, writes=sums),
         make.gemm("q", "attention", layers, q, hidden, "heads", "hidden"),
         make.gemm("k", "attention", layers, kv, hidden, "kv_heads", "hidden"),
         make.gemm("v", "attention", layers, kv, hidden, "kv_heads", "hidden"),
@@ -50,14 +54,14 @@ def decoder_rows(model: ModelConfig, workload: Workload, dtype: str) -> list[Row
             rows += [make.attention(members, model.num_heads, model.num_kv_heads, model.head_dim, window)]
     rows += [make.gemm("o", "attention", layers, hidden, q, "hidden", "heads")]
     if model.norms_per_layer == 4:
-        rows += [make.norm("post_attn_norm", "attention", layers, hidden)]
+        rows += [make.norm("post_attn_norm", "attention", layers, hidden, reads=1.0, writes=1.0)]
     rows += [
-        make.norm("mlp_norm", "mlp", layers, hidden),
+        make.norm("mlp_norm", "mlp", layers, hidden, writes=sums),
         make.gemm("gate", "mlp", layers, ffn, hidden, "ffn", "hidden"),
         make.gemm("up", "mlp", layers, ffn, hidden, "ffn", "hidden"),
         make.elementwise("act", "act", "mlp", layers, ffn, "ffn", reads=2.0),
         make.gemm("down", "mlp", layers, hidden, ffn, "hidden", "ffn"),
     ]
     if model.norms_per_layer == 4:
-        rows += [make.norm("post_mlp_norm", "mlp", layers, hidden)]
+        rows += [make.norm("post_mlp_norm", "mlp", layers, hidden, reads=1.0, writes=1.0)]
     return [*rows, make.norm("final_norm", "head", (), hidden), make.head(model.vocab_size, hidden)]

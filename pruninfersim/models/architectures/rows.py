@@ -92,9 +92,18 @@ class Rows:
             "out_writes": writes,
         }
 
-    def norm(self, name: str, block: str, layers: Sequence[int], hidden: float) -> Row:
-        """Return a residual add and RMSNorm in one kernel: 4 elements moved per position."""
-        return self.elementwise(name, "norm", block, layers, hidden, "hidden", reads=2.0, writes=2.0)
+    def norm(
+        self,
+        name: str,
+        block: str,
+        layers: Sequence[int],
+        hidden: float,
+        *,
+        reads: float = 2.0,
+        writes: float = 2.0,
+    ) -> Row:
+        """Return an RMSNorm; by default with the residual add in the same kernel: 4 elements moved per position."""
+        return self.elementwise(name, "norm", block, layers, hidden, "hidden", reads=reads, writes=writes)
 
     def attention(
         self, layers: Sequence[int], heads: float, kv_heads: float, head_dim: float, window: float = np.inf

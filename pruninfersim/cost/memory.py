@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from pruninfersim import ops as catalogue
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim.hardware import HardwareProfile
 from pruninfersim.trace import OpTrace
 
 
@@ -40,6 +41,37 @@ def kv_memory(trace: OpTrace) -> FloatArray:
     """
     size = trace.b_batch * trace.gemms * trace.n * trace.k * trace.b_bytes * trace.count
     return np.asarray(np.where((np.asarray(trace.gemms) == 2.0) & _stored(trace), size, 0.0).sum(axis=-1))
+
+
+def fits(trace: OpTrace, hardware: HardwareProfile) -> NDArray[np.bool_]:
+    """Return whether weights and KV cache fit into the memory of one GPU, shape (*sweep).
+
+    >>> from pruninfersim import Workload, hardware, trace
+    >>> step = trace("llama-3.1-405b", Workload.decode(batch=64, context=4096))
+    >>> bool(fits(step, hardware.get("rtx-4090")))
+    False
+    """
+    return np.asarray(weight_memory(trace) + kv_memory(trace) <= hardware.memory_size)
+
+
+def memory_notes(trace: OpTrace, hardware: HardwareProfile) -> tuple[str, ...]:
+    """Say so where a trace does not fit, or its context is longer than the model was made for."""
+    notes = []
+    side = "the pruned model" if trace.applied else "the model"
+    need = float(np.max(weight_memory(trace) + kv_memory(trace)))
+    if need > hardware.memory_size:
+        notes.append(
+            f"{side} does not fit on one {hardware.name}: weights and KV cache take {need / 1e9:.4g} GB, and it has "
+            f"{hardware.memory_size / 1e9:.4g} GB; the time is that of a card with enough memory"
+        )
+    if trace.model is not None and trace.workload is not None:
+        context = float(np.max(trace.workload.context))
+        if context > trace.model.max_position:
+            notes.append(
+                f"a context of {context:.0f} tokens is beyond the {trace.model.max_position} positions of "
+                f"{trace.model.name}"
+            )
+    return tuple(notes)
 
 
 def _stored(trace: OpTrace) -> NDArray[np.bool_]:
