@@ -90,6 +90,7 @@ class CostModel:
     stack : str
         Label of the software stack.
     hardware : HardwareProfile
+        Of a module of several dies, one die: what a kernel can use.
     kernels : mapping of str to Priced
         By kernel key, or by ``"key/dtype"`` where a dtype has a kernel of its own.
     default : Priced, optional
@@ -111,6 +112,9 @@ class CostModel:
     clock: Clock = field(default_factory=Graph)
     protocol: Protocol = field(default_factory=Protocol)
     calibrated: Callable[[Sequence[Any]], CostModel] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hardware", self.hardware.device)
 
     def priced(self, key: str, dtype: str) -> Priced:
         """Return what prices a kernel key at a dtype: the entry ``"key/dtype"`` if there is one, else ``"key"``.

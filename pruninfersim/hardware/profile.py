@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["DTYPES", "SEARCH_PATH_VARIABLE", "HardwareProfile", "get", "load", "names", "profiles_directory", "table"]
 
+#: Where a profile has no clock: FLOP per clock and SM of the vector units, 128 lanes of NVIDIA (GA102 and later) and
+#: Xe cores; and, without an fp32 figure either, a clock in the middle of what accelerators run at [Hz].
+VECTOR_FLOPS = 256.0
+COMMON_CLOCK = 1.7e9
 #: Environment variable with directories of profiles of your own, separated like PATH.
 SEARCH_PATH_VARIABLE = "PRUNINFERSIM_HARDWARE_PATH"
 #: Least clock behind a stated peak over the boost clock: further off, the peak is not one of whole tensor cores.
@@ -60,6 +64,14 @@ class HardwareProfile(Record):
     silicon : str
         Name of the profile whose die, clocks and memory this card has too: its kernels, and what was fitted to them,
         are those of that card. Empty if it is a card of its own.
+    parent : str
+        Name of the profile that a clone was made from (of its `silicon`, if it has one): what was fitted to that card
+        carries over to the clone before anything else does, so that a clone differs from it in its figures only.
+    tensor_rate : {"full", "half"}
+        Whether tensor cores do 16-bit work with fp32 accumulation at their full rate, or at half of it as on GeForce
+        and some other cards (512 FLOP per SM and clock). A trait of the product, not a figure: a clone keeps it.
+    dies : int
+        Devices that the module is to software, each with an equal part of all figures: a kernel runs on one of them.
     sources : dict
         Source of each figure, by field name (``"peak.bf16"`` for a peak).
     reference : str
@@ -94,6 +106,9 @@ class HardwareProfile(Record):
     peak_2of4: dict[str, float] = {}
     tdp: float | None = Field(default=None, gt=0)
     silicon: str = ""
+    parent: str = ""
+    tensor_rate: Literal["full", "half"] = "full"
+    dies: int = Field(default=1, gt=0)
     sources: dict[str, str] = {}
     reference: str = Field(min_length=1)
     notes: str = ""
@@ -133,6 +148,32 @@ class HardwareProfile(Record):
                 "Choose another dtype or GPU, or give a profile of your own with that figure."
             )
         return table[dtype]
+
+    @property
+    def device(self) -> HardwareProfile:
+        """What one kernel can use: the profile itself, or one die of a module of several.
+
+        >>> get("mi250x").device.peak["bf16"] == get("mi250x-gcd").peak["bf16"]
+        True
+        """
+        if self.dies == 1:
+            return self
+        parts = ("memory_size", "memory_bandwidth", "l2_size", "tdp")
+        figures = {name: getattr(self, name) / self.dies for name in parts if getattr(self, name) is not None}
+        for table in ("peak", "peak_2of4"):
+            figures[table] = FrozenDict({dtype: rate / self.dies for dtype, rate in getattr(self, table).items()})
+        return self.model_copy(update={**figures, "sm_count": max(self.sm_count // self.dies, 1), "dies": 1})
+
+    @property
+    def clock(self) -> float:
+        """Clock of the SMs [Hz]: the boost clock; without one, what the fp32 peak says, else a common one.
+
+        >>> get("h100-sxm").clock / 1e9, round(get("rtx-pro-6000-max-q").clock / 1e9, 2)
+        (1.98, 2.41)
+        """
+        if self.boost_clock is not None:
+            return self.boost_clock
+        return self.peak["fp32"] / (self.sm_count * VECTOR_FLOPS) if "fp32" in self.peak else COMMON_CLOCK
 
     def ridge_point(self, dtype: str = "bf16", *, sparse: bool = False) -> float:
         """Return the arithmetic intensity above which work is compute-bound at best [FLOP/B].
@@ -177,7 +218,8 @@ class HardwareProfile(Record):
         name : str
             Name of the copy.
         **changes
-            New values in SI units, by field name. ``peak`` and ``peak_2of4`` replace only the dtypes they give.
+            New values in SI units, by field name. ``peak`` and ``peak_2of4`` replace only the dtypes they give. Peaks
+            are of the whole GPU: more SMs at the same peak are slower SMs.
 
         Raises
         ------
@@ -200,6 +242,7 @@ class HardwareProfile(Record):
         fields["sources"] = {**sources, **changes.get("sources", {})}
         fields["name"] = name
         fields["silicon"] = changes.get("silicon", "")
+        fields["parent"] = self.parent or self.silicon or self.name
         fields["reference"] = modified_from(self.name, changes, str(fields["reference"]))
         return HardwareProfile(**fields)
 
@@ -224,6 +267,7 @@ class HardwareProfile(Record):
             "memory_bandwidth": "B/s", "l2_size": "B", "interconnect_bandwidth": "B/s", "tdp": "W",
         }  # fmt: skip
         rows = [(key, getattr(self, key), unit) for key, unit in units.items()]
+        rows += [("dies", self.dies, "")] if self.dies > 1 else []
         rows += [(f"peak.{dtype}", value, "FLOP/s") for dtype, value in self.peak.items()]
         rows += [(f"peak_2of4.{dtype}", value, "FLOP/s") for dtype, value in self.peak_2of4.items()]
         return [row for row in rows if row[1] is not None]

@@ -19,13 +19,14 @@ from typing import Any
 from pruninfersim.calibration.nearest import band, check_own, nearest_calibration
 from pruninfersim.calibration.record import Calibration
 from pruninfersim.cost import EVERYWHERE, CostModel, Graph, Priced, Protocol
-from pruninfersim.hardware import HardwareProfile
+from pruninfersim.hardware import HardwareProfile, traits
 from pruninfersim.kernels.attention_prefill import KVAppend
 from pruninfersim.kernels.attention_pruned import BlockSparseAttention, GatheredAttention
 from pruninfersim.kernels.base import KernelModel
 from pruninfersim.kernels.gemm_2of4 import Vendor24
 from pruninfersim.kernels.token_gemm import BatchedGemm, MaskSort, TokenCopy, VendorTokenGemm
 from pruninfersim.stacks.copies import with_token_copies
+from pruninfersim.stacks.systolic import systolic
 from pruninfersim.trace import OpTrace
 
 #: Precisions of linear layers that have kernels of their own; 16-bit formats share theirs.
@@ -45,7 +46,8 @@ def vendor(hardware: HardwareProfile, calibrations: Sequence[Calibration] = ()) 
     """Return the vendor stack on a GPU.
 
     All timings are of NVIDIA's libraries. On an accelerator of another vendor the same formulas speak for libraries of
-    the same quality on its data sheet: extrapolated, with bands twice as wide.
+    the same quality on its data sheet: extrapolated, with bands twice as wide. Systolic parts (TPU, Gaudi) have no
+    tiles and waves to count: roofline at stated efficiencies, see `pruninfersim.stacks.systolic`.
 
     Parameters
     ----------
@@ -93,7 +95,7 @@ def vendor(hardware: HardwareProfile, calibrations: Sequence[Calibration] = ()) 
         kernels[f"gemm/{dtype}"] = dense
         kernels[f"gemm_2of4/{dtype}"] = _sparse(dense, fitted("gemm_2of4", dtype))
         kernels[f"token_gemm/{dtype}"] = _composed(VendorTokenGemm(dense.model), dense, "dense GEMM on packed rows")
-    return CostModel(
+    made = CostModel(
         ", own ".join(["vendor", *dict.fromkeys(calibration.kind for calibration in calibrations)]),
         hardware,
         kernels,
@@ -102,6 +104,7 @@ def vendor(hardware: HardwareProfile, calibrations: Sequence[Calibration] = ()) 
         protocol=Protocol(repeatability=REPEATABILITY),
         calibrated=partial(_with_more, hardware, tuple(calibrations)),
     )
+    return systolic(made, calibrations) if traits.systolic(hardware) else made
 
 
 def _launched(trace: OpTrace) -> OpTrace:

@@ -54,7 +54,8 @@ class PaperTokenGemm:
             active, across = np.minimum(active + 0.5, np.ceil(ops.m / self.TILE)), np.ceil(across)
         waves = np.maximum(1.0, ops.batch * active * across / hardware.sm_count)
         tile = 2.0 * self.TILE**2 * ops.k * hardware.sm_count
-        compute = waves * tile / (self.efficiency * self.dense.compute_efficiency * dense_peaks(ops, hardware))
+        rate = self.efficiency * self.dense.compute_efficiency * self.dense.share(ops)
+        compute = waves * tile / (rate * dense_peaks(ops, hardware))
         zeros = self.zero_fill * ops.batch * ops.m * ops.n * ops.out_bytes
         fill = zeros / (self.copy_efficiency * hardware.memory_bandwidth)
         return np.asarray(compute + self.dense.tile_start + fill)
