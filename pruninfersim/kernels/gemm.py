@@ -87,7 +87,9 @@ class Gemm:
     K_STEP: ClassVar[int] = 64
     #: Sharpness of the choice among candidates, each off by 1/50; fixed.
     SELECTION: ClassVar[int] = 50
-    #: Time constant after which the power limit shows [s]; fixed, of the order of a driver's control interval.
+    #: Time constant after which the power limit shows in a benchmark of one kernel [s]; fixed, of the order of a
+    #: driver's control interval. In a step (``cache="cold"``) kernels follow one another and the limit is that of the
+    #: whole: were it to start anew with each, two thin GEMMs would beat the one that they replace.
     POWER_TIME: ClassVar[float] = 1e-3
     #: Exponent of the L2 hit curve (cyclic reads of slightly more than L2 all miss, so it is sharp), and bandwidth of
     #: a hit over DRAM bandwidth; fixed.
@@ -248,11 +250,13 @@ class Gemm:
         np.copyto(tensor, self._whole(tensor))
         tensor *= bm * bn
         tensor *= work[:, None]
-        # 1 + droop x / (x + T), as (1 + droop) - droop T / (x + T)
-        np.add(tensor, self.POWER_TIME, out=scratch)
-        np.divide(self.power_droop * self.POWER_TIME, scratch, out=scratch)
-        np.subtract(1.0 + self.power_droop, scratch, out=scratch)
-        tensor *= scratch
+        if footprints[0] is None:  # in a step, the power limit does not see where one kernel ends
+            tensor *= 1.0 + self.power_droop
+        else:  # 1 + droop x / (x + T), as (1 + droop) - droop T / (x + T)
+            np.add(tensor, self.POWER_TIME, out=scratch)
+            np.divide(self.power_droop * self.POWER_TIME, scratch, out=scratch)
+            np.subtract(1.0 + self.power_droop, scratch, out=scratch)
+            tensor *= scratch
         to_power(tensor, p)
         tensor += feed_p
         single = m <= 1.0
