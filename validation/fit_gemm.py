@@ -36,8 +36,8 @@ COLD_GPU = "rtx-4090"
 #: Where its fit begins and what holds the parameters that five weight shapes cannot tell: the same family of kernels on
 #: the card that is most like it in memory and in being below its power limit.
 COLD_START = "rtx-pro-6000-server"
-#: Where fits of `l2_feed` begin [B per clock and SM]: the loss has minima on both sides of what an SM takes in by itself
-#: (64 B), since TMA hands one read to several SMs; the start that ends lowest on the fitted rows counts.
+#: Where fits of `l2_feed` begin [B per clock and SM]: the loss has minima on both sides of what an SM takes in by
+#: itself (64 B), since TMA hands one read to several SMs; the start that ends lowest on the fitted rows counts.
 FEEDS = (15.0, 64.0, 128.0)
 #: Values of n and k that are left out together in the strictest test within a GPU.
 LEFT_OUT = (2560, 3584, 7168, 10240)

@@ -23,6 +23,7 @@ from pruninfersim.hardware import HardwareProfile, traits
 from pruninfersim.kernels.attention_prefill import KVAppend
 from pruninfersim.kernels.attention_pruned import BlockSparseAttention, GatheredAttention
 from pruninfersim.kernels.base import KernelModel
+from pruninfersim.kernels.gemm import Gemm
 from pruninfersim.kernels.gemm_2of4 import Vendor24
 from pruninfersim.kernels.token_gemm import BatchedGemm, MaskSort, TokenCopy, VendorTokenGemm
 from pruninfersim.stacks.copies import with_token_copies
@@ -119,7 +120,9 @@ def _with_more(hardware: HardwareProfile, known: tuple[Calibration, ...], more: 
 def _fitted(kind: str, dtype: str, *, hardware: HardwareProfile, own: Sequence[Calibration]) -> Priced:
     """Return the kernel of a calibration, with the error that belongs to where it comes from."""
     calibration, extrapolated = nearest_calibration(kind, dtype, hardware, own=own)
-    return calibration.priced(band(kind, calibration, extrapolated, hardware), extrapolated=extrapolated)
+    priced = calibration.priced(band(kind, calibration, extrapolated, hardware), extrapolated=extrapolated)
+    # Kernels of a step follow one another, and meet the power limit together.
+    return replace(priced, model=replace(priced.model, sustained=True)) if isinstance(priced.model, Gemm) else priced
 
 
 def _sparse(dense: Priced, ratio: Priced) -> Priced:
