@@ -36,9 +36,9 @@ def slower():
     return pis.calibrate("gemm", rows, hardware=H100, source="made up")
 
 
-@pytest.mark.parametrize(("method", "both_move"), [("semi-structured", 1.47), ("dynamic-depth", 1.52)])
+@pytest.mark.parametrize(("method", "both_move"), [("semi-structured", 1.50), ("dynamic-depth", 1.64)])
 def test_a_calibration_moves_both_sides_of_a_speedup(slower, method, both_move):
-    """2:4 and token-wise GEMMs contain a GEMM: were theirs left as shipped, the speedups would be 1.63 and 1.63."""
+    """2:4 and token-wise GEMMs contain a GEMM: were theirs left as shipped, the speedups would be 1.75 and 1.88."""
     stack = pis.stacks.vendor(H100, calibrations=[slower])
     case = {"model": MODEL, "hardware": H100, "method": method, "sparsity": 0.5, "context": 4096}
     assert pis.speedup(**case, stack=stack).estimated == pytest.approx(both_move, abs=0.01)
@@ -60,7 +60,7 @@ def test_with_calibrations_builds_the_stack_anew(slower):
     shipped = pis.stacks.get("vendor", H100)
     once = shipped.with_calibrations(slower)
     assert once.stack == "vendor, own gemm"
-    assert once.priced("token_gemm", "bf16").model.dense == slower.kernel
+    assert once.priced("token_gemm", "bf16").model.dense == replace(slower.kernel, sustained=True)
     assert once.with_calibrations(slower).stack == "vendor, own gemm"
     with pytest.raises(InvalidInputError, match="stack 'ideal' is not built from calibrations"):
         pis.stacks.get("ideal", H100).with_calibrations(slower)
@@ -225,7 +225,7 @@ def test_a_kernel_put_in_by_hand_survives_calibrations(slower):
     both = pis.stacks.get("vendor", H100).with_kernel("norm", own).with_kernel("norm", own).with_calibrations(slower)
     assert both.stack == "vendor, own gemm, own norm"
     assert both.priced("norm", "bf16") is own
-    assert both.priced("token_gemm", "bf16").model.dense == slower.kernel
+    assert both.priced("token_gemm", "bf16").model.dense == replace(slower.kernel, sustained=True)
 
 
 def test_a_kernel_for_one_precision_is_enough_for_it():

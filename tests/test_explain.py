@@ -101,7 +101,7 @@ def test_roofline_kernels_lose_no_efficiency_and_no_tiles():
 def test_overhead_ops_are_those_the_method_adds():
     why = why_of("dynamic-depth", phase="prefill", context=2048)
     pruned = why.speedup.pruned.to_frame()
-    added = pruned[pruned.name.str.startswith(("router", "mask_sort"))]
+    added = pruned[pruned.name.str.startswith(("router", "mask_sort", "gather", "scatter"))]
     assert why.steps["overhead ops"] == pytest.approx(added.seconds.sum(), rel=1e-12)
     assert added.seconds.sum() > 0
 

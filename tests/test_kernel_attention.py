@@ -427,7 +427,7 @@ def test_shipped_calibrations_are_physical(gpu: str, phase: str) -> None:
 
 
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
-def test_gathered_attention_is_dense_attention_of_fewer_tokens_and_two_copies(phase: str) -> None:
+def test_gathered_attention_is_dense_attention_of_fewer_tokens(phase: str) -> None:
     from pruninfersim.pruning.dynamic_depth import DynamicDepth
 
     work = Workload.prefill(2, 4096) if phase == "prefill" else Workload.decode(batch=64, context=4096)
@@ -442,9 +442,7 @@ def test_gathered_attention_is_dense_attention_of_fewer_tokens_and_two_copies(ph
         else whole.with_columns(batch=whole.batch / 2, b_batch=whole.b_batch / 2, sequences=whole.sequences / 2)
     )
     seconds, least = gathered.latency(row, profile).item(), kernel.latency(half, profile).item()
-    assert (
-        least < seconds < least + 40e-6 + 2.5 * (row.a_traffic + row.out_traffic).item() * 2 / profile.memory_bandwidth
-    )
+    assert seconds == pytest.approx(least, rel=1e-9)  # packed and put back by ops of their own
     assert seconds >= ceilings(row, profile)[1].item()
 
 
@@ -477,7 +475,7 @@ def test_a_window_does_not_count_as_pruning() -> None:
     )
     half = ops("prefill", 1, 32, 8, 8192, 16384, share=share)
     got = GatheredAttention(kernel, "prefill").latency(kept, profile).item()
-    assert got > kernel.latency(half, profile).item()
+    assert got == pytest.approx(kernel.latency(half, profile).item(), rel=1e-9)
 
 
 def test_without_quantisation_is_near_and_continuous() -> None:

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import accuracy_kernels as kernels
+import accuracy_paper_models as paper_models
 import accuracy_steps as steps
 import fit_gemm
 import numpy as np
@@ -316,6 +317,7 @@ def page(known: Known, measured: dict[str, str]) -> str:
         steps.families_table(rows),
         "Line by line:\n",
         steps.groups_table(rows),
+        paper_models.section(),
         LIMITS,
     ]
     return "\n".join(texts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 
@@ -12,7 +11,6 @@ from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.attention_chunk import ChunkAttention, smooth
 from pruninfersim.kernels.attention_prefill import PrefillAttention
 from pruninfersim.kernels.base import Cache, KernelModel, parameter, parameters
-from pruninfersim.kernels.elementwise import Elementwise
 from pruninfersim.kernels.token_gemm import RARE, SMALL_KERNEL
 from pruninfersim.trace import OpTrace
 
@@ -111,12 +109,12 @@ class BlockSparseAttention:
 
 @dataclass(frozen=True)
 class GatheredAttention:
-    """Expected time of attention of the tokens that a router kept: gather queries, dense attention, scatter outputs.
+    """Expected time of attention of the tokens that a router kept: dense attention of fewer queries and sequences.
 
     Of the m queries of a sequence, Binomial(m, keep) are kept. A sequence attends if any is, with probability
     ``1 - s^m``, then with ``m keep / (1 - s^m)`` queries in the mean; the kernel runs if any sequence attends. The rest
-    of the time two kernels find nothing to do. Copies cost what they cost around a token-wise GEMM, see
-    `pruninfersim.kernels.token_gemm`.
+    of the time a kernel finds nothing to do. Rows are packed once per sub-layer, before q, and put back after o: ops of
+    their own in what the stack lowers to.
 
     Attributes
     ----------
@@ -124,15 +122,10 @@ class GatheredAttention:
         Prices the dense attention.
     phase : {"prefill", "decode"}
         In prefill fewer queries attend to all keys before them; in decode fewer sequences attend at all.
-
-    >>> GatheredAttention.copies
-    2.0
     """
 
     dense: KernelModel
     phase: str
-    #: Kernels beside the attention: gather and scatter.
-    copies: ClassVar[float] = 2.0
 
     def without_quantisation(self) -> KernelModel:
         """Return the same kernel in fractions of tiles and waves."""
@@ -153,8 +146,5 @@ class GatheredAttention:
             batch=ops.batch * scale,
             b_batch=ops.b_batch * scale,
         )
-        # Read and written once each way; q and the output are [m, head_dim] per head.
-        moved = 2.0 * (fewer.a_traffic + fewer.out_traffic)
-        copies = moved / (hardware.memory_bandwidth * Elementwise.COPY_EFFICIENCY)
-        busy = self.dense.latency(fewer, hardware, cache=cache) + copies
-        return np.asarray(runs * busy + self.copies * SMALL_KERNEL)
+        busy = self.dense.latency(fewer, hardware, cache=cache)
+        return np.asarray(runs * busy + (1.0 - runs) * np.minimum(SMALL_KERNEL, busy))

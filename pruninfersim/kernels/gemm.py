@@ -75,6 +75,10 @@ class Gemm:
     vector_latency: float = parameter(1e-6, 1e-8, 5e-6, "s", "latency of a matrix-vector kernel beside its DRAM time")
     #: Whole tiles and waves, and rows that are not aligned; False for the same kernel without these losses.
     quantised: bool = True
+    #: Whether the power limit is that of a whole step, in which kernels follow one another, or of a benchmark that
+    #: repeats this kernel for a while: were it to start anew with each kernel of a step, two thin GEMMs would beat the
+    #: one that they replace.
+    sustained: bool = False
 
     #: CTA tiles (rows along m, columns along n) that cuBLAS is known to use.
     TILES: ClassVar[tuple[tuple[int, int], ...]] = (
@@ -87,7 +91,8 @@ class Gemm:
     K_STEP: ClassVar[int] = 64
     #: Sharpness of the choice among candidates, each off by 1/50; fixed.
     SELECTION: ClassVar[int] = 50
-    #: Time constant after which the power limit shows [s]; fixed, of the order of a driver's control interval.
+    #: Time constant after which the power limit shows in a benchmark [s]; fixed, of the order of a driver's control
+    #: interval.
     POWER_TIME: ClassVar[float] = 1e-3
     #: Exponent of the L2 hit curve (cyclic reads of slightly more than L2 all miss, so it is sharp), and bandwidth of
     #: a hit over DRAM bandwidth; fixed.
@@ -248,11 +253,13 @@ class Gemm:
         np.copyto(tensor, self._whole(tensor))
         tensor *= bm * bn
         tensor *= work[:, None]
-        # 1 + droop x / (x + T), as (1 + droop) - droop T / (x + T)
-        np.add(tensor, self.POWER_TIME, out=scratch)
-        np.divide(self.power_droop * self.POWER_TIME, scratch, out=scratch)
-        np.subtract(1.0 + self.power_droop, scratch, out=scratch)
-        tensor *= scratch
+        if self.sustained:
+            tensor *= 1.0 + self.power_droop
+        else:  # 1 + droop x / (x + T), as (1 + droop) - droop T / (x + T)
+            np.add(tensor, self.POWER_TIME, out=scratch)
+            np.divide(self.power_droop * self.POWER_TIME, scratch, out=scratch)
+            np.subtract(1.0 + self.power_droop, scratch, out=scratch)
+            tensor *= scratch
         to_power(tensor, p)
         tensor += feed_p
         single = m <= 1.0

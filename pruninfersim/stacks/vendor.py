@@ -25,8 +25,10 @@ from pruninfersim.kernels.attention_chunk import ChunkAttention
 from pruninfersim.kernels.attention_prefill import KVAppend
 from pruninfersim.kernels.attention_pruned import BlockSparseAttention, GatheredAttention
 from pruninfersim.kernels.base import KernelModel
+from pruninfersim.kernels.gemm import Gemm
 from pruninfersim.kernels.gemm_2of4 import Vendor24
-from pruninfersim.kernels.token_gemm import BatchedGemm, MaskSort, VendorTokenGemm
+from pruninfersim.kernels.token_gemm import BatchedGemm, MaskSort, TokenCopy, VendorTokenGemm
+from pruninfersim.stacks.copies import with_token_copies
 from pruninfersim.stacks.systolic import systolic
 from pruninfersim.trace import OpTrace
 
@@ -78,34 +80,40 @@ def vendor(hardware: HardwareProfile, calibrations: Sequence[Calibration] = ()) 
         "lm_head": gemm,
         "router": gemm,
         "gemm_2of4": _sparse(gemm, fitted("gemm_2of4", "bf16")),
-        "token_gemm": _composed(VendorTokenGemm(gemm.model), gemm, "gather, dense GEMM, scatter"),
+        "token_gemm": _composed(VendorTokenGemm(gemm.model), gemm, "dense GEMM on packed rows"),
         "attention_prefill": chunk,
         "attention_decode": decode,
-        "token_attention_prefill": _composed(GatheredAttention(chunk.model, "prefill"), prefill, "gather, attention"),
-        "token_attention_decode": _composed(GatheredAttention(decode.model, "decode"), decode, "gather, attention"),
+        "token_attention_prefill": _composed(GatheredAttention(chunk.model, "prefill"), prefill, "packed rows"),
+        "token_attention_decode": _composed(GatheredAttention(decode.model, "decode"), decode, "packed rows"),
         "block_sparse_prefill": _composed(BlockSparseAttention(prefill.model, "prefill"), prefill, "block-sparse"),
         "block_sparse_decode": _composed(BlockSparseAttention(decode.model, "decode"), decode, "block-sparse"),
         "block_score": _beside(BatchedGemm(), gemm, "batched GEMM"),
         "kv_append": _beside(KVAppend(*(getattr(prefill.model, name) for name in WRITE)), prefill, "KV write"),
         **ops,
         "mask_sort": _beside(MaskSort(), stream, "sort and compaction"),
+        "token_copy": _beside(TokenCopy(), stream, "gather or scatter"),
         **dict.fromkeys(("transpose", "block_index", "elementwise"), stream),
     }
     for dtype in NARROW:
         dense = fitted("gemm", dtype)
         kernels[f"gemm/{dtype}"] = dense
         kernels[f"gemm_2of4/{dtype}"] = _sparse(dense, fitted("gemm_2of4", dtype))
-        kernels[f"token_gemm/{dtype}"] = _composed(VendorTokenGemm(dense.model), dense, "gather, dense GEMM, scatter")
+        kernels[f"token_gemm/{dtype}"] = _composed(VendorTokenGemm(dense.model), dense, "dense GEMM on packed rows")
     made = CostModel(
         ", own ".join(["vendor", *dict.fromkeys(calibration.kind for calibration in calibrations)]),
         hardware,
         kernels,
         clock=Graph(GRAPH_GAP),
-        lower=OpTrace.fuse_projections,
+        lower=_launched,
         protocol=Protocol(repeatability=REPEATABILITY),
         calibrated=partial(_with_more, hardware, tuple(calibrations)),
     )
     return systolic(made, calibrations) if traits.systolic(hardware) else made
+
+
+def _launched(trace: OpTrace) -> OpTrace:
+    """Return what the stack launches: fused projections, and the copies around token-wise sub-layers."""
+    return with_token_copies(trace.fuse_projections())
 
 
 def _with_more(hardware: HardwareProfile, known: tuple[Calibration, ...], more: Sequence[Any]) -> CostModel:
@@ -116,7 +124,9 @@ def _fitted(kind: str, dtype: str, *, hardware: HardwareProfile, own: Sequence[C
     """Return the kernel of a calibration, with the error that belongs to where it comes from."""
     calibration, extrapolated = nearest_calibration(kind, dtype, hardware, own=own)
     priced = calibration.priced(band(kind, calibration, extrapolated, hardware), extrapolated=extrapolated)
-    return replace(priced, model=kinds.get(kind).as_usual(priced.model))
+    model = kinds.get(kind).as_usual(priced.model)
+    # Kernels of a step follow one another, and meet the power limit together.
+    return replace(priced, model=replace(model, sustained=True) if isinstance(model, Gemm) else model)
 
 
 def _sparse(dense: Priced, ratio: Priced) -> Priced:
@@ -144,5 +154,4 @@ def _composed(model: KernelModel, part: Priced, what: str) -> Priced:
         provenance="extrapolated",
         spread=part.spread.with_independent(COMPOSED),
         source=f"{what} from: {part.source}",
-        launches=float(getattr(model, "copies", 0.0)) + part.launches,
     )

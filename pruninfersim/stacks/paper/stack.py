@@ -261,6 +261,6 @@ def _elementwise(c: Mapping[str, float]) -> dict[str, KernelModel]:
         "norm": passes(5.0 / 4.0),
         # Fused SiLU and product move 3 elements; SiLU (2) and product (3) move 5.
         "act": passes(5.0 / 3.0),
-        **dict.fromkeys(("rope", "qk_norm", "kv_append", "embedding", "router", "elementwise"), once),
+        **dict.fromkeys(("rope", "qk_norm", "kv_append", "embedding", "router", "elementwise", "token_copy"), once),
         "transpose": passes(c["sparse24_transposes"]),
     }
