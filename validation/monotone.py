@@ -52,7 +52,7 @@ def raised(gpu: HardwareProfile, figure: str, factor: float) -> HardwareProfile 
         return gpu
     name = f"{gpu.name}-{figure}"
     if figure in ("peak", "sm_count"):
-        sms = max(round(gpu.sm_count * factor), 1)
+        sms = gpu.dies * max(round(gpu.sm_count * factor / gpu.dies), 1)  # as many on each die
         more = factor if figure == "peak" else sms / gpu.sm_count
         peaks = {
             table: {dtype: rate * more for dtype, rate in getattr(gpu, table).items()}
