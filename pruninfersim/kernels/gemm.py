@@ -75,10 +75,6 @@ class Gemm:
     vector_latency: float = parameter(1e-6, 1e-8, 5e-6, "s", "latency of a matrix-vector kernel beside its DRAM time")
     #: Whole tiles and waves, and rows that are not aligned; False for the same kernel without these losses.
     quantised: bool = True
-    #: Whether the power limit is that of a whole step, in which kernels follow one another, or of a benchmark that
-    #: repeats this kernel for a while: were it to start anew with each kernel of a step, two thin GEMMs would beat the
-    #: one that they replace.
-    sustained: bool = False
 
     #: CTA tiles (rows along m, columns along n) that cuBLAS is known to use.
     TILES: ClassVar[tuple[tuple[int, int], ...]] = (
@@ -94,6 +90,9 @@ class Gemm:
     #: Time constant after which the power limit shows in a benchmark [s]; fixed, of the order of a driver's control
     #: interval.
     POWER_TIME: ClassVar[float] = 1e-3
+    #: GEMMs of a low-rank pair. One follows the other, and the power limit meets them together: each counts for both.
+    #: Were it to start anew with each half, two thin GEMMs would beat the one that they replace.
+    PAIR: ClassVar[float] = 2.0
     #: Exponent of the L2 hit curve (cyclic reads of slightly more than L2 all miss, so it is sharp), and bandwidth of
     #: a hit over DRAM bandwidth; fixed.
     HIT_SHARPNESS: ClassVar[float] = 40.0
@@ -195,10 +194,12 @@ class Gemm:
     def _price(self, ops: OpTrace, hardware: HardwareProfile, footprints: Sequence[Footprint | None]) -> FloatArray:
         """Price ops chunk by chunk, shape (footprint, *sweep, op) [s]."""
         peak = np.array([hardware.peak_flops(dtype) for dtype in ops.dtype])
+        pairs = ["rank" in axes for axes in zip(ops.n_axis, ops.k_axis, strict=True)]
+        power_time = np.where(pairs, self.POWER_TIME / self.PAIR, self.POWER_TIME)
         ops = alignment.padded(ops) if self.quantised else ops
         columns = [
             ops.m, ops.n, ops.k, ops.batch, peak, ops.a_bytes, ops.b_bytes, ops.out_bytes,
-            ops.a_traffic, ops.b_traffic, ops.out_traffic,
+            ops.a_traffic, ops.b_traffic, ops.out_traffic, power_time,
         ]  # fmt: skip
         shape = np.broadcast_shapes(*(column.shape for column in columns))
         # What is the same for all shapes stays one number.
@@ -227,7 +228,7 @@ class Gemm:
         Candidates are the first axes, (split, tile, shape): few numpy calls, whether there is one shape or many. All
         is done in place, and powers as exp(p ln x): most of the time of a sweep goes into arrays of all candidates.
         """
-        m, n, k, batch, peak, a_bytes, b_bytes, out_bytes, a, w, out = columns
+        m, n, k, batch, peak, a_bytes, b_bytes, out_bytes, a, w, out, power_time = columns
         sms, bandwidth, p = hardware.sm_count, hardware.memory_bandwidth, self.overlap
         rate = peak / sms * self.compute_efficiency
         if self.quantised:
@@ -253,13 +254,11 @@ class Gemm:
         np.copyto(tensor, self._whole(tensor))
         tensor *= bm * bn
         tensor *= work[:, None]
-        if self.sustained:
-            tensor *= 1.0 + self.power_droop
-        else:  # 1 + droop x / (x + T), as (1 + droop) - droop T / (x + T)
-            np.add(tensor, self.POWER_TIME, out=scratch)
-            np.divide(self.power_droop * self.POWER_TIME, scratch, out=scratch)
-            np.subtract(1.0 + self.power_droop, scratch, out=scratch)
-            tensor *= scratch
+        # 1 + droop x / (x + T), as (1 + droop) - droop T / (x + T)
+        np.add(tensor, power_time, out=scratch)
+        np.divide(self.power_droop * power_time, scratch, out=scratch)
+        np.subtract(1.0 + self.power_droop, scratch, out=scratch)
+        tensor *= scratch
         to_power(tensor, p)
         tensor += feed_p
         single = m <= 1.0

@@ -25,7 +25,6 @@ from pruninfersim.kernels.attention_chunk import ChunkAttention
 from pruninfersim.kernels.attention_prefill import KVAppend
 from pruninfersim.kernels.attention_pruned import BlockSparseAttention, GatheredAttention
 from pruninfersim.kernels.base import KernelModel
-from pruninfersim.kernels.gemm import Gemm
 from pruninfersim.kernels.gemm_2of4 import Vendor24
 from pruninfersim.kernels.token_gemm import BatchedGemm, MaskSort, TokenCopy, VendorTokenGemm
 from pruninfersim.stacks.copies import with_token_copies
@@ -124,9 +123,7 @@ def _fitted(kind: str, dtype: str, *, hardware: HardwareProfile, own: Sequence[C
     """Return the kernel of a calibration, with the error that belongs to where it comes from."""
     calibration, extrapolated = nearest_calibration(kind, dtype, hardware, own=own)
     priced = calibration.priced(band(kind, calibration, extrapolated, hardware), extrapolated=extrapolated)
-    model = kinds.get(kind).as_usual(priced.model)
-    # Kernels of a step follow one another, and meet the power limit together.
-    return replace(priced, model=replace(model, sustained=True) if isinstance(model, Gemm) else model)
+    return replace(priced, model=kinds.get(kind).as_usual(priced.model))
 
 
 def _sparse(dense: Priced, ratio: Priced) -> Priced:
