@@ -12,7 +12,7 @@ from rich.table import Table
 
 import pruninfersim
 from pruninfersim import hardware
-from pruninfersim.errors import PruninfersimError, unknown_name
+from pruninfersim.errors import PruninfersimError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.measure import device, planning, suites
 from pruninfersim.measure.planning import Plan
@@ -105,11 +105,9 @@ def _profile(title: str, gpu: str | None) -> HardwareProfile:
     name = gpu or device.profile_name(title)
     if name is None:
         raise PruninfersimError(
-            f"there is no profile of {title!r}: name the one to use with --gpu ({', '.join(hardware.names())}), or add "
-            f"a file of your own to a folder in {hardware.SEARCH_PATH_VARIABLE}"
+            f"there is no profile of {title!r}: name the one to use with --gpu (`pruninfersim hardware` lists all), or "
+            f"add a file of your own to a folder in {hardware.SEARCH_PATH_VARIABLE}"
         )
-    if name not in hardware.names():
-        raise unknown_name("hardware", name, hardware.names())
     return hardware.get(name)
 
 
