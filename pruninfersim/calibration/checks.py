@@ -92,7 +92,7 @@ def possible(measured: FloatArray, expected: FloatArray, gpu: str, where: str) -
     ratio = float(np.exp(np.median(np.log(measured / expected))))
     if 1.0 / ABSURD < ratio < ABSURD:
         return
-    far = f"{1 / ratio:.3g} times faster" if ratio < 1 else f"{ratio:.3g} times slower"
+    far = f"{1 / ratio:,.0f} times faster" if ratio < 1 else f"{ratio:,.0f} times slower"
     unit = next((unit for factor, unit in MEANT.items() if abs(math.log10(ratio / factor)) < 1.0), None)
     short = {"milliseconds": "ms", "seconds": "s", "nanoseconds": "ns"}
     cause = (

@@ -101,6 +101,9 @@ def calibrate(
     True
     """
     problem, frame, where = _prepare(kind, timings, hardware, dtype, parameters, start, cache, source)
+    again = copies(frame)
+    if again:
+        raise InvalidInputError(f"{where}: {len(again)} rows repeat others, the time included; remove the copies")
     spec = problem.spec
     fit = problem.fit(frame, problem.base)
     kernel = problem.kernel(fit)
@@ -149,9 +152,6 @@ def _prepare(
     where = source or str(timings.attrs.get("source", "timings"))
     gpu, rows = rows_of(parse(timings, kind=kind, where=where), hardware)
     frame = _one_dtype(rows, dtype)
-    again = copies(frame)
-    if again:
-        raise InvalidInputError(f"{where}: {len(again)} rows repeat others, the time included; remove the copies")
     base, free, prior = _plan(spec, kind, frame, gpu, wanted, start)
     possible(frame["latency_us"].to_numpy() * 1e-6, spec.seconds(base, frame, gpu, cache), gpu.name, where)
     return _Problem(spec, gpu, cache, base, free, prior), frame, where

@@ -12,7 +12,7 @@ import pandas as pd
 from pruninfersim import hardware as profiles
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.calibration import kinds
-from pruninfersim.calibration.checks import rows_of
+from pruninfersim.calibration.checks import possible, rows_of
 from pruninfersim.calibration.least_squares import fit_logs, folds, mape, pairs
 from pruninfersim.calibration.nearest import band, nearest_calibration
 from pruninfersim.calibration.record import Calibration
@@ -78,7 +78,7 @@ def validate(
     UnknownNameError
         If the kind or the GPU is not known.
     InvalidInputError
-        If no row is of this GPU.
+        If no row is of this GPU, or the times are not of the size that it can have, such as milliseconds.
     FileFormatError
         If a column is missing or a row is bad.
     MissingValueError
@@ -178,6 +178,7 @@ def _judge(
         found, extrapolated = nearest_calibration(kind, dtype, gpu)
     ops = spec.as_ops(rows)
     seconds, floor = spec.seconds(found.kernel, rows, gpu, cache), roofline(ops, gpu)
+    possible(rows["latency_us"].to_numpy() * 1e-6, seconds, gpu.name, f"{kind}, {dtype}")
     rows = rows.assign(
         predicted_us=1e6 * (np.maximum(seconds, floor) if cache == "cold" else seconds),
         roofline_us=1e6 * floor,

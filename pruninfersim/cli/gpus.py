@@ -28,7 +28,7 @@ def compare_hardware(
     ] = [],  # noqa: B006
     output: Output = Format.table,
 ) -> None:
-    """Compare GPUs for a model, dense and pruned: speedup, rate, memory, and what a million tokens cost."""
+    """Compare GPUs for a model: speedup, rate, memory, cost."""
     import pruninfersim as pis
 
     prices = values.prices(price) or None
@@ -55,12 +55,14 @@ def compare_hardware(
             rows.append(_gpu_row({**each.case.columns, "gpu": found["hardware"]}, found))
             if found["note"]:
                 said.append((f"{found['method']} on {found['hardware']}", found["note"]))
-    caption = (
-        "time, tokens/s: of one pass. rank: 1 is the GPU of most tokens per second among those of the same method that "
-        "fit. memory: weights and KV cache over the memory of one GPU."
-    )
+    legend = {
+        "estimated": "speedup over the dense model on the same GPU.",
+        "time [ms]": "of one pass.",
+        "rank": "1 is the GPU of most tokens per second among those of the same method that fit.",
+        "memory [%]": "weights and KV cache over the memory of one GPU.",
+    }
     drop = ("limited by", "low", "high", "bound", "memory [%]", "rank")
-    show(rows, output, title="GPUs compared", caption=caption, drop=drop, own=("gpu", "method"))
+    show(rows, output, title="GPUs compared", legend=legend, drop=drop, own=("gpu", "method"))
     notes(said, 0)
 
 
@@ -94,7 +96,10 @@ def memory(
     sparsity: Sparsities = ["0.5"],  # noqa: B006
     output: Output = Format.table,
 ) -> None:
-    """Say whether weights and KV cache fit on one GPU, dense and pruned, and the largest batch that does."""
+    """Say whether a model fits on one GPU, and the largest batch.
+
+    Weights and KV cache, dense and pruned.
+    """
     rows: list[dict[str, Any]] = []
     dense_done = set()
     for each in pruned_cases(question, method, sparsity):

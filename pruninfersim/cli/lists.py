@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -17,7 +18,7 @@ def hardware(
     name: Annotated[str | None, typer.Argument(autocompletion=_names("hardware"), help="Show this GPU alone.")] = None,
     output: Output = Format.table,
 ) -> None:
-    """List the GPU profiles, or show one with the source of each figure."""
+    """List the GPU profiles, or show one with its sources."""
     import pruninfersim as pis
 
     if name is not None:
@@ -131,13 +132,13 @@ def models(
 
 @app.command()
 def methods(output: Output = Format.table) -> None:
-    """List the pruning methods: families, and the methods of papers that belong to each."""
+    """List the pruning methods and the papers of each family."""
     import pruninfersim as pis
 
     rows = [
         {
             "method": name,
-            "largest sparsity": pis.pruning.largest(method),
+            "largest sparsity": most if (most := pis.pruning.largest(method)) < 0.99 else None,
             "needs": "2:4 tensor cores" if getattr(method, "needs", "") else "",
             "also called": ", ".join(pis.pruning.aliases.FAMILIES.get(name, ())),
             "what it does": (method.__doc__ or "").split("\n")[0].replace("`", ""),
@@ -152,8 +153,11 @@ def stacks(output: Output = Format.table) -> None:
     """List the software stacks."""
     import pruninfersim as pis
 
-    rows = [
-        {"stack": name, "what it is": (pis.stacks.STACKS[name].__doc__ or "").split("\n")[0]}
-        for name in pis.stacks.names()
-    ]
+    rows = [{"stack": name, "what it is": _about(pis.stacks.STACKS[name])} for name in pis.stacks.names()]
     show(rows, output, title="Software stacks")
+
+
+def _about(stack: Any) -> str:
+    """Return what a stack is: the first line of the file that describes it."""
+    own = sys.modules[stack.__module__].__doc__ if hasattr(stack, "__module__") else ""
+    return (own or stack.__doc__ or "").split("\n")[0]

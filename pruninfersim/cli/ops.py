@@ -15,7 +15,7 @@ from pruninfersim.cli.speedups import method_name, pruned_cases
 from pruninfersim.errors import InvalidInputError
 
 #: Columns of `trace` that a narrow table can do without, the first goes first.
-DROPPED = ("intensity [FLOP/B]", "provenance", "block", "MB", "GFLOP", "batch", "kernel", "roofline [ms]")
+DROPPED = ("intensity [FLOP/B]", "provenance", "block", "MB", "GFLOP", "op batch", "kernel", "roofline [ms]")
 
 
 @app.command()
@@ -26,7 +26,7 @@ def trace(
     sparsity: Sparsities = ["0.5"],  # noqa: B006
     output: Output = Format.table,
 ) -> None:
-    """Print every op of a forward pass: shape, FLOPs, bytes, time and what bounds it."""
+    """Print every op of a pass: shape, time, what bounds it."""
     import pruninfersim as pis
 
     named = values.methods(method)
@@ -65,7 +65,7 @@ def _show_one(rows: list[dict[str, Any]], result: Any, asked: dict[str, Any]) ->
             "block": row["block"],
             "kernel": row["kernel"],
             "count": _whole(row["count"]),
-            "batch": _whole(row["op batch"]),
+            "op batch": _whole(row["op batch"]),
             "m": _whole(row["m"]),
             "n": _whole(row["n"]),
             "k": _whole(row["k"]),
@@ -96,7 +96,10 @@ def explain(
     sparsity: Sparsities = ["0.5"],  # noqa: B006
     output: Output = Format.table,
 ) -> None:
-    """Say why a pruned model is not faster: steps from the claim 1/(1-s) to the estimate, which add up."""
+    """Say why a pruned model is not faster, in steps that add up.
+
+    From the claim 1/(1-s) to the estimate.
+    """
     import pruninfersim as pis
 
     rows: list[dict[str, Any]] = []

@@ -20,7 +20,10 @@ def report(
     method: Methods = ["all"],  # noqa: B006  # typer copies it
     sparsity: Sparsities = ["0.5"],  # noqa: B006
 ) -> None:
-    """Write one HTML page with tables, plots, assumptions and provenance; it needs no network."""
+    """Write one HTML page with tables, plots and provenance.
+
+    The page needs no network.
+    """
     import pruninfersim as pis
 
     file = values.output_file(out)
@@ -47,7 +50,10 @@ def reproduce_paper(
     ),
     markdown: Annotated[str | None, typer.Option(help="Write the page as Markdown, too.")] = None,
 ) -> None:
-    """Predict the figures of arXiv 2606.09080 and lay them beside its measurements."""
+    """Predict the figures of arXiv 2606.09080.
+
+    They are laid beside its measurements.
+    """
     file = values.output_file(out)
     text = None if markdown is None else values.output_file(markdown, "--markdown")
     if file is None or (markdown is not None and text is None):

@@ -14,7 +14,7 @@ from typing import Any
 import typer
 
 from pruninfersim.cli.options import Format
-from pruninfersim.cli.table import printable, screen_width, table
+from pruninfersim.cli.table import fitting, printable, screen_width, table
 from pruninfersim.cli.words import shell_words
 
 #: What a row is about, in the order of its columns. In a table, what all rows share is in the title.
@@ -26,6 +26,7 @@ def show(
     output: Format,
     *,
     title: str,
+    legend: Mapping[str, str] | None = None,
     caption: str = "",
     drop: Sequence[str] = (),
     own: Sequence[str] = ("method",),
@@ -39,6 +40,8 @@ def show(
     output : Format
     title, caption : str
         Above and below a table. What all rows share of the question is added to the title.
+    legend : mapping of str to str, optional
+        Column -> what it is; told below a table that has the column.
     drop : sequence of str
         Columns that a narrow table can do without, the first goes first.
     own : sequence of str
@@ -62,13 +65,17 @@ def show(
             if ordered and key in ordered[0] and key not in own and len({str(row.get(key)) for row in ordered}) == 1
         }
         hidden = {*shared, "notes"}
-        cells = [{name: row.get(name) for name in names if name not in hidden} for row in ordered]
         width = screen_width()
+        cells = [{name: row.get(name) for name in names if name not in hidden} for row in ordered]
+        columns = fitting(cells, width, drop)
+        cells = [{name: row[name] for name in columns} for row in cells]
         about = question(shared)
-        lines = [_filled(f"{title}: {about}" if about else title, width)] if title or about else []
-        lines += ["", table(cells, width, drop)]
-        lines += ["", *(_filled(line, width) for line in caption.splitlines())] if caption else []
-        typer.echo(printable("\n".join(lines)))
+        heading = f"{title}: {about}" if about and title else title or about
+        told = [f"{name}: {text}" for name, text in (legend or {}).items() if name in columns]
+        paragraphs = [heading, table(cells, width), "\n".join(told), caption]
+        wrapped = ["\n".join(_filled(line, width) for line in text.splitlines()) for text in (heading, *paragraphs[2:])]
+        blocks = [wrapped[0], paragraphs[1], *wrapped[1:]]
+        typer.echo(printable("\n\n".join(block for block in blocks if block)))
 
 
 def question(shared: Mapping[str, Any]) -> str:
@@ -118,5 +125,6 @@ def _plain(value: Any, *, joined: bool = False) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) or not joined else value
     if isinstance(value, list | tuple):
-        return "; ".join(map(str, value)) if joined else list(value)
+        texts = [shell_words(each) if isinstance(each, str) else each for each in value]
+        return "; ".join(map(str, texts)) if joined else texts
     return value

@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
 #: Columns of `speedup` that a narrow table can do without, the first goes first.
 MIDDLE = ("achieved attention", "achieved mlp", "flops", "ideal", "1/(1-s)", "bound", "pruned [ms]", "dense [ms]")
-TERMS = """\
-estimated: what this stack delivers, 90 % interval low to high.
-headroom: the same with perfect kernels for the ops that change.
-bound: no kernels and no fusion make it faster.
-ideal: both sides at their roofline. flops: ratio of FLOPs. 1/(1-s): the usual claim."""
+TERMS = {
+    "1/(1-s)": "the usual claim.",
+    "flops": "ratio of FLOPs.",
+    "ideal": "both sides at their roofline.",
+    "estimated": "what this stack delivers, 90 % interval low to high.",
+    "headroom": "the same with perfect kernels for the ops that change.",
+    "bound": "no kernels and no fusion make it faster.",
+}
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def speedup(
         result = each.case.setup.speedup(each.method, each.sparsity, each.case.workload)
         rows.append({**each.columns, **_row(result)})
         said += [(each.case.label(question.cases, each.columns["method"]), note) for note in result.notes]
-    show(rows, output, title="Speedup", caption=TERMS, drop=MIDDLE)
+    show(rows, output, title="Speedup", legend=TERMS, drop=MIDDLE)
     notes(said, len(rows))
 
 
@@ -134,7 +137,10 @@ def headroom(
     ] = [],  # noqa: B006
     output: Output = Format.table,
 ) -> None:
-    """Say what better kernels could still gain, and how good they must be for a speedup that is wanted."""
+    """Say what better kernels could gain, and how good they must be.
+
+    For each speedup that is wanted: the share of their roofline that the kernels of the changed ops must reach.
+    """
     import pruninfersim as pis
 
     wanted = [values.number(text) for text in values.several(target)]
@@ -157,12 +163,17 @@ def headroom(
                     "possible": "yes" if need <= 1.0 else "no kernel" if math.isfinite(need) else "no",
                 }
             )
-    caption = """\
-estimated: what this stack delivers. perfect changed: with perfect kernels for the ops that change.
-bound: every kernel perfect, and fused. amdahl: if the changed ops took no time at all.
-efficiency: share of their roofline that the kernels of the changed ops must reach for the target; above 100 % no kernel
-does, and without a number the rest of the model alone takes too long."""
-    show(rows, output, title="Headroom", caption=caption, drop=("amdahl", "bound"))
+    legend = {
+        "estimated": "what this stack delivers.",
+        "perfect changed": "with perfect kernels for the ops that change.",
+        "bound": "every kernel perfect, and fused.",
+        "amdahl": "if the changed ops took no time at all.",
+        "efficiency [%]": (
+            "share of their roofline that the kernels of the changed ops must reach for the target; above 100 % no "
+            "kernel does, and without a number the rest of the model alone takes too long."
+        ),
+    }
+    show(rows, output, title="Headroom", legend=legend, drop=("amdahl", "bound"))
 
 
 @app.command("break-even")
@@ -175,7 +186,10 @@ def break_even(
     sparsity: Sparsities = ["0.5"],  # noqa: B006
     output: Output = Format.table,
 ) -> None:
-    """Say where a method starts or stops to win, against the dense model or another method."""
+    """Say where a method starts or stops to win.
+
+    Against the dense model or another method, along sparsity, batch or context.
+    """
     import pruninfersim as pis
 
     rival = values.methods([against])[0] if against else None

@@ -29,46 +29,52 @@ def screen_width() -> int | None:
     return None
 
 
-def table(rows: Sequence[Row], width: int | None, drop: Sequence[str] = ()) -> str:
-    """Return rows as a table of at most `width` columns.
+def fitting(rows: Sequence[Row], width: int | None, drop: Sequence[str] = ()) -> list[str]:
+    """Return the columns that a table of at most `width` columns of text has.
 
     Parameters
     ----------
     rows : sequence of mapping
-        All of the same keys.
     width : int or None
         Columns of the screen; None for any.
     drop : sequence of str
         Columns that a narrow table can do without, the first goes first.
 
-    >>> print(table([{"method": "low-rank", "estimated": 1.5, "high": 2.25}], 20, drop=["high"]))
-    method    estimated
-    ────────  ─────────
-    low-rank       1.50
+    >>> fitting([{"method": "low-rank", "estimated": 1.5, "high": 2.25}], 20, drop=["high"])
+    ['method', 'estimated']
     """
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    columns = {name: _Column(name, [row.get(name) for row in rows]) for name in names}
-    shown = list(names)
+    columns = _columns(rows)
+    shown = list(columns)
     for name in drop:
         if width is None or _total(columns, shown, least=True) <= width:
             break
         if name in shown:
             shown.remove(name)
-    if width is not None and _total(columns, shown, least=True) > width:
+    return shown if width is None or _total(columns, shown, least=True) <= width else list(columns)
+
+
+def table(rows: Sequence[Row], width: int | None) -> str:
+    """Return rows as a table; as one block of lines for each row where a table is wider than `width`.
+
+    >>> print(table([{"method": "low-rank", "estimated": 1.5}], 20))
+    method    estimated
+    ────────  ─────────
+    low-rank       1.50
+    """
+    columns = _columns(rows)
+    names = list(columns)
+    if width is not None and _total(columns, names, least=True) > width:
         return _upright(columns, len(rows), width)
-    left = None if width is None else width - _total(columns, shown, least=False)
-    widths = {name: columns[name].width for name in shown}
-    for name in sorted(shown, key=lambda each: -widths[each]):
-        if left is not None and left < 0 and columns[name].least < widths[name]:
-            less = min(widths[name] - columns[name].least, -left)
-            widths[name] -= less
-            left += less
-    bodies = [[columns[name].cells[i] for name in shown] for i in range(len(rows))]
-    lines = _lines([columns[name].head for name in shown], shown, columns, widths, bottom=True)
-    lines.append(GAP.join("─" * widths[name] for name in shown))
-    for body in bodies:
-        wrapped = [_wrap(cell, widths[name]) for name, cell in zip(shown, body, strict=True)]
-        lines += _lines(wrapped, shown, columns, widths)
+    over = 0 if width is None else max(0, _total(columns, names, least=False) - width)
+    widths = {name: columns[name].width for name in names}
+    for name in sorted(names, key=lambda each: -widths[each]):  # the widest column gives way first
+        less = min(widths[name] - columns[name].least, over)
+        widths[name] -= less
+        over -= less
+    lines = _lines([columns[name].head for name in names], columns, widths, bottom=True)
+    lines.append(GAP.join("─" * widths[name] for name in names))
+    for i in range(len(rows)):
+        lines += _lines([_wrap(columns[name].cells[i], widths[name]) for name in names], columns, widths)
     return "\n".join(lines)
 
 
@@ -115,12 +121,20 @@ class _Column:
         self.least = max(head, words, min(longest, NARROWEST_TEXT)) if text else self.width
 
 
+def _columns(rows: Sequence[Row]) -> dict[str, _Column]:
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: _Column(name, [row.get(name) for row in rows]) for name in names}
+
+
 def _texts(values: Sequence[Any]) -> list[str]:
-    """Return the cells of one column: floats with the decimals that the largest of them needs for four digits."""
+    """Return the cells of one column: floats with as many decimals as the largest of them is worth."""
     floats = [abs(v) for v in values if isinstance(v, float) and math.isfinite(v) and v]
     decimals = None
-    if floats and max(floats) / min(floats) <= SPAN and 1e-4 <= max(floats) < 1e6:
-        decimals = max(0, min(6, 2 - math.floor(math.log10(max(floats)) + 1e-9)))
+    if floats and all(v == int(v) for v in floats) and max(floats) < 1e6:
+        decimals = 0
+    elif floats and max(floats) / min(floats) <= SPAN and 1e-4 <= max(floats) < 1e6:
+        size = math.floor(math.log10(max(floats)) + 1e-9)
+        decimals = 2 - size if size <= 1 else 1 if size == 2 else 0
     return [_text(value, decimals) for value in values]
 
 
@@ -132,7 +146,8 @@ def _text(value: Any, decimals: int | None) -> str:
     if isinstance(value, float):
         if math.isnan(value):
             return ""
-        return f"{value:.4g}" if decimals is None or math.isinf(value) else f"{value:.{decimals}f}"
+        text = f"{value:.4g}" if decimals is None or math.isinf(value) else f"{value:.{decimals}f}"
+        return text.lstrip("-") if float(text) == 0 else text
     return str(value)
 
 
@@ -146,20 +161,15 @@ def _total(columns: Mapping[str, _Column], shown: Sequence[str], *, least: bool)
 
 
 def _lines(
-    cells: Sequence[list[str]],
-    shown: Sequence[str],
-    columns: Mapping[str, _Column],
-    widths: Mapping[str, int],
-    *,
-    bottom: bool = False,
+    cells: Sequence[list[str]], columns: Mapping[str, _Column], widths: Mapping[str, int], *, bottom: bool = False
 ) -> list[str]:
     """Return the lines of one row whose cells have several lines each."""
     height = max((len(cell) for cell in cells), default=0)
     padded = [[""] * (height - len(cell)) + cell if bottom else cell + [""] * (height - len(cell)) for cell in cells]
     return [
         GAP.join(
-            line[i].rjust(widths[name]) if columns[name].right else line[i].ljust(widths[name])
-            for name, line in zip(shown, padded, strict=True)
+            line[i].rjust(widths[name]) if column.right else line[i].ljust(widths[name])
+            for (name, column), line in zip(columns.items(), padded, strict=True)
         ).rstrip()
         for i in range(height)
     ]

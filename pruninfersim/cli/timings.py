@@ -31,7 +31,10 @@ def measure(
     repeats: Annotated[int, typer.Option(help="Timed repeats per shape.")] = 25,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed shapes again.")] = False,
 ) -> None:
-    """Time kernels and layers on the GPU of this machine, for `pruninfersim calibrate`."""
+    """Time kernels and layers on the GPU of this machine.
+
+    The files are for `pruninfersim calibrate`.
+    """
     from pruninfersim.measure import command
 
     command.measure(suite, plan_only=plan, budget=budget, gpu=gpu, out=out, repeats=repeats, retry_failed=retry_failed)
@@ -82,7 +85,10 @@ def calibrate(
     out: Annotated[str | None, typer.Option(help="TOML file to write, - for standard output.")] = None,
     output: Output = Format.table,
 ) -> None:
-    """Fit the kernel model of a GPU to timings and print its coefficients."""
+    """Fit the kernel model of a GPU to timings.
+
+    Use the file that --out writes with --calibration.
+    """
     import pruninfersim as pis
 
     target = None if out is None else values.output_file(out)
@@ -129,7 +135,7 @@ def validate(
     cache: Replay = "replayed",
     output: Output = Format.table,
 ) -> None:
-    """Compare timings with what the vendor stack predicts for them, by regime."""
+    """Compare timings with what is predicted for them."""
     import pruninfersim as pis
 
     profile, rows = _timings(kind, gpu, file, origin)

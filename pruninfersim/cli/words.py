@@ -8,6 +8,7 @@ _WORDS = (
     (r", see to_frame\(\) of both sides", "; `pruninfersim trace` shows which ops"),
     (r"see to_frame\(\)", "see `pruninfersim trace`"),
     (r"give names with a sparsity, or method objects", "give names, see `pruninfersim methods`"),
+    (r"say which to take$", "say which to take with --gpu"),
     (r"\bsparsity=(\d)", r"--sparsity \1"),
     (r"\bdtype=(?:\.\.\.|\"\w+\"|'\w+')", "--dtype"),
     (r"; give arrays of equal shape, or add axes with \[:, None\]", ""),
