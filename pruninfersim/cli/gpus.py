@@ -10,7 +10,7 @@ import typer
 from pruninfersim.cli import values
 from pruninfersim.cli.options import Format, Methods, Output, Question, Sparsities, asks
 from pruninfersim.cli.program import app
-from pruninfersim.cli.show import notes, show
+from pruninfersim.cli.show import notes, records, show
 from pruninfersim.cli.speedups import method_name, pruned_cases
 
 #: GPUs that are compared where nobody names any.
@@ -47,11 +47,11 @@ def compare_hardware(
             list(group["methods"]),
             hardware=[setup.hardware for setup in group["gpus"].values()],
             sparsity=each.sparsity,
-            stack=lambda gpu, group=group: group["gpus"][gpu.name].stack,
+            stack=_stacks({name: setup.stack for name, setup in group["gpus"].items()}),
             dtype=each.case.setup.dtype,
             price_per_hour=prices,
         )
-        for found in frame.astype(object).where(frame.notna(), None).to_dict(orient="records"):
+        for found in records(frame):
             rows.append(_gpu_row({**each.case.columns, "gpu": found["hardware"]}, found))
             if found["note"]:
                 said.append((f"{found['method']} on {found['hardware']}", found["note"]))
@@ -64,6 +64,11 @@ def compare_hardware(
     drop = ("limited by", "low", "high", "bound", "memory [%]", "rank")
     show(rows, output, title="GPUs compared", legend=legend, drop=drop, own=("gpu", "method"))
     notes(said, 0)
+
+
+def _stacks(costs: dict[str, Any]) -> Any:
+    """Return a function from a GPU to its cost model."""
+    return lambda gpu: costs[gpu.name]
 
 
 def _gpu_row(asked: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:

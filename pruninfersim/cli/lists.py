@@ -9,7 +9,7 @@ import typer
 
 from pruninfersim.cli.options import Format, Output, _names
 from pruninfersim.cli.program import app
-from pruninfersim.cli.show import show
+from pruninfersim.cli.show import records, show
 from pruninfersim.cli.table import listing, printable, screen_width
 
 
@@ -26,8 +26,7 @@ def hardware(
         return
     profiles = [pis.hardware.get(each) for each in pis.hardware.names()]
     if output is not Format.table:
-        frame = pis.hardware.table().reset_index()
-        show(frame.astype(object).where(frame.notna(), None).to_dict(orient="records"), output, title="")
+        show(records(pis.hardware.table().reset_index()), output, title="")
         return
     rows = [
         {
@@ -108,8 +107,7 @@ def models(
         typer.echo(printable(listing([(key, str(value)) for key, value in facts.items()], screen_width())))
         return
     if output is not Format.table:
-        frame = pis.models.table().reset_index()
-        show(frame.astype(object).where(frame.notna(), None).to_dict(orient="records"), output, title="")
+        show(records(pis.models.table().reset_index()), output, title="")
         return
     rows = [
         {

@@ -9,12 +9,14 @@ import typer
 from pruninfersim.cli import values
 from pruninfersim.cli.options import Format, Methods, Output, Question, Sparsities, asks
 from pruninfersim.cli.program import app
-from pruninfersim.cli.show import notes, show
+from pruninfersim.cli.show import notes, records, show
 from pruninfersim.cli.show import question as question_in_words
 from pruninfersim.cli.speedups import method_name, pruned_cases
 from pruninfersim.errors import InvalidInputError
 
 #: Columns of `trace` that a narrow table can do without, the first goes first.
+#: No method: the dense model.
+NONE: list[Any] = [None]
 DROPPED = ("intensity [FLOP/B]", "provenance", "block", "MB", "GFLOP", "op batch", "kernel", "roofline [ms]")
 
 
@@ -33,7 +35,7 @@ def trace(
     ratios = values.read("--sparsity", sparsity, values.fraction)
     rows: list[dict[str, Any]] = []
     for case in question.cases:
-        for chosen in named or [None]:
+        for chosen in named or NONE:
             for ratio in ratios if chosen else ratios[:1]:
                 ops = case.setup.trace(case.workload)
                 asked: dict[str, Any] = {**case.columns, "method": "dense"}
@@ -52,9 +54,9 @@ def trace(
 
 def _ops(result: Any, asked: dict[str, Any]) -> list[dict[str, Any]]:
     """Return one row for each op; columns of an op that have the name of a question are told apart."""
-    columns = {name: f"op {name}" if name in asked else name for name in result.to_frame().columns}
-    frame = result.to_frame().rename(columns=columns)
-    return [{**asked, **row} for row in frame.astype(object).where(frame.notna(), None).to_dict(orient="records")]
+    frame = result.to_frame()
+    frame = frame.rename(columns={name: f"op {name}" if name in asked else name for name in frame.columns})
+    return [{**asked, **row} for row in records(frame)]
 
 
 def _show_one(rows: list[dict[str, Any]], result: Any, asked: dict[str, Any]) -> None:

@@ -135,7 +135,7 @@ class Question:
         ]
         gpus = [pis.hardware.get(name) for name in gpu_names(self.gpu)]
         stacks = values.read("--stack", self.stack, str)
-        dtypes = values.several(self.dtype) or [None]
+        dtypes: list[Any] = [*values.several(self.dtype)] or [None]
         build = calibrated(self.calibration, gpus)
         return list(
             {
@@ -234,7 +234,7 @@ def asks(**defaults: list[str]) -> Callable[[Callable[..., None]], Callable[...,
         inspect.Parameter(
             f.name,
             keyword,
-            default=defaults.get(f.name, f.default_factory()),  # type: ignore[misc]
+            default=defaults.get(f.name, f.default_factory()),  # type: ignore[operator]
             annotation=hints[f.name],
         )
         for f in fields(Question)

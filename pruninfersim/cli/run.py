@@ -13,15 +13,20 @@ from pruninfersim.cli.program import app
 from pruninfersim.cli.words import shell_words
 from pruninfersim.errors import NameWarning, ProvenanceWarning, PruninfersimError
 
+#: Exit code of a program that was stopped by Ctrl-C.
+STOPPED = 130
+
 
 def run() -> int:
     """Run the command that the arguments name, and return the exit code."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", NameWarning)
         warnings.simplefilter("ignore", ProvenanceWarning)  # the notes of each result say the same
-        warnings.showwarning = _note
+        warnings.showwarning = _note  # type: ignore[assignment]
         try:
             code = app(standalone_mode=False)
+            if code == STOPPED:  # which is what typer makes of Ctrl-C
+                raise KeyboardInterrupt
         except PruninfersimError as error:
             return _complain(str(error))
         except typer.TyperException as error:

@@ -9,13 +9,16 @@ import math
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from pruninfersim.cli.options import Format
 from pruninfersim.cli.table import fitting, printable, screen_width, table
 from pruninfersim.cli.words import shell_words
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: What a row is about, in the order of its columns. In a table, what all rows share is in the title.
 QUESTION = ("model", "gpu", "stack", "phase", "batch", "context", "dtype", "sparsity", "method")
@@ -76,6 +79,12 @@ def show(
         wrapped = ["\n".join(_filled(line, width) for line in text.splitlines()) for text in (heading, *paragraphs[2:])]
         blocks = [wrapped[0], paragraphs[1], *wrapped[1:]]
         typer.echo(printable("\n\n".join(block for block in blocks if block)))
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a frame, with None where it has no number."""
+    rows = frame.astype(object).where(frame.notna(), None).to_dict(orient="records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
 
 
 def question(shared: Mapping[str, Any]) -> str:

@@ -77,9 +77,8 @@ def pruned_cases(question: Question, method: list[str], sparsity: list[str]) -> 
     for case in question.cases:
         for ratio in ratios:
             for chosen in named:
-                why = every and pis.pruning.unfit(
-                    pis.pruning.METHODS[chosen], ratio, case.setup.hardware, case.setup.dtype
-                )
+                family = pis.pruning.METHODS[chosen] if every and isinstance(chosen, str) else None
+                why = family and pis.pruning.unfit(family, ratio, case.setup.hardware, case.setup.dtype)
                 if why:
                     left_out.append(("", f"{chosen}: left out, {why}"))
                 else:
@@ -143,7 +142,7 @@ def headroom(
     """
     import pruninfersim as pis
 
-    wanted = [values.number(text) for text in values.several(target)]
+    wanted = values.read("--target", target, values.number) if target else []
     rows = []
     for each in pruned_cases(question, method, sparsity):
         setup, (dense, pruned) = each.case.setup, each.traces()

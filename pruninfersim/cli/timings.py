@@ -10,7 +10,7 @@ import typer
 from pruninfersim.cli import values
 from pruninfersim.cli.options import Format, Output
 from pruninfersim.cli.program import app
-from pruninfersim.cli.show import show
+from pruninfersim.cli.show import records, show
 from pruninfersim.errors import InvalidInputError
 
 #: GPU of the public tables where none is named.
@@ -68,8 +68,7 @@ def _timings(kind: str | None, gpu: str | None, file: Path | None, origin: str |
 def _rows(frame: Any) -> list[dict[str, Any]]:
     """Return the rows of a frame with what identifies them."""
     named = frame.reset_index() if frame.index.name or frame.index.nlevels > 1 else frame
-    rows: list[dict[str, Any]] = named.astype(object).where(named.notna(), None).to_dict(orient="records")
-    return rows
+    return records(named)
 
 
 @app.command()
