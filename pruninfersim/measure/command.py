@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -62,7 +63,7 @@ def measure(
     cases = suites.select(suite)
     seconds = None if budget is None else planning.parse_budget(budget)
     protocol = Protocol(repeats=repeats)
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
     if plan_only:
         plan = planning.plan(cases, hardware.get(gpu or PLANNED_GPU), protocol=protocol, budget=seconds)
         show(plan, console)

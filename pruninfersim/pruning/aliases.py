@@ -66,7 +66,8 @@ def find(name: str, known: Iterable[str]) -> str:
     >>> find("Static Width", ["static-width", "low-rank"])
     'static-width'
     >>> import warnings
-    >>> with warnings.catch_warnings(record=True):
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")
     ...     find("LLM-Pruner", ["static-width", "low-rank"])
     'static-width'
     """
