@@ -6,8 +6,10 @@ import csv
 import io
 import itertools
 import json
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -275,6 +277,20 @@ def test_no_command_shows_the_help(run):
     _, out, err = run()
     assert "Usage" in out + err
     assert "Traceback" not in out + err
+
+
+DOCUMENTED = [
+    line.removeprefix("pruninfersim ")
+    for line in (Path(__file__).parents[1] / "docs" / "command-line.md").read_text("utf-8").splitlines()
+    if line.startswith("pruninfersim ")
+]
+
+
+@pytest.mark.parametrize("line", DOCUMENTED)
+def test_commands_of_the_documentation_work(run, line):
+    code, out, _ = run(*shlex.split(line))
+    assert code == 0
+    assert out
 
 
 MISTAKES = {

@@ -61,7 +61,7 @@ def test_a_narrow_table_has_fewer_columns_and_a_narrower_one_stands_upright():
     rows = [{"method": "static-width-cross", "estimated": 1.5, "high": 2.25}]
     assert fitting(rows, 40, ["high"]) == ["method", "estimated", "high"]
     assert fitting(rows, 30, ["high"]) == ["method", "estimated"]
-    assert table(rows, 24).splitlines() == ["method     static-width-cross", "estimated  1.50", "high       2.25"]
+    assert table(rows, 24).splitlines() == ["method     static-width-cross", "estimated  1.5", "high       2.25"]
 
 
 def test_numbers_of_a_column_share_their_decimals_and_none_is_minus_zero():

@@ -94,7 +94,7 @@ def question(shared: Mapping[str, Any]) -> str:
     'llama-3.1-8b on l4, decode, batch 8, sparsity 0.5'
     """
     where = [str(shared["model"])] if "model" in shared else []
-    where += [f"on {shared['gpu']}"] if "gpu" in shared else []
+    where += [f"on {shared['gpu']}" if where else str(shared["gpu"])] if "gpu" in shared else []
     parts = [" ".join(where)] if where else []
     for key, words in (
         ("method", "{}"), ("phase", "{}"), ("batch", "batch {:g}"), ("context", "context {:g}"), ("dtype", "{}"),

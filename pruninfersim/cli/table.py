@@ -59,7 +59,7 @@ def table(rows: Sequence[Row], width: int | None) -> str:
     >>> print(table([{"method": "low-rank", "estimated": 1.5}], 20))
     method    estimated
     ────────  ─────────
-    low-rank       1.50
+    low-rank        1.5
     """
     columns = _columns(rows)
     names = list(columns)
@@ -130,11 +130,10 @@ def _texts(values: Sequence[Any]) -> list[str]:
     """Return the cells of one column: floats with as many decimals as the largest of them is worth."""
     floats = [abs(v) for v in values if isinstance(v, float) and math.isfinite(v) and v]
     decimals = None
-    if floats and all(v == int(v) for v in floats) and max(floats) < 1e6:
-        decimals = 0
-    elif floats and max(floats) / min(floats) <= SPAN and 1e-4 <= max(floats) < 1e6:
+    if floats and max(floats) / min(floats) <= SPAN and 1e-4 <= max(floats) < 1e6:
         size = math.floor(math.log10(max(floats)) + 1e-9)
-        decimals = 2 - size if size <= 1 else 1 if size == 2 else 0
+        worth = 2 - size if size <= 1 else 1 if size == 2 else 0
+        decimals = next((d for d in range(worth) if all(round(v, d) == v for v in floats)), worth)
     return [_text(value, decimals) for value in values]
 
 

@@ -108,8 +108,9 @@ def calibrate(
     if out is not None:
         caption += f"\nwrote {out}; use it with --calibration {out} --gpu {fitted.hardware}"
     asked = {"gpu": fitted.hardware, "dtype": fitted.dtype, "kind": kind}
-    drop = ("meaning", "fitted")
-    show([{**asked, **row} for row in _rows(fitted.table())], output, title="Calibration", caption=caption, drop=drop)
+    drop = ("kind", "meaning")
+    title = f"Calibration of {kind}"
+    show([{**asked, **row} for row in _rows(fitted.table())], output, title=title, caption=caption, drop=drop)
 
 
 def _to_standard_output(fitted: Any) -> None:
@@ -146,5 +147,5 @@ def validate(
     )
     found = [{**({} if "gpu" in row else {"gpu": profile.name}), **row} for row in _rows(frame)]
     title = f"Predictions against {rows.attrs.get('source', 'timings')}"
-    drop = ("three_parameter", "roofline", "p90", "median", "provenance", "bias")
+    drop = ("kind", "provenance", "three_parameter_mape", "roofline_mape", "p90", "median", "quantity")
     show(found, output, title=title, caption=caption, drop=drop)
