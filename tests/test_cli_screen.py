@@ -164,7 +164,7 @@ main()
 
 
 def test_a_page_on_standard_output():
-    done = run("report", "--stack", "ideal", "--method", "static-width", "--phase", "decode", "--out", "-")
+    done = run("report", "--stack", "ideal", "--method", "SparseGPT", "--phase", "decode", "--out", "-")
     assert done.returncode == 0
     assert done.stdout.lstrip().startswith("<!")
     assert not Path("-").exists()

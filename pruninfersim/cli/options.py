@@ -134,7 +134,7 @@ class Question:
             pis.models.get(name) for name in values.read("--model", self.model, str)
         ]
         gpus = [pis.hardware.get(name) for name in gpu_names(self.gpu)]
-        stacks = values.read("--stack", self.stack, str)
+        stacks = values.read("--stack", self.stack, _stack)
         dtypes: list[Any] = [*values.several(self.dtype)] or [None]
         build = calibrated(self.calibration, gpus)
         return list(
@@ -174,6 +174,13 @@ class Question:
         if len(self.setups) > 1:
             raise InvalidInputError(f"{command} is about one model on one GPU; give one of each")
         return self.setups[0]
+
+
+def _stack(name: str) -> str:
+    """Return the name of a stack; a file is something else."""
+    if name.endswith(".toml"):
+        raise ValueError(f"{name} is a file; give a calibration with --calibration {name}")
+    return name
 
 
 def gpu_names(given: list[str]) -> list[str]:

@@ -24,7 +24,7 @@ def run() -> int:
         warnings.simplefilter("ignore", ProvenanceWarning)  # the notes of each result say the same
         warnings.showwarning = _note  # type: ignore[assignment]
         try:
-            code = app(standalone_mode=False)
+            code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
             if code == STOPPED:  # which is what typer makes of Ctrl-C
                 raise KeyboardInterrupt
         except PruninfersimError as error:

@@ -9,6 +9,7 @@ _WORDS = (
     (r"see to_frame\(\)", "see `pruninfersim trace`"),
     (r"give names with a sparsity, or method objects", "give names, see `pruninfersim methods`"),
     (r"say which to take$", "say which to take with --gpu"),
+    (r"Give the profile of one of them", "Say so with --gpu, or leave it out"),
     (r"\bsparsity=(\d)", r"--sparsity \1"),
     (r"\bdtype=(?:\.\.\.|\"\w+\"|'\w+')", "--dtype"),
     (r"; give arrays of equal shape, or add axes with \[:, None\]", ""),
