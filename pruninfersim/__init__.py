@@ -9,51 +9,72 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pruninfersim import errors, hardware, models, pruning, stacks
 from pruninfersim._util.lazy import lazy
-from pruninfersim.cost import CostModel, Estimate, Priced
-from pruninfersim.hardware import HardwareProfile
-from pruninfersim.models import ModelConfig
-from pruninfersim.questions.comparison import Speedup
-from pruninfersim.questions.explain import Explanation, explain
-from pruninfersim.questions.setup import Setup, compare, estimate, speedup
-from pruninfersim.questions.single_kernel import attention_latency, gemm_latency
-from pruninfersim.sweep import sweep
-from pruninfersim.trace import OpTrace, trace
-from pruninfersim.workload import Workload
 
 if TYPE_CHECKING:
-    from pruninfersim import plots, report, testing
+    from pruninfersim import errors, hardware, models, plots, pruning, report, stacks, testing
     from pruninfersim.calibration import timings
     from pruninfersim.calibration.fit import calibrate
     from pruninfersim.calibration.record import Calibration
     from pruninfersim.calibration.timings import read_timings
     from pruninfersim.calibration.validate import validate
-    from pruninfersim.cost import memory
+    from pruninfersim.cost import CostModel, Estimate, Priced, memory
+    from pruninfersim.hardware import HardwareProfile
+    from pruninfersim.models import ModelConfig
     from pruninfersim.questions import pareto
     from pruninfersim.questions.break_even import break_even
+    from pruninfersim.questions.comparison import Speedup
+    from pruninfersim.questions.explain import Explanation, explain
     from pruninfersim.questions.hardware_ranking import compare_hardware
     from pruninfersim.questions.headroom import max_speedup, required_efficiency
+    from pruninfersim.questions.setup import Setup, compare, estimate, speedup
+    from pruninfersim.questions.single_kernel import attention_latency, gemm_latency
     from pruninfersim.questions.widths import suggest_width
+    from pruninfersim.sweep import sweep
+    from pruninfersim.trace import OpTrace, trace
+    from pruninfersim.workload import Workload
 
 __version__ = "0.1.0"
 
-#: Names that need a heavy import (scipy, pandas, plotly) -> where they live; imported when first asked for.
+#: Public name -> where it lives; imported when first asked for, so that the command line starts at once.
 _LAZY = {
     "Calibration": "pruninfersim.calibration.record",
+    "CostModel": "pruninfersim.cost",
+    "Estimate": "pruninfersim.cost",
+    "Explanation": "pruninfersim.questions.explain",
+    "HardwareProfile": "pruninfersim.hardware",
+    "ModelConfig": "pruninfersim.models",
+    "OpTrace": "pruninfersim.trace",
+    "Priced": "pruninfersim.cost",
+    "Setup": "pruninfersim.questions.setup",
+    "Speedup": "pruninfersim.questions.comparison",
+    "Workload": "pruninfersim.workload",
+    "attention_latency": "pruninfersim.questions.single_kernel",
     "break_even": "pruninfersim.questions.break_even",
     "calibrate": "pruninfersim.calibration.fit",
+    "compare": "pruninfersim.questions.setup",
     "compare_hardware": "pruninfersim.questions.hardware_ranking",
+    "errors": "pruninfersim.errors:",
+    "estimate": "pruninfersim.questions.setup",
+    "explain": "pruninfersim.questions.explain",
+    "gemm_latency": "pruninfersim.questions.single_kernel",
+    "hardware": "pruninfersim.hardware:",
     "max_speedup": "pruninfersim.questions.headroom",
     "memory": "pruninfersim.cost.memory:",
+    "models": "pruninfersim.models:",
     "pareto": "pruninfersim.questions.pareto:",
     "plots": "pruninfersim.plots:",
+    "pruning": "pruninfersim.pruning:",
     "read_timings": "pruninfersim.calibration.timings",
     "report": "pruninfersim.report:",
     "required_efficiency": "pruninfersim.questions.headroom",
+    "speedup": "pruninfersim.questions.setup",
+    "stacks": "pruninfersim.stacks:",
     "suggest_width": "pruninfersim.questions.widths",
+    "sweep": "pruninfersim.sweep",
     "testing": "pruninfersim.testing:",
     "timings": "pruninfersim.calibration.timings:",
+    "trace": "pruninfersim.trace",
     "validate": "pruninfersim.calibration.validate",
 }
 

@@ -184,12 +184,12 @@ def test_errors() -> None:
         calibrate("gemm", frame, GPU, parameters=["lunch"])
     with pytest.raises(InvalidInputError, match="cache must be 'cold' or 'replayed'"):
         calibrate("gemm", frame, GPU, cache="warm")
-    with pytest.raises(InvalidInputError, match="at least 3 rows; got 2"):
+    with pytest.raises(InvalidInputError, match="at least 8 rows; got 2"):
         calibrate("gemm", frame[:2], GPU)
     with pytest.raises(InvalidInputError, match=r"of dtype 'fp8' \(there are bf16\)"):
         calibrate("gemm", frame, GPU, dtype="fp8")
     mixed = frame.assign(dtype=["bf16", "fp8"] * 15)
-    with pytest.raises(InvalidInputError, match="several dtypes, bf16, fp8: say which with dtype="):
+    with pytest.raises(InvalidInputError, match="several dtypes, bf16, fp8: say which to fit, dtype="):
         calibrate("gemm", mixed, GPU)
     with pytest.raises(FileFormatError, match=r"30 of 30 rows are bad. row 0: latency_us is -1\.0"):
         calibrate("gemm", frame.assign(latency_us=-1.0), GPU)

@@ -1,10 +1,25 @@
-"""Public names whose modules are heavy (scipy, pandas, plotly) and are imported when a name is first asked for."""
+"""Public names that are imported when first asked for, so that a program starts before all of the library is loaded."""
 
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping, MutableMapping
+from types import ModuleType
 from typing import Any
+
+
+class Package(ModuleType):
+    """A package whose lazy names are not hidden by modules of the same name.
+
+    The import system sets each submodule as an attribute of its package. Where a function has the name of the module
+    that it comes from, such as ``trace``, the function is what the package offers.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        homes: Mapping[str, str] = self.__dict__.get("_LAZY", {})
+        if not (isinstance(value, ModuleType) and not homes.get(name, ":").endswith(":")):
+            super().__setattr__(name, value)
 
 
 def lazy(namespace: MutableMapping[str, Any], homes: Mapping[str, str]) -> Callable[[str], Any]:
@@ -13,7 +28,8 @@ def lazy(namespace: MutableMapping[str, Any], homes: Mapping[str, str]) -> Calla
     Parameters
     ----------
     namespace : dict
-        ``globals()`` of the package; a name is kept there once it was asked for.
+        ``globals()`` of the package; a name is kept there once it was asked for. A package that keeps `homes` as
+        ``_LAZY`` becomes a `Package`.
     homes : mapping of str to str
         Name -> module that defines it, or, ending in ``":"``, the module that the name itself stands for.
 
@@ -30,4 +46,6 @@ def lazy(namespace: MutableMapping[str, Any], homes: Mapping[str, str]) -> Calla
         namespace[name] = value
         return value
 
+    if namespace.get("_LAZY") is homes:
+        sys.modules[namespace["__name__"]].__class__ = Package
     return find

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import Field, field_validator
 
 from pruninfersim._util.records import FrozenDict, Record, modified_from
 from pruninfersim.errors import FileFormatError, InvalidInputError, MissingValueError, unknown_name
+from pruninfersim.hardware.names import find
 from pruninfersim.hardware.precision import DTYPES
 from pruninfersim.hardware.toml import read_profile
 
@@ -297,14 +299,15 @@ def get(name: str | Path | HardwareProfile, path: str | Path | None = None) -> H
     Parameters
     ----------
     name : str, Path or HardwareProfile
-        Registry name (file name without ``.toml``), the path of a ``.toml`` file, or a profile, which is returned.
+        Registry name (file name without ``.toml``), or what `nvidia-smi`, torch or a data sheet calls the GPU, such as
+        ``"NVIDIA H100 80GB HBM3"``; the path of a ``.toml`` file; or a profile, which is returned.
     path : str or Path, optional
         Directory with profiles of your own.
 
     Raises
     ------
     UnknownNameError
-        If there is no such profile; the message lists all.
+        If there is no such profile, with the nearest; or if the name fits several, such as ``"A100"``, with those.
     InvalidInputError
         If `path` or a directory in the environment variable does not exist.
     FileFormatError
@@ -312,6 +315,8 @@ def get(name: str | Path | HardwareProfile, path: str | Path | None = None) -> H
 
     >>> get("a100-sxm-80gb").sm_count
     108
+    >>> get("Tesla T4").name
+    't4'
     """
     if isinstance(name, HardwareProfile):
         return name
@@ -320,7 +325,7 @@ def get(name: str | Path | HardwareProfile, path: str | Path | None = None) -> H
     places = [directory / f"{name}.toml" for directory in _directories(path)]
     file = next((place for place in places if place.is_file()), None)
     if file is None:
-        raise unknown_name("GPU", name, _files(path))
+        return get(find(str(name), _readable(path)), path)
     profile = load(file)
     if profile.name != name:
         raise FileFormatError(f"{file}: name: is {profile.name!r}; it must be the file's name, {name!r}.")
@@ -360,6 +365,15 @@ def _files(path: str | Path | None) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for directory in reversed(_directories(path)):
         found |= {file.stem: file for file in directory.glob("*.toml")}
+    return found
+
+
+def _readable(path: str | Path | None) -> dict[str, HardwareProfile]:
+    """Return all profiles by name, but for files that hold none."""
+    found = {}
+    for name, file in _files(path).items():
+        with contextlib.suppress(FileFormatError):
+            found[name] = load(file)
     return found
 
 

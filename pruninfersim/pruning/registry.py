@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import checked
-from pruninfersim.errors import InvalidInputError, unknown_name
+from pruninfersim.errors import InvalidInputError
 from pruninfersim.hardware import HardwareProfile
+from pruninfersim.pruning import aliases
 from pruninfersim.pruning.dynamic_depth import DynamicDepth
 from pruninfersim.pruning.low_rank import LowRank
 from pruninfersim.pruning.ratios import LARGEST, Ratio
@@ -60,6 +61,22 @@ class Composed:
 def get(name: str, sparsity: Ratio, *, registry: Mapping[str, Any] = METHODS, **options: Any) -> PruningMethod:
     """Return the method called `name` at a sparsity.
 
+    Parameters
+    ----------
+    name : str
+        Registered name in any spelling, or that of a method from a paper, such as ``"SliceGPT"``, which stands for its
+        family (`pruninfersim.pruning.aliases.FAMILIES`).
+    sparsity : Ratio
+        Fraction removed [1].
+    registry : mapping of str to class, optional
+    **options
+        Of the method.
+
+    Warns
+    -----
+    NameWarning
+        Once for each method from a paper: which family it was taken for.
+
     Raises
     ------
     UnknownNameError
@@ -70,9 +87,8 @@ def get(name: str, sparsity: Ratio, *, registry: Mapping[str, Any] = METHODS, **
     >>> get("low-rank", 0.5).name
     'low-rank'
     """
-    if name not in registry:
-        raise unknown_name("method", name, registry)
-    method: PruningMethod = registry[name](sparsity, **options)
+    known = name if name in registry else aliases.find(name, registry)
+    method: PruningMethod = registry[known](sparsity, **options)
     return method
 
 
