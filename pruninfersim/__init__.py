@@ -10,20 +10,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pruninfersim import errors, hardware, models, pruning, stacks
-from pruninfersim._util.lazy import lazy
+from pruninfersim._util.lazy import lazy, shows
 from pruninfersim.cost import CostModel, Estimate, Priced
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
+from pruninfersim.questions.answers import compare, estimate, speedup
+from pruninfersim.questions.availability import availability
 from pruninfersim.questions.comparison import Speedup
 from pruninfersim.questions.explain import Explanation, explain
-from pruninfersim.questions.setup import Setup, compare, estimate, speedup
+from pruninfersim.questions.setup import Setup
+from pruninfersim.questions.several import Speedups
 from pruninfersim.questions.single_kernel import attention_latency, gemm_latency
 from pruninfersim.sweep import sweep
 from pruninfersim.trace import OpTrace, trace
 from pruninfersim.workload import Workload
 
 if TYPE_CHECKING:
-    from pruninfersim import plots, report, testing
+    from pruninfersim import plots, report, reproduce, testing
     from pruninfersim.calibration import timings
     from pruninfersim.calibration.fit import calibrate
     from pruninfersim.calibration.record import Calibration
@@ -50,6 +53,7 @@ _LAZY = {
     "plots": "pruninfersim.plots:",
     "read_timings": "pruninfersim.calibration.timings",
     "report": "pruninfersim.report:",
+    "reproduce": "pruninfersim.reproduce:",
     "required_efficiency": "pruninfersim.questions.headroom",
     "suggest_width": "pruninfersim.questions.widths",
     "testing": "pruninfersim.testing:",
@@ -68,8 +72,10 @@ __all__ = [
     "Priced",
     "Setup",
     "Speedup",
+    "Speedups",
     "Workload",
     "attention_latency",
+    "availability",
     "break_even",
     "calibrate",
     "compare",
@@ -87,6 +93,7 @@ __all__ = [
     "pruning",
     "read_timings",
     "report",
+    "reproduce",
     "required_efficiency",
     "speedup",
     "stacks",
@@ -99,7 +106,4 @@ __all__ = [
 ]
 
 __getattr__ = lazy(globals(), _LAZY)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__dir__ = shows(__all__)

@@ -11,6 +11,9 @@ from numpy.typing import ArrayLike
 from pruninfersim._util.arrays import TOO_LARGE, FloatArray, ReadOnly, checked, frozen
 from pruninfersim.errors import InvalidInputError, unknown_name
 
+#: Prompt tokens where nobody says.
+PROMPT = 1024
+
 Phase = Literal["prefill", "decode"]
 Logits = Literal["last", "all"]
 
@@ -47,8 +50,9 @@ class Workload(ReadOnly):
     def prefill(
         cls,
         batch: ArrayLike = 1,
-        tokens: ArrayLike = 1024,
+        tokens: ArrayLike = PROMPT,
         *,
+        context: ArrayLike | None = None,
         prefix: ArrayLike = 0,
         logits: Logits = "last",
         causal: bool = True,
@@ -61,6 +65,8 @@ class Workload(ReadOnly):
             Sequences, whole and at least 1.
         tokens : array_like
             New prompt tokens per sequence, whole and at least 1.
+        context : array_like, optional
+            In place of `tokens`: prompt tokens and prefix together.
         prefix : array_like
             Tokens that are already in the KV cache (chunked prefill).
         logits : {"last", "all"}
@@ -76,6 +82,10 @@ class Workload(ReadOnly):
         >>> Workload.prefill(batch=2, tokens=1024).tokens
         array(2048.)
         """
+        if context is not None and not (isinstance(tokens, int) and tokens == PROMPT):
+            raise InvalidInputError("give tokens (new ones) or context (with the prefix), not both")
+        if context is not None:
+            tokens = checked("context", context, minimum=1, below=TOO_LARGE, whole=True) - np.asarray(prefix, float)
         query = checked("tokens", tokens, minimum=1, below=TOO_LARGE, whole=True)
         before = checked("prefix", prefix, minimum=0, below=TOO_LARGE, whole=True)
         try:
@@ -88,7 +98,7 @@ class Workload(ReadOnly):
         return cls._build("prefill", batch, query, context, logits, causal)
 
     @classmethod
-    def decode(cls, batch: ArrayLike = 1, context: ArrayLike = 1024) -> Workload:
+    def decode(cls, batch: ArrayLike = 1, context: ArrayLike = 1024, *, tokens: None = None) -> Workload:
         """Generate one token per sequence; `context` counts the keys attended to, the new one included.
 
         Raises
@@ -99,6 +109,10 @@ class Workload(ReadOnly):
         >>> Workload.decode(batch=[1, 8], context=4096).shape
         (2,)
         """
+        if tokens is not None:
+            raise InvalidInputError(
+                "a decode step makes one token per sequence; the keys that it attends to are context"
+            )
         return cls._build(
             "decode", batch, 1, checked("context", context, minimum=1, below=TOO_LARGE, whole=True), "last", True
         )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim._util.files import atomically
+from pruninfersim._util.lazy import drawn
 from pruninfersim.calibration import kinds
 from pruninfersim.cost import Priced
 from pruninfersim.errors import FileFormatError
@@ -167,6 +168,10 @@ class Calibration:
             float(family == "elementwise" and self.cache == "replayed"),
             self.limits,
         )
+
+    def plot(self, **options: Any) -> Any:
+        """Return a plotly figure of measured over predicted; the rows are in it unless it was read from a file."""
+        return drawn(self, None, options)
 
     def table(self) -> pd.DataFrame:
         """Return one row per parameter: value, standard error, unit, meaning."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -81,7 +82,7 @@ class Protocol:
     mask_draws: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CostModel:
     """A value: what a software stack on one GPU launches, what each kernel costs, and what passes between them.
 
@@ -297,6 +298,37 @@ class CostModel:
                 f"{', '.join(sorted(self.kernels))}. Add one with CostModel.with_kernel"
             )
         return [self.priced(key, dtype) for key, dtype in keys]
+
+    def table(self) -> list[tuple[str, str, str, str]]:
+        """Return one row per kernel: key, kernel model, provenance, 90 % band of measured over predicted.
+
+        >>> from pruninfersim import hardware, stacks
+        >>> stacks.get("vendor", hardware.get("h100-sxm")).table()[0][0]
+        'act'
+        """
+        named = sorted(self.kernels.items()) + ([("any other", self.default)] if self.default else [])
+        return [
+            (
+                key,
+                type(priced.model).__name__,
+                priced.provenance,
+                f"{np.expm1(priced.spread.low):+.0%} to {np.expm1(priced.spread.high):+.0%}",
+            )
+            for key, priced in named
+        ]
+
+    def __repr__(self) -> str:
+        kinds = sorted({priced.provenance for priced in self.kernels.values()})
+        size = len(self.kernels)
+        return f"<CostModel {self.stack} on {self.hardware.name}: {size} kernels, {' and '.join(kinds) or 'none'}>"
+
+    def __str__(self) -> str:
+        rows = [("kernel", "model", "provenance", "90 % band"), *self.table()]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join([repr(self)[1:-1], *("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)])
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
 
 
 def _with_kernel(
