@@ -173,10 +173,12 @@ def test_claim_is_only_drawn_over_sparsity():
     assert fig["layout"]["xaxis"]["ticktext"] == ["1", "4", "16"]
 
 
-def test_curves_of_two_gpus_at_once_are_refused():
+def test_curves_of_two_gpus_are_lines_of_their_own():
     frame = curves(hardware=["h100-sxm", "l40s"], stacks="ideal")
-    with pytest.raises(InvalidInputError, match="select one"):
-        plots.curve_info(frame)
+    info = plots.curve_info(frame)
+    assert len({line.label for line in info}) == len(info) == 4
+    with pytest.raises(InvalidInputError, match="select some"):
+        plots.curve_info([frame, frame])
     with pytest.raises(UnknownNameError, match="sparsity"):
         plots.curve_info(frame, "sparsty")
 
