@@ -18,7 +18,7 @@ Phase = Literal["prefill", "decode"]
 Logits = Literal["last", "all"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Workload(ReadOnly):
     """One forward pass of a model; array fields are sweep axes and broadcast together.
 
@@ -154,6 +154,16 @@ class Workload(ReadOnly):
             ) from None
         return workload
 
+    def __repr__(self) -> str:
+        lengths = {"batch": self.batch, "new tokens": self.query_len, "context": self.context}
+        if self.phase == "decode":
+            del lengths["new tokens"]
+        parts = [self.phase, *(f"{name} {_ends(values)}" for name, values in lengths.items())]
+        parts += [f"logits {self.logits}"] if self.logits != "last" else []
+        parts += ["not causal"] if not self.causal else []
+        parts += [f"sweep {self.shape}"] if self.shape else []
+        return f"<Workload {', '.join(parts)}>"
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the sweep: the axes that all array fields broadcast to."""
@@ -168,3 +178,9 @@ class Workload(ReadOnly):
     def head_tokens(self) -> FloatArray:
         """Tokens that pass the LM head."""
         return np.asarray(self.batch * (self.query_len if self.logits == "all" else 1.0))
+
+
+def _ends(values: FloatArray) -> str:
+    """Return one number, or the ends of those along a sweep."""
+    low, high = float(values.min()), float(values.max())
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"

@@ -226,6 +226,14 @@ def test_prefill_calls_its_tokens_context_too():
         pis.Workload.decode(tokens=512)
 
 
+def test_a_trace_is_asked_for_by_names():
+    ops = pis.trace("llama-3.1-8b", phase="decode", batch=16)
+    assert float(ops.workload.batch) == 16
+    for call in (lambda: pis.trace("llama-3.1-8b"), lambda: pis.trace("llama-3.1-8b", ops.workload, phase="decode")):
+        with pytest.raises(InvalidInputError, match="needs a workload"):
+            call()
+
+
 def test_reproduce_is_a_name():
     assert pis.reproduce.write_reproduction
 
@@ -370,6 +378,14 @@ def test_reprs_are_short_and_tables_are_tables():
     assert "lm_head" in str(ops)
     assert len(str(ops).splitlines()) == 2 + len(ops)
     assert max(map(len, str(ops).splitlines())) <= 120
+    curves = pis.pareto.curves(pis.pareto.published_quality(), **ASK)
+    answers = pis.max_speedup(one()), pis.pareto.frontier(curves), *curves.values()
+    for small in (pis.Workload.decode([1, 8]), cost.kernels["gemm"], *answers):
+        assert len(repr(small)) < 200
+        assert "array(" not in repr(small)
+    fitted = nearest_calibration("gemm", "bf16", pis.hardware.get("l40s"))[0]
+    assert "compute_efficiency" in str(fitted)
+    assert max(map(len, str(fitted).splitlines())) <= 120
     for shown in (cost, ops, toy()):
         assert shown._repr_html_().startswith("<pre>")
         assert len(str(shown)) < 3000

@@ -195,6 +195,14 @@ class Calibration:
             f"{100 * self.fitted_error:.1f} % fitted, {100 * self.held_out_error:.1f} % held out>"
         )
 
+    def __str__(self) -> str:
+        table = (
+            self.table()
+            .drop(columns="meaning")
+            .to_string(index=False, na_rep="not fitted", float_format="{:.4g}".format)
+        )
+        return f"{repr(self)[1:-1]}\n{table}"
+
     def _repr_html_(self) -> str:
         facts = {
             "rows": f"{self.n_rows}",

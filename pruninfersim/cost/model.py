@@ -33,7 +33,7 @@ def as_it_is(trace: OpTrace) -> OpTrace:
     return trace
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Priced:
     """A kernel model with what is known about its error.
 
@@ -61,6 +61,10 @@ class Priced:
     source: str = ""
     launches: float = 1.0
     domain: Domain = EVERYWHERE
+
+    def __repr__(self) -> str:
+        band = f"{np.expm1(self.spread.low):+.0%} to {np.expm1(self.spread.high):+.0%}"
+        return f"<Priced {type(self.model).__name__}, {self.provenance}, 90 % band {band}>"
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ HEADROOM = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Headroom:
     """What is left to gain for a pruned model.
 
@@ -46,6 +46,10 @@ class Headroom:
     perfect_all: FloatArray | float
     amdahl: FloatArray | float
 
+    def __repr__(self) -> str:
+        parts = [f"{name} {_ends(getattr(self, name))}" for name in HEADROOM]
+        return f"<Headroom: {', '.join(parts)}>"
+
     def _repr_html_(self) -> str:
         if np.ndim(self.estimated):
             return f"<pre>{html.escape(repr(self))}</pre>"
@@ -54,6 +58,11 @@ class Headroom:
             for name, meaning in HEADROOM.items()
         )
         return f"<table><caption>Speedup if</caption>{cells}</table>"
+
+
+def _ends(values: FloatArray | float) -> str:
+    low, high = float(np.min(values)), float(np.max(values))
+    return f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
 
 
 def max_speedup(

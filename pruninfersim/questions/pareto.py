@@ -49,7 +49,7 @@ LARGEST_GAP = 1e4
 TINY = 1e-9
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Curve:
     """Speed over quality loss of one family, piecewise linear, from (0, 1).
 
@@ -66,12 +66,16 @@ class Curve:
     gap: FloatArray
     speed: FloatArray
 
+    def __repr__(self) -> str:
+        points = ", ".join(f"{gap:g} %: {speed:.2f}" for gap, speed in zip(self.gap, self.speed, strict=True))
+        return f"<Curve of {self.family}, speedup at a loss of {points}>"
+
     def at(self, gap: ArrayLike) -> FloatArray:
         """Return the speedup at a quality loss, shape of `gap`; NaN beyond the last point."""
         return np.asarray(np.interp(np.asarray(gap, dtype=float), self.gap, self.speed, right=np.nan))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Frontier:
     """The most speed that several curves offer for at most some quality loss: never less where more loss is allowed.
 
@@ -88,6 +92,10 @@ class Frontier:
     gap: FloatArray
     speed: FloatArray
     family: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        changes = "".join(f", {after} from {gap:.3g} %" for gap, _, after in self.transitions)
+        return f"<Frontier to a loss of {self.gap[-1]:g} %, speedup {self.speed[-1]:.2f}: {self.family[0]}{changes}>"
 
     @property
     def transitions(self) -> list[tuple[float, str, str]]:
