@@ -93,7 +93,7 @@ class Workload(ReadOnly):
         except ValueError:
             raise InvalidInputError(
                 f"tokens of shape {query.shape} and prefix of shape {before.shape} do not broadcast; "
-                "give arrays of equal shape, or add axes with [:, None]"
+                "give arrays of equal shape, add axes with [:, None], or let pruninfersim.sweep cross them"
             ) from None
         return cls._build("prefill", batch, query, context, logits, causal)
 
@@ -150,7 +150,7 @@ class Workload(ReadOnly):
         except ValueError:
             raise InvalidInputError(
                 f"batch of shape {sequences.shape} and lengths of shape {np.shape(context)} do not broadcast; "
-                "give arrays of equal shape, or add axes with [:, None]"
+                "give arrays of equal shape, add axes with [:, None], or let pruninfersim.sweep cross them"
             ) from None
         return workload
 

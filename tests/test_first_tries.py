@@ -352,6 +352,14 @@ def test_heat_map_of_sparsity_and_context():
     assert (fig.layout.xaxis.title.text, fig.layout.yaxis.title.text) == ("context [tokens]", "sparsity [1]")
 
 
+def test_a_heat_map_has_a_panel_for_each_gpu():
+    frame = pis.sweep(**(ASK | {"hardware": GPUS, "context": [1024, 8192]}), method="low-rank", sparsity=[0.25, 0.5])
+    fig = pis.plots.heatmap_figure(frame, across="context", down="sparsity", facet="hardware")
+    assert [note.text for note in fig.layout.annotations] == GPUS
+    assert len(fig.data) == 3
+    assert "mean" not in title(fig)
+
+
 def test_a_heat_map_says_what_it_averages():
     frame = pis.sweep(**(ASK | {"batch": [1, 64]}), method="low-rank", sparsity=[0.25, 0.5])
     fig = pis.plots.heatmap_figure(frame)

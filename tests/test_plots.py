@@ -203,7 +203,7 @@ def test_heatmap_is_the_geometric_mean():
     assert info.speedup[1, 1] == pytest.approx(np.prod(rows.estimated_speedup) ** (1 / len(rows)), rel=1e-12)
     (heat,) = spec(plots.heatmap_figure(info))["data"]
     assert heat["text"][1][1] == f"{info.speedup[1, 1]:.2f}"
-    assert "[1]" in heat["colorbar"]["title"]["text"]
+    assert "[1]" in spec(plots.heatmap_figure(info))["layout"]["coloraxis"]["colorbar"]["title"]["text"]
 
 
 def test_heatmap_across_another_column_keeps_the_order_of_the_frame():

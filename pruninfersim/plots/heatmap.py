@@ -83,6 +83,7 @@ def heatmap_figure(
     *,
     across: str = "hardware",
     down: str = "method",
+    facet: str | None = None,
 ) -> go.Figure:
     """Return the heat map, with the number in each cell.
 
@@ -95,33 +96,48 @@ def heatmap_figure(
     title : str
         What the cells have in common comes below it, and what they are the mean over.
     across, down : as in `heatmap_info`
+    facet : str, optional
+        Column of the frame that decides the panel; default is one panel.
+
+    Raises
+    ------
+    UnknownNameError
+        If the frame has no such column.
 
     >>> info = HeatmapInfo(("static-width", "low-rank"), ("h100-sxm",), np.array([[1.85], [1.55]]))
     >>> [row[0] for row in heatmap_figure(info).data[0].text]
     ['1.85', '1.55']
     """
-    case = ""
+    case, panels = "", {"": info}
     if not isinstance(info, HeatmapInfo):
         rows = as_frame(info)
-        info = heatmap_info(rows, across, down)
-        case = case_title(rows, [info.across, info.down])
-    if info.averaged:
-        mean = f"geometric mean over {' and '.join(info.averaged)}"
+        if facet is not None and facet not in rows.columns:
+            raise unknown_name("column", facet, rows.columns)
+        parts = rows.groupby(facet, sort=False, observed=True) if facet else [("", rows)]
+        panels = {text_of(name): heatmap_info(part, across, down) for name, part in parts}
+        case = case_title(rows, [across, down])
+    first = next(iter(panels.values()))
+    averaged = dict.fromkeys(name for each in panels.values() for name in each.averaged)
+    if averaged:
+        mean = f"geometric mean over {' and '.join(averaged)}"
         case = f"{case}; {mean}" if case else mean
-    names = {column: AXES.get(column, "") for column in (info.across, info.down)}
-    fig = figure(titled(title, case), label or names[info.across], names[info.down])
-    fig.add_heatmap(
-        z=info.speedup,
-        x=info.columns,
-        y=info.methods,
-        colorscale="Cividis",
-        xgap=1,
-        ygap=1,
-        text=[["" if np.isnan(value) else f"{value:.2f}" for value in row] for row in info.speedup],
-        texttemplate="%{text}",
-        colorbar={"title": "speedup [1]"},
-        hovertemplate=f"{info.down} %{{y}}, {info.across} %{{x}}: %{{z:.3f}}<extra></extra>",
-    )
+    names = {column: AXES.get(column, "") for column in (first.across, first.down)}
+    fig = figure(titled(title, case), label or names[first.across], names[first.down], panels=list(panels))
+    for column, each in enumerate(panels.values(), start=1):
+        place: dict[str, Any] = {"row": 1, "col": column} if len(panels) > 1 else {}
+        fig.add_heatmap(
+            z=each.speedup,
+            x=each.columns,
+            y=each.methods,
+            coloraxis="coloraxis",
+            xgap=1,
+            ygap=1,
+            text=[["" if np.isnan(value) else f"{value:.2f}" for value in row] for row in each.speedup],
+            texttemplate="%{text}",
+            hovertemplate=f"{each.down} %{{y}}, {each.across} %{{x}}: %{{z:.3f}}<extra></extra>",
+            **place,
+        )
+    fig.update_layout(coloraxis={"colorscale": "Cividis", "colorbar": {"title": "speedup [1]"}})
     # Numbers that are names of columns must not become an axis of numbers.
     fig.update_xaxes(type="category", showgrid=False)
     fig.update_yaxes(type="category", autorange="reversed", showgrid=False)
