@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Never
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import TOO_LARGE, FloatArray, ReadOnly, checked, frozen
+from pruninfersim._util.words import refuse
 from pruninfersim.errors import InvalidInputError, unknown_name
 
 #: Prompt tokens where nobody says.
@@ -56,6 +57,7 @@ class Workload(ReadOnly):
         prefix: ArrayLike = 0,
         logits: Logits = "last",
         causal: bool = True,
+        **other: Never,
     ) -> Workload:
         """Process `tokens` prompt tokens per sequence.
 
@@ -82,6 +84,7 @@ class Workload(ReadOnly):
         >>> Workload.prefill(batch=2, tokens=1024).tokens
         array(2048.)
         """
+        refuse("prefill", other, ["batch", "tokens", "context", "prefix", "logits", "causal"])
         if context is not None and not (isinstance(tokens, int) and tokens == PROMPT):
             raise InvalidInputError("give tokens (new ones) or context (with the prefix), not both")
         if context is not None:
@@ -98,7 +101,7 @@ class Workload(ReadOnly):
         return cls._build("prefill", batch, query, context, logits, causal)
 
     @classmethod
-    def decode(cls, batch: ArrayLike = 1, context: ArrayLike = 1024, *, tokens: None = None) -> Workload:
+    def decode(cls, batch: ArrayLike = 1, context: ArrayLike = 1024, **other: Never) -> Workload:
         """Generate one token per sequence; `context` counts the keys attended to, the new one included.
 
         Raises
@@ -109,10 +112,7 @@ class Workload(ReadOnly):
         >>> Workload.decode(batch=[1, 8], context=4096).shape
         (2,)
         """
-        if tokens is not None:
-            raise InvalidInputError(
-                "a decode step makes one token per sequence; the keys that it attends to are context"
-            )
+        refuse("decode", other, ["batch", "context"])
         return cls._build(
             "decode", batch, 1, checked("context", context, minimum=1, below=TOO_LARGE, whole=True), "last", True
         )

@@ -193,8 +193,9 @@ def test_memory_of_whatever_has_a_trace():
     weights = float(pis.memory.weight_memory(result.pruned.trace))
     assert pis.memory(result).weights == pis.memory(result.pruned).weights == weights
     assert pis.memory(result.pruned.trace).total > weights
-    with pytest.raises(InvalidInputError, match="trace, an estimate or a speedup"):
-        pis.memory("llama-3.1-8b")
+    assert pis.memory("llama-3.1-8b", batch=16) == pis.memory(result.dense)
+    with pytest.raises(InvalidInputError, match="a speedup or a model"):
+        pis.memory(3)
 
 
 def test_quality_table_to_best_method_in_one_step():
@@ -264,6 +265,16 @@ TRIES = {
     "plot: waterfall of a sweep": (lambda: wide().plot("waterfall"), r"result\.at\(0\)"),
     "plot: curve of a point": (lambda: one().plot("curve"), "needs an axis"),
     "plot: nothing": (lambda: pis.plots.plot(3), "nothing to draw"),
+    "plot: waterfall of a frame": (lambda: pis.plots.waterfall_figure(wide().to_frame()), "has bars and curves"),
+    "plot: roofline of a trace": (lambda: pis.plots.roofline_figure(one().dense.trace), "of an estimate"),
+    "plot: frontier of a table": (lambda: pis.plots.frontier_figure(pis.pareto.published_quality()), "pareto.curves"),
+    "setup: gpu": (lambda: pis.Setup("llama-3.1-8b", gpu="l40s"), "called hardware here"),
+    "decode: batch_size": (lambda: pis.Workload.decode(batch_size=3), "called batch here"),
+    "prefill: seq_len": (lambda: pis.Workload.prefill(seq_len=3), "called context here"),
+    "gemm: gpu": (lambda: pis.gemm_latency(1, 2, 3, gpu="l40s"), "called hardware here"),
+    "gemm: no gpu": (lambda: pis.gemm_latency(1, 2, 3), "needs a GPU"),
+    "memory: tokens": (lambda: pis.memory("llama-3.1-8b", tokens=3), "called context here"),
+    "memory: twice": (lambda: pis.memory(one(), batch=3), "leave batch out"),
     "clone: unit": (lambda: pis.hardware.get("l40s").clone("x", memory_bandwidth=8000), "SI units"),
     "clone: peak": (lambda: pis.hardware.get("l40s").clone("x", peak={"bf16": 989}), "SI units"),
     "clone: clock": (lambda: pis.hardware.get("l40s").clone("x", boost_clock=1980), "SI units"),

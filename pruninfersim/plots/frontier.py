@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from pruninfersim.errors import InvalidInputError
 from pruninfersim.plots.style import COLOURS, SYMBOLS, figure, places
 from pruninfersim.questions.pareto import Curve, Frontier, frontier
 
@@ -27,6 +28,8 @@ def frontier_info(families: Mapping[str, Curve]) -> FrontierInfo:
     >>> info.best.family[50]
     'dynamic-depth'
     """
+    if not isinstance(families, Mapping):
+        raise InvalidInputError("a frontier is that of curves: pareto.curves(table, model=..., hardware=...)")
     return FrontierInfo(tuple(families.values()), frontier(families))
 
 

@@ -50,6 +50,8 @@ def roofline_info(step: Estimate) -> RooflineInfo:
     >>> bool(info.intensity[info.names.index("up")] < 1.0 < info.ridge)
     True
     """
+    if not isinstance(step, Estimate):
+        raise InvalidInputError(f"a roofline is that of an estimate or of a speedup; got {type(step).__name__}")
     if step.trace.sweep_shape:
         raise InvalidInputError(f"give the estimate of a single pass; this one is a sweep {step.trace.sweep_shape}")
     flops, size = step.trace.flops, step.trace.traffic
@@ -85,8 +87,8 @@ def roofline_figure(
     """
     if isinstance(dense, Speedup):
         return roofline_figure(dense.dense, dense.pruned, title)
-    dense = roofline_info(dense) if isinstance(dense, Estimate) else dense
-    pruned = roofline_info(pruned) if isinstance(pruned, Estimate) else pruned
+    dense = dense if isinstance(dense, RooflineInfo) else roofline_info(dense)
+    pruned = pruned if pruned is None or isinstance(pruned, RooflineInfo) else roofline_info(pruned)
     heading = titled(title or f"Roofline of {dense.hardware}", (pruned or dense).case)
     fig = figure(heading, "arithmetic intensity [FLOP/B]", "rate [TFLOP/s]")
     points = np.concatenate([dense.intensity, [dense.ridge], *([pruned.intensity] if pruned else [])])

@@ -46,6 +46,10 @@ def waterfall_info(why: Explanation | Speedup) -> WaterfallInfo:
     """
     if isinstance(why, Speedup):
         why = why.explain()
+    if not isinstance(why, Explanation):
+        raise InvalidInputError(
+            f"a waterfall is that of a speedup or its explanation; a {type(why).__name__} has bars and curves"
+        )
     shape = np.shape(why.speedup.estimated)
     if shape:
         raise InvalidInputError(

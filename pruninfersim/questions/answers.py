@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from pruninfersim import hardware as hardware_registry
 from pruninfersim import pruning, stacks
+from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel, Estimate
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.hardware import HardwareProfile
@@ -20,7 +21,7 @@ from pruninfersim.pruning import Method, Ratio
 from pruninfersim.questions.comparison import Speedup, compare_estimates
 from pruninfersim.questions.setup import Setup, warned
 from pruninfersim.questions.several import Speedups
-from pruninfersim.questions.vocabulary import KEYWORDS, Question, asked, one_only, refuse
+from pruninfersim.questions.vocabulary import KEYWORDS, Question, asked, one_only
 from pruninfersim.stacks import Stack
 from pruninfersim.trace import OpTrace
 from pruninfersim.workload import Logits

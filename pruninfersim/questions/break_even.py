@@ -11,13 +11,14 @@ from scipy.optimize import brentq
 
 from pruninfersim import pruning
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel
 from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Method
 from pruninfersim.questions.setup import Setup
-from pruninfersim.questions.vocabulary import KEYWORDS, one_only, refuse
+from pruninfersim.questions.vocabulary import KEYWORDS, one_only
 from pruninfersim.stacks import Stack
 from pruninfersim.workload import Logits
 

@@ -15,6 +15,7 @@ from pruninfersim import hardware as hardware_registry
 from pruninfersim import pruning
 from pruninfersim._util.arrays import checked
 from pruninfersim._util.callers import outside_of_package
+from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel, Estimate
 from pruninfersim.cost.estimate import MATERIAL_SHARE
 from pruninfersim.cost.memory import kv_memory, weight_memory
@@ -24,7 +25,7 @@ from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Method
 from pruninfersim.questions.comparison import compare_estimates
 from pruninfersim.questions.setup import Setup
-from pruninfersim.questions.vocabulary import KEYWORDS, one_only, refuse
+from pruninfersim.questions.vocabulary import KEYWORDS, one_only
 from pruninfersim.stacks import Stack
 from pruninfersim.trace import OpTrace, PruningMethod
 from pruninfersim.workload import Logits, Workload

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Never
 
 from numpy.typing import ArrayLike
 
 from pruninfersim import hardware as hardware_registry
 from pruninfersim import models, pruning, stacks
 from pruninfersim._util.callers import interactive, outside_of_package
+from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel, Estimate
 from pruninfersim.errors import InvalidInputError, ProvenanceWarning
 from pruninfersim.hardware import HardwareProfile
@@ -61,11 +62,15 @@ class Setup:
     def __init__(
         self,
         model: str | ModelConfig,
-        hardware: str | HardwareProfile,
+        hardware: str | HardwareProfile | None = None,
         stack: str | Stack | CostModel = stacks.DEFAULT,
         dtype: str | None = None,
+        **other: Never,
     ) -> None:
+        refuse("Setup", other, ["model", "hardware", "stack", "dtype"])
         one_only("a setup", model=model, hardware=hardware, stack=stack, dtype=dtype)
+        if hardware is None:
+            raise InvalidInputError("a setup needs a GPU: Setup(model, 'h100-sxm')")
         config, gpu = models.get(model), hardware_registry.get(hardware)
         object.__setattr__(self, "model", config)
         object.__setattr__(self, "hardware", gpu)

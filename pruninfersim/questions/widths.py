@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Never
 import numpy as np
 
 from pruninfersim._util.arrays import checked
+from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.questions.setup import Setup
-from pruninfersim.questions.vocabulary import KEYWORDS, refuse
+from pruninfersim.questions.vocabulary import KEYWORDS
 from pruninfersim.stacks import Stack
 from pruninfersim.workload import Logits, Workload
 

@@ -21,13 +21,14 @@ from pruninfersim import pruning
 from pruninfersim import stacks as stack_registry
 from pruninfersim._util.arrays import checked
 from pruninfersim._util.callers import outside_of_package
+from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel
 from pruninfersim.errors import InvalidInputError, LeftOutWarning
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Method
 from pruninfersim.questions.setup import Setup
-from pruninfersim.questions.vocabulary import KEYWORDS, one_only, refuse
+from pruninfersim.questions.vocabulary import KEYWORDS, one_only
 from pruninfersim.stacks import DEFAULT, Stack
 from pruninfersim.sweep.blocks import FIELDS, Block, taken
 from pruninfersim.sweep.runs import run_blocks
