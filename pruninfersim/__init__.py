@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pruninfersim._util.lazy import lazy
+from pruninfersim._util.lazy import lazy, shows
 
 if TYPE_CHECKING:
-    from pruninfersim import errors, hardware, models, plots, pruning, report, stacks, testing
+    from pruninfersim import errors, hardware, models, plots, pruning, report, reproduce, stacks, testing
     from pruninfersim.calibration import timings
     from pruninfersim.calibration.fit import calibrate
     from pruninfersim.calibration.record import Calibration
@@ -22,12 +22,15 @@ if TYPE_CHECKING:
     from pruninfersim.hardware import HardwareProfile
     from pruninfersim.models import ModelConfig
     from pruninfersim.questions import pareto
+    from pruninfersim.questions.answers import compare, estimate, speedup
+    from pruninfersim.questions.availability import availability
     from pruninfersim.questions.break_even import break_even
     from pruninfersim.questions.comparison import Speedup
     from pruninfersim.questions.explain import Explanation, explain
     from pruninfersim.questions.hardware_ranking import compare_hardware
     from pruninfersim.questions.headroom import max_speedup, required_efficiency
-    from pruninfersim.questions.setup import Setup, compare, estimate, speedup
+    from pruninfersim.questions.setup import Setup
+    from pruninfersim.questions.several import Speedups
     from pruninfersim.questions.single_kernel import attention_latency, gemm_latency
     from pruninfersim.questions.widths import suggest_width
     from pruninfersim.sweep import sweep
@@ -49,13 +52,15 @@ _LAZY = {
     "Setup": "pruninfersim.questions.setup",
     "Speedup": "pruninfersim.questions.comparison",
     "Workload": "pruninfersim.workload",
+    "Speedups": "pruninfersim.questions.several",
     "attention_latency": "pruninfersim.questions.single_kernel",
+    "availability": "pruninfersim.questions.availability",
     "break_even": "pruninfersim.questions.break_even",
     "calibrate": "pruninfersim.calibration.fit",
-    "compare": "pruninfersim.questions.setup",
+    "compare": "pruninfersim.questions.answers",
     "compare_hardware": "pruninfersim.questions.hardware_ranking",
     "errors": "pruninfersim.errors:",
-    "estimate": "pruninfersim.questions.setup",
+    "estimate": "pruninfersim.questions.answers",
     "explain": "pruninfersim.questions.explain",
     "gemm_latency": "pruninfersim.questions.single_kernel",
     "hardware": "pruninfersim.hardware:",
@@ -67,8 +72,9 @@ _LAZY = {
     "pruning": "pruninfersim.pruning:",
     "read_timings": "pruninfersim.calibration.timings",
     "report": "pruninfersim.report:",
+    "reproduce": "pruninfersim.reproduce:",
     "required_efficiency": "pruninfersim.questions.headroom",
-    "speedup": "pruninfersim.questions.setup",
+    "speedup": "pruninfersim.questions.answers",
     "stacks": "pruninfersim.stacks:",
     "suggest_width": "pruninfersim.questions.widths",
     "sweep": "pruninfersim.sweep",
@@ -89,8 +95,10 @@ __all__ = [
     "Priced",
     "Setup",
     "Speedup",
+    "Speedups",
     "Workload",
     "attention_latency",
+    "availability",
     "break_even",
     "calibrate",
     "compare",
@@ -108,6 +116,7 @@ __all__ = [
     "pruning",
     "read_timings",
     "report",
+    "reproduce",
     "required_efficiency",
     "speedup",
     "stacks",
@@ -120,7 +129,4 @@ __all__ = [
 ]
 
 __getattr__ = lazy(globals(), _LAZY)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__dir__ = shows(__all__)

@@ -8,6 +8,22 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+__all__ = [
+    "ConformanceError",
+    "FileFormatError",
+    "InvalidInputError",
+    "LeftOutWarning",
+    "MissingValueError",
+    "ProvenanceWarning",
+    "PruninfersimError",
+    "UnknownNameError",
+    "unknown_name",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 
 class PruninfersimError(Exception):
     """Base class of every error that this library raises on purpose."""
@@ -42,6 +58,10 @@ class NameWarning(UserWarning):
 
 class ProvenanceWarning(UserWarning):
     """Two sides of a comparison do not rest on the same kind of evidence."""
+
+
+class LeftOutWarning(UserWarning):
+    """A method that nobody named was left out, because it cannot do what is asked."""
 
 
 #: Up to so many names are listed in a message; longer lists are named, not printed.

@@ -157,7 +157,8 @@ def test_text_and_table_say_the_same():
         assert row.step in line
         assert f"{row.seconds * 1e3:+.4f} ms" in line
     assert "<table" in why._repr_html_()
-    assert "Speedup toy on h100-sxm" in repr(why)
+    assert "on h100-sxm" in repr(why)
+    assert "toy" in repr(why)
     assert frame.total_seconds.iloc[-1] == pytest.approx(why.speedup.pruned.latency, rel=1e-12)
 
 

@@ -1,10 +1,10 @@
-"""Public names that are imported when first asked for, so that a program starts before all of the library is loaded."""
+"""What is looked up when it is first asked for: names of heavy modules, the names that a module shows, a figure."""
 
 from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from types import ModuleType
 from typing import Any
 
@@ -49,3 +49,35 @@ def lazy(namespace: MutableMapping[str, Any], homes: Mapping[str, str]) -> Calla
     if namespace.get("_LAZY") is homes:
         sys.modules[namespace["__name__"]].__class__ = Package
     return find
+
+
+def shows(names: Iterable[str]) -> Callable[[], list[str]]:
+    """Return the ``__dir__`` of a module: its public names, and nothing that it imported for itself.
+
+    >>> shows(["b", "a"])()
+    ['a', 'b']
+    """
+    listed = sorted(names)
+    return lambda: list(listed)
+
+
+def callable_module(name: str, answer: Callable[..., Any]) -> None:
+    """Let a module be called like the function that a reader takes it for.
+
+    >>> import sys, types
+    >>> sys.modules["_shown"] = types.ModuleType("_shown")
+    >>> callable_module("_shown", lambda x: 2 * x)
+    >>> sys.modules.pop("_shown")(21)
+    42
+    """
+
+    class Callable_(ModuleType):
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            return answer(*args, **kwargs)
+
+    sys.modules[name].__class__ = Callable_
+
+
+def drawn(what: Any, kind: str | None, options: Mapping[str, Any]) -> Any:
+    """Return the figure of a result: results are made below the room of the plots, which is asked for when one is."""
+    return importlib.import_module("pruninfersim.plots.one_step").plot(what, kind, **options)

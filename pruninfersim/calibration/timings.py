@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from pruninfersim._util.lazy import shows
 from pruninfersim.calibration import aiconfigurator as public_tables
 from pruninfersim.calibration import columns as meaning
 from pruninfersim.calibration import kinds
@@ -227,3 +228,8 @@ def as_ops(kind: str, frame: pd.DataFrame) -> OpTrace:
     [268435456.0]
     """
     return kinds.get(kind).as_ops(frame)
+
+
+__all__ = ["aiconfigurator", "as_ops", "parse", "read_timings"]
+
+__dir__ = shows(__all__)

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from pruninfersim._util.records import FrozenDict, Record, modified_from
 from pruninfersim.errors import FileFormatError, InvalidInputError, MissingValueError, unknown_name
 from pruninfersim.hardware.names import find
 from pruninfersim.hardware.precision import DTYPES
+from pruninfersim.hardware.reach import REACH, check_reach
 from pruninfersim.hardware.toml import read_profile
 
 __all__ = ["DTYPES", "SEARCH_PATH_VARIABLE", "HardwareProfile", "get", "load", "names", "profiles_directory"]
@@ -120,7 +121,15 @@ class HardwareProfile(Record):
                 raise ValueError(str(unknown_name("dtype", dtype, DTYPES)))
             if value <= 0:
                 raise ValueError(f"{dtype} must be above 0 FLOP/s")
+            check_reach(dtype, value, "peak")
         return FrozenDict(peaks)
+
+    @field_validator(*(name for name in REACH if name != "peak"))
+    @classmethod
+    def _of_a_gpu(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None:
+            check_reach(str(info.field_name), value)
+        return value
 
     @field_validator("sources")
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from pruninfersim import hardware as hardware_registry
 from pruninfersim import stacks
 from pruninfersim._util.arrays import TOO_LARGE, FloatArray, checked
+from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel, scalar
 from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.hardware import HardwareProfile, precision
@@ -27,11 +28,12 @@ def gemm_latency(
     n: ArrayLike,
     k: ArrayLike,
     *,
-    hardware: str | HardwareProfile,
+    hardware: str | HardwareProfile | None = None,
     dtype: str = "bf16",
     kernel: str = "dense",
     cache: Cache = "cold",
     stack: str | Stack | CostModel = "vendor",
+    **other: Never,
 ) -> FloatArray | float:
     """Return the time of ``x[m, k] @ W[n, k].T``.
 
@@ -60,6 +62,7 @@ def gemm_latency(
     >>> bool(gemm_latency(4096, 4096, 4096, hardware="a100-sxm-80gb") > 2 * 4096**3 / 312e12)
     True
     """
+    refuse("gemm_latency", other, ["m", "n", "k", "hardware", "dtype", "kernel", "cache", "stack"])
     if kernel not in GEMM_KERNELS:
         raise unknown_name("kernel", kernel, GEMM_KERNELS)
     sizes = {name: checked(name, x, minimum=1e-9, below=TOO_LARGE) for name, x in (("m", m), ("n", n), ("k", k))}
@@ -87,11 +90,12 @@ def attention_latency(
     heads: ArrayLike,
     kv_heads: ArrayLike | None = None,
     head_dim: ArrayLike = 128,
-    hardware: str | HardwareProfile,
+    hardware: str | HardwareProfile | None = None,
     dtype: str = "bf16",
     kv_dtype: str | None = None,
     cache: Cache = "cold",
     stack: str | Stack | CostModel = "vendor",
+    **other: Never,
 ) -> FloatArray | float:
     """Return the time of one causal attention layer: QK.T, softmax, PV, and the append to the KV cache.
 
@@ -123,6 +127,8 @@ def attention_latency(
     >>> bool(1.5 < two / one < 2.1)
     True
     """
+    known = ("phase", "batch", "query_len", "context", "heads", "kv_heads", "head_dim")
+    refuse("attention_latency", other, [*known, "hardware", "dtype", "cache", "stack"])
     if phase not in ("prefill", "decode"):
         raise unknown_name("phase", phase, ["prefill", "decode"])
     given = {"batch": batch, "query_len": query_len, "context": context, "heads": heads, "head_dim": head_dim}
@@ -175,11 +181,13 @@ def _attention_precision(dtype: str, kv_dtype: str | None) -> precision.Precisio
 
 
 def _priced(
-    rows: list[dict[str, Any]], hardware: str | HardwareProfile, stack: str | Stack | CostModel, cache: Cache
+    rows: list[dict[str, Any]], hardware: str | HardwareProfile | None, stack: str | Stack | CostModel, cache: Cache
 ) -> FloatArray | float:
     """Price rows and add them up."""
     if cache not in CACHES:
         raise unknown_name("cache", cache, CACHES)
+    if hardware is None:
+        raise InvalidInputError("a kernel needs a GPU to run on, for instance hardware='h100-sxm'")
     gpu = hardware_registry.get(hardware)
     cost_model = stacks.get(stack, gpu)
     ops = OpTrace.from_rows(rows)
