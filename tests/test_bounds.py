@@ -97,7 +97,7 @@ def test_at_sparsity_zero_nothing_is_gained(stack, gpu, family, phase):
     ).estimated
     if family == "low-rank" and stack != "ideal":
         # With the kernels of arXiv 2606.09080 two thin GEMMs of the same FLOPs can fill tiles and waves better than
-        # one: it measured 0.91 to 1.04 for low-rank pairs at sparsity 0. A library chooses among tiles for the one, too.
+        # one: it measured 0.91 to 1.04 for low-rank pairs at sparsity 0. A library chooses tiles for the one as well.
         assert np.all(estimated <= (1.04 if stack == "paper" else 1.0))
         assert np.median(estimated) < 1
         return
