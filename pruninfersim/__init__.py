@@ -32,8 +32,11 @@ if TYPE_CHECKING:
     from pruninfersim.cost import memory
     from pruninfersim.questions import pareto
     from pruninfersim.questions.break_even import break_even
+    from pruninfersim.questions.calibrate_engine import calibrate_engine
+    from pruninfersim.questions.capacity import capacity
     from pruninfersim.questions.hardware_ranking import compare_hardware
     from pruninfersim.questions.headroom import max_speedup, required_efficiency
+    from pruninfersim.questions.request import request
     from pruninfersim.questions.widths import suggest_width
 
 __version__ = "0.1.0"
@@ -43,6 +46,8 @@ _LAZY = {
     "Calibration": "pruninfersim.calibration.record",
     "break_even": "pruninfersim.questions.break_even",
     "calibrate": "pruninfersim.calibration.fit",
+    "calibrate_engine": "pruninfersim.questions.calibrate_engine",
+    "capacity": "pruninfersim.questions.capacity",
     "compare_hardware": "pruninfersim.questions.hardware_ranking",
     "max_speedup": "pruninfersim.questions.headroom",
     "memory": "pruninfersim.cost.memory:",
@@ -50,6 +55,7 @@ _LAZY = {
     "plots": "pruninfersim.plots:",
     "read_timings": "pruninfersim.calibration.timings",
     "report": "pruninfersim.report:",
+    "request": "pruninfersim.questions.request",
     "required_efficiency": "pruninfersim.questions.headroom",
     "suggest_width": "pruninfersim.questions.widths",
     "testing": "pruninfersim.testing:",
@@ -72,6 +78,8 @@ __all__ = [
     "attention_latency",
     "break_even",
     "calibrate",
+    "calibrate_engine",
+    "capacity",
     "compare",
     "compare_hardware",
     "errors",
@@ -87,6 +95,7 @@ __all__ = [
     "pruning",
     "read_timings",
     "report",
+    "request",
     "required_efficiency",
     "speedup",
     "stacks",

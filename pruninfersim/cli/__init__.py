@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from pruninfersim.cli import lists, pages, speedups, timings  # noqa: F401  # each adds its commands, in this order
+from pruninfersim.cli import lists, pages, serving, speedups, timings  # noqa: F401  # each adds its commands, in this order
 from pruninfersim.cli.program import app
 from pruninfersim.errors import PruninfersimError
 

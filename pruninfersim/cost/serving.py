@@ -17,8 +17,10 @@ class Serving:
         Memory of the runtime (context, graphs, workspaces) [B].
     activations : bool
         Whether the engine keeps room for the largest step that it allows.
-    max_batched_tokens, max_sequences : float
-        Tokens and sequences of that step.
+    chunked : bool
+        Whether a long prompt is cut into steps: else the largest step holds a whole one.
+    max_sequences : float
+        Sequences of the largest step.
     front, front_token : float
         What a request spends in the front end before its prefill: per request, and per prompt token [s].
     """
@@ -26,7 +28,17 @@ class Serving:
     memory_share: float = 1.0
     reserve: float = 0.0
     activations: bool = False
-    max_batched_tokens: float = 2048.0
+    chunked: bool = True
     max_sequences: float = 256.0
     front: float = 0.0
     front_token: float = 0.0
+
+    def batched_tokens(self, large: bool, context: float) -> float:
+        """Return the tokens of the largest step on a large card or not, for sequences of `context` tokens.
+
+        >>> Serving().batched_tokens(True, 4096.0), Serving(chunked=False).batched_tokens(False, 4096.0)
+        (8192.0, 4096.0)
+        """
+        if not self.chunked:
+            return max(2048.0, context)
+        return 8192.0 if large else 2048.0

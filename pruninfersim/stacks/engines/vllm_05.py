@@ -14,5 +14,5 @@ ENGINE = Engine(
     sequence=53e-6,
     decode=256.0,
     prefill=0.0,
-    serving=Serving(memory_share=0.9, reserve=0.1 * 2**30, activations=True),
+    serving=Serving(memory_share=0.9, reserve=0.1 * 2**30, activations=True, chunked=False),
 )
