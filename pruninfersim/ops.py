@@ -70,6 +70,7 @@ CATALOGUE: dict[str, Op] = {
         Op("quantise", "elementwise", "elementwise", "none", stand_in="norm"),
         Op("dequantise", "elementwise", "elementwise", "none", stand_in="norm"),
         Op("small_kernels", "engine", "elementwise", "none", stand_in="norm"),
+        Op("host_admission", "engine", "elementwise", "none", stand_in="norm"),
         Op("host_step", "engine", "elementwise", "none", stand_in="norm"),
         Op("host_sequence", "engine", "elementwise", "none", stand_in="norm"),
     )

@@ -86,6 +86,8 @@ class Chain:
         Launches that the host issues in the step; zero under a graph.
     low, high : float
         90 % band of measured over assumed time of an issue [1].
+    repeatability : float
+        Half-width at 90 % of ln of two measurements of a speedup where the host sets the time [1].
     """
 
     seconds: FloatArray
@@ -93,6 +95,7 @@ class Chain:
     launches: FloatArray
     low: float = 1.0
     high: float = 1.0
+    repeatability: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,8 @@ class EngineClock:
         New tokens up to which a decode step, or a prefill, runs in a graph; 0 if none does.
     low, high : float
         90 % band of measured over assumed `issue` [1].
+    repeatability : float
+        Half-width at 90 % of ln of two measurements of a speedup where the host sets the time [1].
     """
 
     gap: float
@@ -121,6 +126,7 @@ class EngineClock:
     prefill: float = 0.0
     low: float = 1.0
     high: float = 1.0
+    repeatability: float = 0.0
 
     def gaps(self, run: FloatArray, count: FloatArray, launches: FloatArray) -> FloatArray:
         """Return the waits if the step runs in no graph, shape (*sweep, op) [s]; `step` knows which one does."""
@@ -148,7 +154,8 @@ class EngineClock:
         waiting = np.maximum(total * self.issue - work, 0.0)
         wait = np.asarray(issued * waiting / np.where(total > 0, total, 1.0))
         count = total[..., 0]
-        chain = Chain(np.where(count > 0, count * self.issue + own, 0.0), wait, count, self.low, self.high)
+        host = np.where(count > 0, count * self.issue + own, 0.0)
+        chain = Chain(host, wait, count, self.low, self.high, self.repeatability)
         return np.asarray(gaps + wait), chain
 
     def _captured(self, ops: OpTrace) -> FloatArray:

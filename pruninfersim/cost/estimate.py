@@ -124,6 +124,9 @@ class Estimate(ReadOnly):
         """90 % prediction interval of the latency, never below `least`, each of shape (*sweep) [s]."""
         low, high = self.errors.band()
         total, busy = self.total, self.busy
+        if self.chain is not None:  # what users measure of an engine scatters, beside the errors of its kernels
+            noise = self.cost_model.protocol.repeatability
+            low, high = -np.hypot(low, noise), np.hypot(high, noise)
         shortest, longest = busy * np.exp(low), busy * np.exp(high)
         if self.chain is not None:
             shortest = np.maximum(shortest, self.chain.seconds * self.chain.low)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from pruninfersim.trace import OpTrace
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class Serving:
         Sequences of the largest step.
     front, front_token : float
         What a request spends in the front end before its prefill: per request, and per prompt token [s].
+    lower : callable, optional
+        Trace -> trace: what the engine launches under a server, where that is not what its steps launch without one.
     """
 
     memory_share: float = 1.0
@@ -32,6 +37,7 @@ class Serving:
     max_sequences: float = 256.0
     front: float = 0.0
     front_token: float = 0.0
+    lower: Callable[[OpTrace], OpTrace] | None = None
 
     def batched_tokens(self, large: bool, context: float) -> float:
         """Return the tokens of the largest step on a large card or not, for sequences of `context` tokens.

@@ -197,6 +197,8 @@ def estimated_interval(before: Estimate, after: Estimate) -> tuple[FloatArray, F
         return estimated, estimated * np.exp(-half), np.minimum(estimated * np.exp(half), bound), bound
     ends = _host_corners(before, before.chain, after, after.chain, half)
     low, high = np.minimum(ends.min(axis=0), estimated), np.maximum(ends.max(axis=0), estimated)
+    waits = (before.chain.seconds > before.busy) | (after.chain.seconds > after.busy)
+    noise = np.where(waits, np.maximum(noise, after.chain.repeatability), noise)
     return estimated, low * np.exp(-noise), np.minimum(high * np.exp(noise), bound), bound
 
 

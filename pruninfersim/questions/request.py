@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -161,6 +161,8 @@ def request(
     if clients is not None and batch != 1:
         raise InvalidInputError(f"give either batch ({batch}) or clients ({clients}), not both")
     setup = Setup(model, hardware, stack, dtype)
+    if setup.stack.serving.lower is not None:
+        setup = Setup(setup.model, setup.hardware, replace(setup.stack, lower=setup.stack.serving.lower), dtype)
     together = batch if clients is None else clients
     work = Workload.request(together, prompt, new_tokens)
     alone = work.prefill if clients is None else Workload.prefill(batch=1, tokens=prompt)

@@ -9,23 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from pruninfersim import ops as catalogue
 from pruninfersim.calibration.record import Calibration
 from pruninfersim.cost import CostModel, Priced, Protocol, Spread
 from pruninfersim.cost.clock import EngineClock
 from pruninfersim.cost.serving import Serving
 from pruninfersim.hardware import HardwareProfile
-from pruninfersim.kernels.base import KernelModel
 from pruninfersim.kernels.gemm_2of4 import Vendor24
 from pruninfersim.stacks.engines import kernels as own
 from pruninfersim.stacks.engines.hosts import UNKNOWN, Host
 from pruninfersim.stacks.engines.lowering import Launched, Lowering
-from pruninfersim.stacks.vendor import GRAPH_GAP, NARROW, REPEATABILITY, vendor
+from pruninfersim.stacks.vendor import GRAPH_GAP, NARROW, vendor
 
-#: 5 and 95 % of ln(measured / assumed) of the engine's own time: leaving every host out, -0.66 and 0.69; where the class
-#: of the host is known, half of that.
+#: 5 and 95 % of ln(measured / assumed) of the engine's own time: leaving every host out, -0.66 and 0.69; where the
+#: class of the host is known, half of that.
 OWN_TIME = (-0.7, 0.6)
 OWN_TIME_KNOWN = (-0.4, 0.4)
+#: Half-width at 90 % of two measurements of one speedup of an engine.
+REPEATABILITY = 0.05
 #: Half-width in log units of a bare 8-bit GEMM beside the 16-bit one that it is taken from.
 BARE_NARROW = 0.1
 
@@ -49,7 +49,9 @@ class Engine:
         Kernel key -> bytes that the kernels of the op move over those of one fused kernel [1]; empty if fused.
     serving : Serving
     host : Host
-    scale : float
+    repeatability : float
+        Half-width at 90 % of ln of two measurements of a speedup where the host sets the time [1].
+    scale : float, optional
         Own time over that of a typical host; None is what the host says [1].
     """
 
@@ -63,6 +65,7 @@ class Engine:
     unfused: tuple[tuple[str, float], ...] = ()
     serving: Serving = field(default_factory=Serving)
     host: Host = UNKNOWN
+    repeatability: float = REPEATABILITY
     scale: float | None = None
 
     def on(self, host: Host) -> Engine:
@@ -89,14 +92,23 @@ class Engine:
             base.stack.replace("vendor", label, 1),
             hardware,
             self._kernels(base),
-            lower=Lowering(self.launched, self.step > 0, self.sequence > 0),
+            lower=self._lowering(self.launched),
             clock=EngineClock(
-                GRAPH_GAP, self.host.issue, self.decode, self.prefill, self.host.low, self.host.high
+                GRAPH_GAP,
+                self.host.issue,
+                self.decode,
+                self.prefill,
+                self.host.low,
+                self.host.high,
+                self.repeatability,
             ),
             protocol=Protocol(repeatability=REPEATABILITY),
             calibrated=partial(_with_more, self, hardware, tuple(calibrations)),
-            serving=self.serving,
+            serving=replace(self.serving, lower=self._lowering(replace(self.launched, admission=0.0))),
         )
+
+    def _lowering(self, launched: Launched) -> Lowering:
+        return Lowering(launched, self.step > 0, self.sequence > 0)
 
     def _kernels(self, base: CostModel) -> Mapping[str, Priced]:
         """Return the vendor's kernels as this engine launches them."""
@@ -125,13 +137,12 @@ class Engine:
         band = Spread(np.expm1(low), np.expm1(high), 1.0)
         parts = {"host_step": self.step, "host_sequence": self.sequence}
         rows = {
-            key: _own(own.HostWork(seconds * self.slowness), band, self.source, "engine") for key, seconds in parts.items()
+            key: Priced(own.HostWork(seconds * self.slowness), "calibrated", band, "engine", self.source)
+            for key, seconds in parts.items()
         }
+        # Counted in issue times, as if they were launches.
+        rows["host_admission"] = Priced(own.HostWork(0.0), "calibrated", band, "engine", self.source)
         return rows | {"small_kernels": replace(stream, model=own.SmallKernels())}
-
-
-def _own(model: KernelModel, band: Spread, source: str, group: str) -> Priced:
-    return Priced(model, "calibrated", band, group, source)
 
 
 def _bare(timed: Priced, wide: Priced) -> Priced:
@@ -151,7 +162,3 @@ def _with_more(
 ) -> CostModel:
     return engine(hardware, (*known, *more))
 
-
-def known_keys() -> frozenset[str]:
-    """Return the kernel keys of the catalogue, which an engine may say the launches of."""
-    return frozenset(catalogue.CATALOGUE)

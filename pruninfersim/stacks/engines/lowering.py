@@ -32,6 +32,11 @@ class Launched:
     quantise : {"", "fused", "input", "separate"}
         Activations of 8-bit layers: in the library's GEMM as timed; in the op before; one kernel per distinct input; or
         that, and one kernel more per GEMM to scale its result.
+    admission : float
+        Issue times that a run without a server spends on admitting the requests of a prefill step beyond
+        `graph_tokens`, while the GPU works; known of 8-bit layers only, and left out of requests (`Serving.lower`).
+    graph_tokens : float
+        Prompt tokens of a step up to which there is no such time.
     """
 
     fused: bool = True
@@ -39,6 +44,8 @@ class Launched:
     per_step: float = 0.0
     copies_cache: bool = False
     quantise: Literal["", "fused", "input", "separate"] = ""
+    admission: float = 0.0
+    graph_tokens: float = np.inf
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,10 @@ class Lowering:
         rows: list[dict[str, Any]] = []
         if how.quantise in ("input", "separate"):
             rows += _quantisation(ops, results=how.quantise == "separate")
+            if rows and how.admission and trace.workload is not None and trace.workload.phase == "prefill":
+                beyond = trace.workload.tokens > how.graph_tokens
+                launches = np.where(beyond, how.admission, 0.0)
+                rows.append({"name": "admission", "kernel": "host_admission", "launches": launches})
         if how.per_step:
             rows.append({"name": GENERATE, "kernel": "small_kernels", "launches": how.per_step})
         if self.step:
@@ -76,7 +87,7 @@ class Lowering:
 #: Rows that move nothing: time on the host, or kernels of a few bytes.
 _NOTHING: dict[str, Any] = {"a_reads": 0.0, "out_writes": 0.0}
 #: Kernel keys that only a lowered trace has.
-_OWN = ("quantise", "dequantise", "small_kernels", "host_step", "host_sequence")
+_OWN = ("quantise", "dequantise", "small_kernels", "host_step", "host_sequence", "host_admission")
 
 
 def _copied_cache(ops: OpTrace) -> OpTrace:
@@ -96,7 +107,7 @@ def _quantisation(ops: OpTrace, *, results: bool) -> list[dict[str, Any]]:
         at: dict[str, Any] = {name: getattr(ops, name)[..., i] for name in ("m", "n", "k", "batch", "count", "a_bytes")}
         if (at["a_bytes"] >= 2.0).all():
             continue
-        common = {"layers": ops.layers[i], "m": at["m"], "batch": at["batch"], "count": at["count"], "block": ops.block[i]}
+        common = {"layers": ops.layers[i], "block": ops.block[i]} | {name: at[name] for name in ("m", "batch", "count")}
         role = ops.roles[i]
         source = "up" if role in ("gate", "gate_up") else "q" if role in ("k", "v", "qkv") else role
         key = (source, ops.layers[i], ops.kernel[i], ops.k_axis[i])
