@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 #: What a reader calls the parts of a pass, in the order of tables and plots.
-PARTS = ("GEMM", "attention", "LM head", "overhead ops", "elementwise", "engine", "other")
+PARTS = ("GEMM", "attention", "LM head", "overhead ops", "elementwise", "other")
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,6 @@ CATALOGUE: dict[str, Op] = {
         Op("transpose", "overhead ops", "elementwise", "none"),
         Op("mask_sort", "overhead ops", "elementwise", "none"),
         Op("elementwise", "elementwise", "elementwise", "none", stand_in="norm"),
-        Op("quantise", "elementwise", "elementwise", "none", stand_in="norm"),
-        Op("dequantise", "elementwise", "elementwise", "none", stand_in="norm"),
-        Op("small_kernels", "engine", "elementwise", "none", stand_in="norm"),
-        Op("host_admission", "engine", "elementwise", "none", stand_in="norm"),
-        Op("host_step", "engine", "elementwise", "none", stand_in="norm"),
-        Op("host_sequence", "engine", "elementwise", "none", stand_in="norm"),
     )
 }
 

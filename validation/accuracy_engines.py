@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +18,6 @@ import numpy as np
 import pandas as pd
 
 import pruninfersim as pis
-from pruninfersim.cost import CostModel
 from pruninfersim.errors import ProvenanceWarning
 from pruninfersim.questions.calibrate_engine import calibrate_engine
 from pruninfersim.questions.request import exact_steps
@@ -114,7 +112,9 @@ def judged(directory: Path) -> pd.DataFrame:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ProvenanceWarning)
             made = {name: predicted(row, stack) for name, stack in terms.items()}
-        numbers = {f"{name} {part}": value for name, times in made.items() for part, value in zip(PARTS, times, strict=True)}
+        numbers = {
+            f"{name} {part}": value for name, times in made.items() for part, value in zip(PARTS, times, strict=True)
+        }
         out.append(numbers)
     return frame.join(pd.DataFrame(out))
 
@@ -128,7 +128,8 @@ def engines_table(frame: pd.DataFrame) -> list[tuple[str, ...]]:
     kinds = frame["dtype"].where(frame["dtype"].isin(["int8", "fp8"]), "16 bit")
     for (stack, phase, kind), part in frame.groupby(["stack", "phase", kinds]):
         error = {
-            name: (part[f"{name} seconds"] / part["seconds"] - 1.0) for name in ("kernels", "no step", "no sequences", "all")
+            name: (part[f"{name} seconds"] / part["seconds"] - 1.0)
+            for name in ("kernels", "no step", "no sequences", "all")
         }
         inside = {
             name: ((part["seconds"] >= part[f"{name} low"]) & (part["seconds"] <= part[f"{name} high"])).mean()
@@ -148,7 +149,18 @@ def engines_table(frame: pd.DataFrame) -> list[tuple[str, ...]]:
     return lines
 
 
-HEADER = ("engine", "rows", "n", "kernels only", "no step", "no sequences", "all terms", "bias", "inside, kernels", "inside")
+HEADER = (
+    "engine",
+    "rows",
+    "n",
+    "kernels only",
+    "no step",
+    "no sequences",
+    "all terms",
+    "bias",
+    "inside, kernels",
+    "inside",
+)
 
 
 def sparse_speedups(frame: pd.DataFrame, stack: Engine | str = "vllm") -> pd.DataFrame:
@@ -245,8 +257,10 @@ def kv_logs(directory: Path) -> pd.Series:
 
 TEXT = """\
 Engines add their host, their own time between steps and their launches to the kernels; each has its own band. Errors
-are mean absolute errors of times in percent, *inside* the share of measurements in the 90 % interval. Constants were set
-on these rows or on others of the same engines: other models, cards and versions are less well known. Sources:
+are mean absolute errors of times in percent, *inside* the share of measurements in the 90 % interval. Constants were
+set on these rows or on others of the same engines: other models, cards and versions are less well known. A prefill of
+vLLM is a step of an offline run, whose admission of requests (24 ms, a third to twice that by host) is most of it below
+a few thousand tokens. Sources:
 argonne-lcf/LLM-Inference-Bench (BSD-3-Clause), bcacdwk/vllmbench and ai-dynamo/aiconfigurator (Apache-2.0),
 casys-kaist/LLMServingSim and peremartra/llama-glu-expansion-pruning (MIT), pytorch-labs/gpt-fast (BSD-3-Clause).
 """

@@ -21,7 +21,9 @@ from pruninfersim.stacks import Stack
 
 ModelName = Annotated[str, typer.Option("--model", help="Name of a shipped model; see `pruninfersim models`.")]
 Config = Annotated[Path | None, typer.Option(help="Hugging Face config.json to use instead of --model.")]
-StackName = Annotated[str, typer.Option("--stack", help="Engine, such as vllm or transformers; vendor is kernels only.")]
+StackName = Annotated[
+    str, typer.Option("--stack", help="Engine, such as vllm or transformers; vendor is kernels only.")
+]
 HostName = Annotated[str | None, typer.Option("--host", help="Host of an engine: fast, typical or slow.")]
 Dtype = Annotated[str | None, typer.Option(help="Precision of the linear layers; default: the model's own.")]
 MethodNames = Annotated[
@@ -57,24 +59,24 @@ def request(
         warnings.simplefilter("ignore", ProvenanceWarning)
         for name, how in _sides(method, sparsity, gpu, dtype, chosen, notes):
             # A dense model has no sparsity, and a name needs one.
-            pruned = {} if how is None else {"method": how, "sparsity": sparsity}
+            pruned: dict[str, Any] = {} if how is None else {"method": how, "sparsity": sparsity}
             result = pis.request(**asked, **lengths, **pruned)
             room = pis.capacity(**asked, **pruned, context=prompt + new_tokens)
             full[name] = result.to_dict() | {"capacity": room.to_dict()}
             rows.append(_row(name, result, room, price, rows[0] if rows else None))
-            notes += [f"{name}: {note}" for note in result.notes]
+            notes += [note if note.startswith("the interval") else f"{name}: {note}" for note in result.notes]
     if output is Format.json:
         typer.echo(json.dumps(full, indent=2))
         return
     loop = f"batch {batch}" if clients is None else f"{clients} clients"
-    title = f"{chosen if isinstance(chosen, str) else chosen.name} on {gpu}, stack {stack}, {loop}, {prompt}+{new_tokens}"
+    title = (
+        f"{chosen if isinstance(chosen, str) else chosen.name} on {gpu}, stack {stack}, {loop}, {prompt}+{new_tokens}"
+    )
     caption = "low, high: 90 % interval of the total. J/token: at the TDP of the GPU, a bound."
     show(pd.DataFrame(rows), output, title=title, caption="\n".join([caption, *dict.fromkeys(notes)]))
 
 
-def _row(
-    name: str, result: Any, room: Any, price: float | None, dense: dict[str, Any] | None
-) -> dict[str, Any]:
+def _row(name: str, result: Any, room: Any, price: float | None, dense: dict[str, Any] | None) -> dict[str, Any]:
     row = {
         "method": name,
         "TTFT [ms]": result.ttft * 1e3,
@@ -106,7 +108,9 @@ def capacity(
     output: Output = Format.table,
 ) -> None:
     """Say how many KV tokens and sequences fit on a GPU, dense and pruned, and what a step with them delivers."""
-    chosen, notes, full = _model(model, config), [], {}
+    chosen = _model(model, config)
+    notes: list[str] = []
+    full: dict[str, Any] = {}
     for name, how in _sides(method, sparsity, gpu, dtype, chosen, notes):
         pruned: dict[str, Any] = {} if how is None else {"method": how, "sparsity": sparsity}
         full[name] = pis.capacity(model=chosen, hardware=gpu, stack=stack, context=context, dtype=dtype, **pruned)
@@ -150,4 +154,4 @@ def _sides(
         if why:
             notes.append(f"{chosen}: left out, {why}")
             continue
-        yield chosen if isinstance(chosen, str) else "+".join(str(part) for part in chosen), chosen
+        yield chosen if isinstance(chosen, str) else "+".join(map(str, chosen)), chosen  # type: ignore[arg-type]

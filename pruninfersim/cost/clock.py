@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -97,6 +97,15 @@ class Chain:
     high: float = 1.0
     repeatability: float = 0.0
 
+    def points(self, rows: slice, size: int) -> Chain:
+        """Return some points of a sweep of one axis of `size` points."""
+        parts = {
+            name: column[rows] if column.ndim > least and len(column) == size else column
+            for name, least in (("seconds", 0), ("wait", 1), ("launches", 0))
+            for column in (getattr(self, name),)
+        }
+        return replace(self, **parts)
+
 
 @dataclass(frozen=True)
 class EngineClock:
@@ -159,8 +168,8 @@ class EngineClock:
         return np.asarray(gaps + wait), chain
 
     def _captured(self, ops: OpTrace) -> FloatArray:
-        """Whether each step runs in a graph, shape (*sweep) of bool."""
+        """Whether each step runs in a graph, shape (*sweep) of bool; ops of no step are timed alone, host aside."""
         work = ops.workload
         if work is None:
-            return np.asarray(self.decode > 0)
+            return np.asarray(True)
         return np.asarray(work.tokens <= (self.decode if work.phase == "decode" else self.prefill))

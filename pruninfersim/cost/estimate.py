@@ -136,7 +136,7 @@ class Estimate(ReadOnly):
     @cached_property
     def busy(self) -> FloatArray:
         """Time of the pass without what the GPU waits for a host that is behind, shape (*sweep) [s]."""
-        return sealed(np.asarray(self.with_runs(self.run, waiting=False)))
+        return self.total if self.chain is None else sealed(self.with_runs(self.run, waiting=False))
 
     def with_runs(self, run: FloatArray, *, waiting: bool = True) -> FloatArray:
         """Return the time of the pass if one run of each op took `run`, shape (*sweep) [s].
@@ -212,9 +212,9 @@ class Estimate(ReadOnly):
             for side in (self.chain.seconds, self.busy, self.chain.launches)
         )
         return (
-            f"host-bound: the host takes {chain * 1e3:.3g} ms to issue {launches:.0f} kernels, and the GPU would be done "
-            f"in {busy * 1e3:.3g} ms. Width and 2:4 leave the number of launches alone and cannot help; fewer layers, "
-            "a CUDA graph, a larger batch or a longer prompt can",
+            f"host-bound: the host takes {chain * 1e3:.3g} ms to issue {launches:.0f} kernels, and the GPU would be "
+            f"done in {busy * 1e3:.3g} ms. Width and 2:4 leave the number of launches alone and cannot help; fewer "
+            "layers, a CUDA graph, a larger batch or a longer prompt can",
         )
 
     def _outside(self) -> tuple[str, ...]:

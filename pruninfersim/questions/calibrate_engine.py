@@ -15,7 +15,8 @@ from pruninfersim.stacks.engines import Engine, Host, engine
 from pruninfersim.stacks.engines.hosts import UNKNOWN
 from pruninfersim.workload import Workload
 
-#: Band of a host that one step was measured on: one constant explains other sizes of model within 2.4 %, runs within 5 %.
+#: Band of a host that one step was measured on: one constant explains other sizes of model within 2.4 %, and runs
+#: differ by 5 %.
 MEASURED = (0.95, 1.06)
 
 
@@ -76,8 +77,9 @@ def calibrate_engine(
     launches, rest = float(step.chain.launches) if step.chain else 0.0, seconds - (float(step.busy) - own)
     if rest <= 0 or (launches and seconds <= float(step.interval[1])):
         raise InvalidInputError(
-            f"the GPU alone takes {(float(step.busy) - own) * 1e3:.3g} ms for this step, and {seconds * 1e3:.3g} ms were "
-            "measured: it says nothing about the host. Measure a smaller batch, a shorter prompt or a smaller model"
+            f"the GPU alone takes {(float(step.busy) - own) * 1e3:.3g} ms for this step, and {seconds * 1e3:.3g} ms "
+            "were measured: it says nothing about the host. Measure a smaller batch, a shorter prompt or a smaller "
+            "model"
         )
     low, high = MEASURED
     if launches:
@@ -85,7 +87,9 @@ def calibrate_engine(
         issue = seconds / (launches + own / UNKNOWN.issue)
         return base.on(Host("measured", issue, low, high, f"{seconds * 1e3:.4g} ms for {launches:.0f} launches"))
     if own <= 0:
-        raise InvalidInputError(f"{base.name} runs this step in a graph and does nothing beside it; nothing to calibrate")
+        raise InvalidInputError(
+            f"{base.name} runs this step in a graph and does nothing beside it; nothing to calibrate"
+        )
     scale = rest / own
     host = Host("measured", UNKNOWN.issue * scale, UNKNOWN.low, UNKNOWN.high, f"{seconds * 1e3:.4g} ms for one step")
     return replace(base.on(host), scale=scale)

@@ -167,7 +167,9 @@ def capacity(
     >>> room.largest_batch, 0.85 < room.kv_tokens / 41408 < 1.15  # vLLM 0.19 logs 41,408 tokens
     (4, True)
     """
-    given = {k: v for k, v in locals().items() if k not in ("model", "hardware", "stack", "method", "sparsity", "dtype")}
+    given = {
+        k: v for k, v in locals().items() if k not in ("model", "hardware", "stack", "method", "sparsity", "dtype")
+    }
     for name, value in given.items():
         if value is not None and not (np.isfinite(value) and (value > 0 or (name == "reserve" and value == 0))):
             raise InvalidInputError(f"{name} must be above 0; got {value!r}")
@@ -188,9 +190,9 @@ def capacity(
     activations = 0.0
     if serving.activations:
         tokens = max_batched_tokens or serving.batched_tokens(total >= LARGE_CARD, context)
-        hidden = _figure("hidden_size", hidden_size, config and config.hidden_size)
-        wide = _figure("intermediate_size", intermediate_size, config and config.intermediate_size)
-        words = _figure("vocab_size", vocab_size, config and config.vocab_size)
+        hidden = _figure("hidden_size", hidden_size, config.hidden_size if config else None)
+        wide = _figure("intermediate_size", intermediate_size, config.intermediate_size if config else None)
+        words = _figure("vocab_size", vocab_size, config.vocab_size if config else None)
         sampler = (max_sequences or serving.max_sequences) * words * SAMPLER_BYTES
         activations = max(tokens * (3.0 * wide + 4.0 * hidden) * 2.0, sampler)
     kept = serving.reserve if reserve is None else reserve
@@ -256,9 +258,9 @@ def _kv_per_token(
     if one is not None and layers is None and kv_heads is None and head_dim is None:
         return float(kv_memory(one)) / context * (1.0 if element is None else element / 2.0)
     parts = (
-        _figure("layers", layers, config and config.num_layers),
-        _figure("kv_heads", kv_heads, config and config.num_kv_heads),
-        _figure("head_dim", head_dim, config and config.head_dim),
+        _figure("layers", layers, config.num_layers if config else None),
+        _figure("kv_heads", kv_heads, config.num_kv_heads if config else None),
+        _figure("head_dim", head_dim, config.head_dim if config else None),
         2.0 if element is None else element,
     )
     return float(2.0 * np.prod(parts))

@@ -50,7 +50,12 @@ STEPS = {
     "overhead ops": "work that the method adds",
     "launches": "launch gaps that are left",
 }
-MEANING = STEPS | {"dense": "dense time: no method, no claim"}
+#: Steps that an engine adds, in front of the launches, and its word for these.
+ENGINE_STEPS = {
+    "engine step": "the engine's own time after a step: scheduler, sampling",
+    "engine sequences": "the engine's own time for each sequence: sampling, detokenising",
+}
+MEANING = STEPS | ENGINE_STEPS | {"dense": "dense time: no method, no claim"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -97,7 +102,8 @@ class Explanation:
             f"{step:>16}  {seconds * 1e3:+10.4f} ms  speedup {so_far:5.2f}  {MEANING[step]}"
             for step, seconds, so_far in zip(frame["step"], frame["seconds"], frame["speedup_so_far"], strict=True)
         ]
-        return "\n".join(lines)
+        bound = [f"{'':>16}  {note}" for note in self.speedup.notes if note.startswith("host-bound")]
+        return "\n".join(lines + bound[:1])
 
     def __repr__(self) -> str:
         return f"<Explanation of {self.speedup!r}>"
@@ -144,7 +150,14 @@ def explain(
     steps: dict[str, Any] = {name: values.sum(axis=-1) for name, values in by_role.items()}
     steps |= {"claim": keep * before.seconds.sum(axis=-1), "launches": gaps[1] - keep * gaps[0]}
     first = "claim" if after.trace.applied else "dense"
-    named = {first if name == "claim" else name: scalar(np.asarray(steps[name])) for name in STEPS}
+    for name in ENGINE_STEPS:
+        if name in roles:
+            place = roles.index(name)
+            steps[name] = sum(values[..., place] for values in by_role.values())
+            for step, values in by_role.items():
+                steps[step] = steps[step] - values[..., place]
+    order = [*list(STEPS)[:-1], *(name for name in ENGINE_STEPS if name in steps), "launches"]
+    named = {first if name == "claim" else name: scalar(np.asarray(steps[name])) for name in order}
     return Explanation(named, result, roles, by_role)
 
 

@@ -6,4 +6,18 @@ from pruninfersim.stacks.paper.stack import paper
 from pruninfersim.stacks.registry import DEFAULT, STACKS, Stack, get, names
 from pruninfersim.stacks.vendor import vendor
 
-__all__ = ["DEFAULT", "ENGINES", "HOSTS", "STACKS", "Engine", "Host", "Stack", "engine", "get", "ideal", "names", "paper", "vendor"]
+__all__ = [
+    "DEFAULT",
+    "ENGINES",
+    "HOSTS",
+    "STACKS",
+    "Engine",
+    "Host",
+    "Stack",
+    "engine",
+    "get",
+    "ideal",
+    "names",
+    "paper",
+    "vendor",
+]

@@ -121,7 +121,6 @@ class Engine:
                 table[f"gemm/{dtype}"] = bare
                 if isinstance(sparse.model, Vendor24):
                     table[f"gemm_2of4/{dtype}"] = replace(sparse, model=Vendor24(bare.model, sparse.model.sparse))
-            table |= dict.fromkeys(("quantise", "dequantise"), stream)
         for key, moved in self.unfused:
             table[key] = replace(stream, model=own.Unfused(stream.model, moved))
         known = dict(self.launched.of)
@@ -161,4 +160,3 @@ def _with_more(
     engine: Engine, hardware: HardwareProfile, known: tuple[Calibration, ...], more: Sequence[Any]
 ) -> CostModel:
     return engine(hardware, (*known, *more))
-

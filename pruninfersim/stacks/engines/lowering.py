@@ -58,17 +58,20 @@ class Lowering:
 
     def __call__(self, trace: OpTrace) -> OpTrace:
         """Return the trace as the engine launches it."""
-        if any(key in _OWN for key in trace.kernel) or (trace.launches != 1.0).any():
+        if ENGINE in trace.block or (trace.launches != 1.0).any():
             return trace
         how = self.launched
         ops = trace.fuse_projections() if how.fused else trace
         if how.copies_cache:
             ops = _copied_cache(ops)
         known = dict(how.of)
+        ops = ops.with_columns(launches=np.array([known.get(key, 1.0) for key in ops.kernel]))
+        if trace.workload is None:  # kernels, and no step of a model
+            return ops
         rows: list[dict[str, Any]] = []
         if how.quantise in ("input", "separate"):
             rows += _quantisation(ops, results=how.quantise == "separate")
-            if rows and how.admission and trace.workload is not None and trace.workload.phase == "prefill":
+            if rows and how.admission and trace.workload.phase == "prefill":
                 beyond = trace.workload.tokens > how.graph_tokens
                 launches = np.where(beyond, how.admission, 0.0)
                 rows.append({"name": "admission", "kernel": "host_admission", "launches": launches})
@@ -77,17 +80,13 @@ class Lowering:
         if self.step:
             rows.append({"name": STEP, "kernel": "host_step", "launches": 0.0})
         if self.sequence:
-            batch = 1.0 if trace.workload is None else trace.workload.batch
-            rows.append({"name": SEQUENCES, "kernel": "host_sequence", "m": batch, "launches": 0.0})
-        ops = ops.with_columns(launches=np.array([known.get(key, 1.0) for key in ops.kernel]))
+            rows.append({"name": SEQUENCES, "kernel": "host_sequence", "m": trace.workload.batch, "launches": 0.0})
         extra = [_NOTHING | {"block": ENGINE} | row for row in rows]
         return ops.concat(OpTrace.from_rows(extra)) if extra else ops
 
 
 #: Rows that move nothing: time on the host, or kernels of a few bytes.
 _NOTHING: dict[str, Any] = {"a_reads": 0.0, "out_writes": 0.0}
-#: Kernel keys that only a lowered trace has.
-_OWN = ("quantise", "dequantise", "small_kernels", "host_step", "host_sequence", "host_admission")
 
 
 def _copied_cache(ops: OpTrace) -> OpTrace:
@@ -107,17 +106,17 @@ def _quantisation(ops: OpTrace, *, results: bool) -> list[dict[str, Any]]:
         at: dict[str, Any] = {name: getattr(ops, name)[..., i] for name in ("m", "n", "k", "batch", "count", "a_bytes")}
         if (at["a_bytes"] >= 2.0).all():
             continue
-        common = {"layers": ops.layers[i], "block": ops.block[i]} | {name: at[name] for name in ("m", "batch", "count")}
+        common = {"layers": ops.layers[i]} | {name: at[name] for name in ("m", "batch", "count")}
         role = ops.roles[i]
         source = "up" if role in ("gate", "gate_up") else "q" if role in ("k", "v", "qkv") else role
         key = (source, ops.layers[i], ops.kernel[i], ops.k_axis[i])
         if key not in seen:
             seen.add(key)
             narrow = {"n": at["k"], "k": at["k"], "out_bytes": at["a_bytes"], "a_reads": 1.0, "out_writes": 1.0}
-            rows.append(common | narrow | {"name": f"quantise {ops.name[i]}", "kernel": "quantise"})
+            rows.append(common | narrow | {"name": f"quantise {ops.name[i]}", "kernel": "elementwise"})
         if results:
             # 8-bit integers give 32-bit sums; fp8 results come as 16 bit.
             wide = 4.0 if ops.dtype[i] == "int8" and ops.pattern[i] == "" else 2.0
             scaled = {"n": at["n"], "k": at["n"], "a_bytes": wide, "a_reads": 1.0, "out_writes": 1.0}
-            rows.append(common | scaled | {"name": f"dequantise {ops.name[i]}", "kernel": "dequantise"})
+            rows.append(common | scaled | {"name": f"dequantise {ops.name[i]}", "kernel": "elementwise"})
     return rows
