@@ -16,10 +16,12 @@ from pruninfersim.pruning import Method, Ratio
 from pruninfersim.questions.setup import Setup
 from pruninfersim.stacks import Stack
 from pruninfersim.trace import OpTrace
-from pruninfersim.workload import Workload
+from pruninfersim.workload import RequestWorkload, Workload
 
 #: Tokens that a price, or an energy, is given for.
 MILLION = 1e6
+#: Contexts that stand for all of a request if max(host, GPU) bends on the way.
+CONTEXTS = 32
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -126,6 +128,7 @@ def request(
     """Return the times of a request: one prefill, and a decode step for every further token.
 
     The context grows from step to step; one step at its middle stands for all, which is within 1 % of the exact sum.
+    Where a host issues the kernels one by one, and is overtaken by the GPU on the way, several contexts do.
 
     Parameters
     ----------
@@ -168,6 +171,7 @@ def request(
     alone = work.prefill if clients is None else Workload.prefill(batch=1, tokens=prompt)
     prefill = setup.estimate(_pruned(setup.trace(alone), prefill_method or method, sparsity))
     step = setup.estimate(_pruned(setup.trace(work.middle), decode_method or method, sparsity))
+    every = _mean_step(setup, step, work, decode_method or method, sparsity)
     serving, steps = setup.stack.serving, float(work.steps)
     front = serving.front + serving.front_token * prompt
     others = 0.0 if clients is None else (clients - 1.0) / new_tokens
@@ -177,8 +181,8 @@ def request(
         tpot = float(each) + others * float(first)
         return front + float(first), tpot, front + float(first) + steps * tpot
 
-    ttft, tpot, total = times(prefill.latency, step.latency)
-    ends = [times(prefill.interval[side], step.interval[side]) for side in (0, 1)]
+    ttft, tpot, total = times(prefill.latency, every[0])
+    ends = [times(prefill.interval[side], every[1 + side]) for side in (0, 1)]
     return Request(
         ttft=ttft,
         tpot=tpot,
@@ -194,11 +198,31 @@ def request(
     )
 
 
+def _mean_step(
+    setup: Setup, step: Estimate, work: RequestWorkload, method: Method | None, sparsity: Ratio | None
+) -> tuple[float, float, float]:
+    """Return the mean time of a step over the contexts of a request, and its interval [s]."""
+    one = float(step.total), float(step.interval[0]), float(step.interval[1])
+    if step.chain is None or not step.chain.launches:  # linear in the context, almost everywhere
+        return one
+    points = int(min(float(work.steps), CONTEXTS))
+    if points < 2:
+        return one
+    first = float(work.prefill.context)
+    contexts = np.round(first + 0.5 + (np.arange(points) + 0.5) * float(work.steps) / points)
+    steps = Workload.decode(batch=work.middle.batch, context=contexts)
+    many = setup.estimate(_pruned(setup.trace(steps), method, sparsity))
+    low, high = many.interval
+    return float(np.mean(many.total)), float(np.mean(low)), float(np.mean(high))
+
+
 def _pruned(trace: OpTrace, method: Method | None, sparsity: Ratio | None) -> OpTrace:
     return trace if method is None else trace.prune(pruning.resolve(method, sparsity))
 
 
-def exact_steps(setup: Setup, work: Any, method: Method | None = None, sparsity: Ratio | None = None) -> float:
+def exact_steps(
+    setup: Setup, work: RequestWorkload, method: Method | None = None, sparsity: Ratio | None = None
+) -> float:
     """Return the time of all decode steps of a request, context by context [s]: the slow oracle of `request`."""
     first = float(work.prefill.context)
     contexts = first + 1.0 + np.arange(int(work.steps))
