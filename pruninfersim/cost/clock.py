@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.trace import OpTrace
@@ -155,7 +156,8 @@ class EngineClock:
         """
         inside = self._captured(ops)[..., None]
         gaps = np.where(inside, self.gap, 0.0) * launches
-        issued = np.where(inside, 0.0, ops.launches)
+        # Ops of no step of a model are timed alone, and wait for no host.
+        issued = np.where(inside | (ops.workload is None), 0.0, ops.launches)
         total = np.asarray((issued * ops.count).sum(axis=-1, keepdims=True))
         device = (ops.launches > 0) * ops.count
         work = np.asarray((run * device).sum(axis=-1, keepdims=True))
@@ -167,9 +169,9 @@ class EngineClock:
         chain = Chain(host, wait, count, self.low, self.high, self.repeatability)
         return np.asarray(gaps + wait), chain
 
-    def _captured(self, ops: OpTrace) -> FloatArray:
-        """Whether each step runs in a graph, shape (*sweep) of bool; ops of no step are timed alone, host aside."""
+    def _captured(self, ops: OpTrace) -> NDArray[np.bool_]:
+        """Whether each step runs in a graph, shape (*sweep) of bool."""
         work = ops.workload
         if work is None:
-            return np.asarray(True)
+            return np.asarray(self.decode > 0)
         return np.asarray(work.tokens <= (self.decode if work.phase == "decode" else self.prefill))

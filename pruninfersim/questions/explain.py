@@ -147,18 +147,24 @@ def explain(
     roles = tuple(dict.fromkeys(before.trace.roles + after.trace.roles))
     by_role = _by_role(before, after, keep[..., None], roles)
     gaps = [(side.trace.count * side.gap).sum(axis=-1) for side in (before, after)]
+    by_role = _with_engine(by_role, roles)
     steps: dict[str, Any] = {name: values.sum(axis=-1) for name, values in by_role.items()}
     steps |= {"claim": keep * before.seconds.sum(axis=-1), "launches": gaps[1] - keep * gaps[0]}
     first = "claim" if after.trace.applied else "dense"
-    for name in ENGINE_STEPS:
-        if name in roles:
-            place = roles.index(name)
-            steps[name] = sum(values[..., place] for values in by_role.values())
-            for step, values in by_role.items():
-                steps[step] = steps[step] - values[..., place]
     order = [*list(STEPS)[:-1], *(name for name in ENGINE_STEPS if name in steps), "launches"]
     named = {first if name == "claim" else name: scalar(np.asarray(steps[name])) for name in order}
     return Explanation(named, result, roles, by_role)
+
+
+def _with_engine(by_role: dict[str, FloatArray], roles: tuple[str, ...]) -> dict[str, FloatArray]:
+    """Return the steps with the engine's own time in steps of its own."""
+    out = dict(by_role)
+    for name in (name for name in ENGINE_STEPS if name in roles):
+        mine = np.array([role == name for role in roles])
+        whole = sum(by_role.values())
+        out = {step: np.where(mine, 0.0, values) for step, values in out.items()}
+        out[name] = np.asarray(np.where(mine, whole, 0.0))
+    return out
 
 
 def _compared(
