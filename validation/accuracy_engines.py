@@ -270,6 +270,8 @@ def section(directory: Path) -> str:
     """Return the section of the accuracy page on engines, or what it lacks."""
     from accuracy_kernels import markdown
 
+    if not (directory / FILE).exists():  # the folder of kernel timings lies beside that of engines
+        directory = directory.parent
     if not (directory / FILE).exists():
         return "Not generated yet: needs the measured steps of engines.\n"
     frame = judged(directory)
