@@ -25,10 +25,13 @@ if TYPE_CHECKING:
     from pruninfersim.questions.answers import compare, estimate, speedup
     from pruninfersim.questions.availability import availability
     from pruninfersim.questions.break_even import break_even
+    from pruninfersim.questions.calibrate_engine import calibrate_engine
+    from pruninfersim.questions.capacity import capacity
     from pruninfersim.questions.comparison import Speedup
     from pruninfersim.questions.explain import Explanation, explain
     from pruninfersim.questions.hardware_ranking import compare_hardware
     from pruninfersim.questions.headroom import max_speedup, required_efficiency
+    from pruninfersim.questions.request import request
     from pruninfersim.questions.setup import Setup
     from pruninfersim.questions.several import Speedups
     from pruninfersim.questions.single_kernel import attention_latency, gemm_latency
@@ -58,6 +61,8 @@ _LAZY = {
     "break_even": "pruninfersim.questions.break_even",
     "calibrate": "pruninfersim.calibration.fit",
     "compare": "pruninfersim.questions.answers",
+    "calibrate_engine": "pruninfersim.questions.calibrate_engine",
+    "capacity": "pruninfersim.questions.capacity",
     "compare_hardware": "pruninfersim.questions.hardware_ranking",
     "errors": "pruninfersim.errors:",
     "estimate": "pruninfersim.questions.answers",
@@ -73,6 +78,7 @@ _LAZY = {
     "read_timings": "pruninfersim.calibration.timings",
     "report": "pruninfersim.report:",
     "reproduce": "pruninfersim.reproduce:",
+    "request": "pruninfersim.questions.request",
     "required_efficiency": "pruninfersim.questions.headroom",
     "speedup": "pruninfersim.questions.answers",
     "stacks": "pruninfersim.stacks:",
@@ -101,6 +107,8 @@ __all__ = [
     "availability",
     "break_even",
     "calibrate",
+    "calibrate_engine",
+    "capacity",
     "compare",
     "compare_hardware",
     "errors",
@@ -117,6 +125,7 @@ __all__ = [
     "read_timings",
     "report",
     "reproduce",
+    "request",
     "required_efficiency",
     "speedup",
     "stacks",

@@ -179,6 +179,55 @@ class Workload(ReadOnly):
         """Tokens that pass the LM head."""
         return np.asarray(self.batch * (self.query_len if self.logits == "all" else 1.0))
 
+    @classmethod
+    def request(cls, batch: ArrayLike = 1, prompt: ArrayLike = 1024, new_tokens: ArrayLike = 128) -> RequestWorkload:
+        """Process a prompt and generate tokens after it: one prefill, and a decode step for every token but the first.
+
+        Parameters
+        ----------
+        batch, prompt, new_tokens : array_like
+            Sequences at a time, and tokens per sequence; whole and at least 1.
+
+        Raises
+        ------
+        InvalidInputError
+            If a number is not positive and whole, or the arrays do not broadcast.
+
+        >>> work = Workload.request(batch=8, prompt=1024, new_tokens=256)
+        >>> float(work.steps), float(work.middle.context)
+        (255.0, 1152.0)
+        """
+        new = checked("new_tokens", new_tokens, minimum=1, below=TOO_LARGE, whole=True)
+        first = cls.prefill(batch=batch, tokens=prompt)
+        # Contexts of the steps are prompt + 1 to prompt + new - 1; a step is linear in its context almost everywhere.
+        middle = first.context + np.maximum(np.floor(new / 2.0), 1.0)
+        return RequestWorkload(first, cls.decode(batch=batch, context=middle), frozen(new))
+
+
+@dataclass(frozen=True, eq=False)
+class RequestWorkload(ReadOnly):
+    """A request from prompt to last token; made by `Workload.request`.
+
+    Attributes
+    ----------
+    prefill : Workload
+        Of the prompt.
+    middle : Workload
+        The decode step at the middle of the contexts that the request goes through: the time of all steps is this one
+        times their number within 1 % of the exact sum over contexts.
+    new_tokens : ndarray, shape (*sweep)
+        Tokens that come out.
+    """
+
+    prefill: Workload
+    middle: Workload
+    new_tokens: FloatArray
+
+    @property
+    def steps(self) -> FloatArray:
+        """Decode steps: the first token comes out of the prefill."""
+        return np.asarray(self.new_tokens - 1.0)
+
 
 def _ends(values: FloatArray) -> str:
     """Return one number, or the ends of those along a sweep."""

@@ -45,8 +45,11 @@ def test_static_depth_follows_amdahl(stack, gpu, phase):
     asked = np.arange(0, 32) / 32 + 0.01
     before = dense(phase, 4, 2048, dtype=native(gpu))
     result = pis.compare(before, before.prune(StaticDepth(pis.pruning.Axis(asked))), hardware=gpu, stack=stack)
-    outside = result.dense.trace.mask(blocks=["embedding", "head"])
-    f = result.dense.seconds[outside].sum() / result.dense.seconds.sum()
+    outside = result.dense.trace.mask(blocks=["embedding", "head", "engine"])
+    behind = result.dense.chain is not None and result.dense.chain.seconds > result.dense.busy
+    # Where the host issues kernels more slowly than they run, launches take the place of seconds.
+    spent = result.dense.trace.launches * result.dense.trace.count if behind else result.dense.seconds
+    f = spent[outside].sum() / spent.sum()
     s = result.achieved["static-depth"]["attention"]
     np.testing.assert_allclose(s, np.arange(0, 32) / 32, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(result.estimated, 1 / ((1 - s) * (1 - f) + f), rtol=1e-12)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim.trace import OpTrace
 
 
 class Clock(Protocol):
@@ -69,3 +71,107 @@ class Eager:
         issued = np.asarray((launches * count + 0.0 * run).sum(axis=-1, keepdims=True))
         waiting = np.maximum(issued * self.issue - work, 0.0)
         return np.asarray(launches * waiting / np.where(issued > 0, issued, 1.0))
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What the host does beside the GPU in one step, and how well it is known.
+
+    Attributes
+    ----------
+    seconds : ndarray, shape (*sweep)
+        Time in which the host issues all launches of the step, and does its own work after it [s]. Zero under a graph.
+    wait : ndarray, shape broadcasts to (*sweep, op)
+        Part of the gap of one run of each op in which the GPU waits for the host [s].
+    launches : ndarray, shape (*sweep)
+        Launches that the host issues in the step; zero under a graph.
+    low, high : float
+        90 % band of measured over assumed time of an issue [1].
+    repeatability : float
+        Half-width at 90 % of ln of two measurements of a speedup where the host sets the time [1].
+    """
+
+    seconds: FloatArray
+    wait: FloatArray
+    launches: FloatArray
+    low: float = 1.0
+    high: float = 1.0
+    repeatability: float = 0.0
+
+    def points(self, rows: slice, size: int) -> Chain:
+        """Return some points of a sweep of one axis of `size` points."""
+        parts = {
+            name: column[rows] if column.ndim > least and len(column) == size else column
+            for name, least in (("seconds", 0), ("wait", 1), ("launches", 0))
+            for column in (getattr(self, name),)
+        }
+        return replace(self, **parts)
+
+
+@dataclass(frozen=True)
+class EngineClock:
+    """The clock of a serving engine: small steps run in a CUDA graph, the others are issued one kernel at a time.
+
+    A graph adds `gap` to the launches that their kernel's own time does not hold. Without one a step takes
+    ``max(GPU, launches x issue)``; ops that launch nothing are the host's own work (scheduler, sampling), which comes
+    after the step in both cases.
+
+    Attributes
+    ----------
+    gap : float
+        Between two kernels of a graph [s].
+    issue : float
+        Time in which the host issues one kernel [s].
+    decode, prefill : float
+        New tokens up to which a decode step, or a prefill, runs in a graph; 0 if none does.
+    low, high : float
+        90 % band of measured over assumed `issue` [1].
+    repeatability : float
+        Half-width at 90 % of ln of two measurements of a speedup where the host sets the time [1].
+    """
+
+    gap: float
+    issue: float
+    decode: float = 0.0
+    prefill: float = 0.0
+    low: float = 1.0
+    high: float = 1.0
+    repeatability: float = 0.0
+
+    def gaps(self, run: FloatArray, count: FloatArray, launches: FloatArray) -> FloatArray:
+        """Return the waits if the step runs in no graph, shape (*sweep, op) [s]; `step` knows which one does."""
+        return Eager(self.issue).gaps(run, count, launches)
+
+    def step(self, ops: OpTrace, run: FloatArray, launches: FloatArray) -> tuple[FloatArray, Chain]:
+        """Return the gaps of a lowered trace, shape (*sweep, op) [s], and what the host does.
+
+        Parameters
+        ----------
+        ops : OpTrace
+            Its launches are those that the engine issues.
+        run : ndarray, shape (*sweep, op)
+            Time of one run of each op [s].
+        launches : ndarray, shape broadcasts to (*sweep, op)
+            Launches of one run that its own time does not contain.
+        """
+        inside = self._captured(ops)[..., None]
+        gaps = np.where(inside, self.gap, 0.0) * launches
+        # Ops of no step of a model are timed alone, and wait for no host.
+        issued = np.where(inside | (ops.workload is None), 0.0, ops.launches)
+        total = np.asarray((issued * ops.count).sum(axis=-1, keepdims=True))
+        device = (ops.launches > 0) * ops.count
+        work = np.asarray((run * device).sum(axis=-1, keepdims=True))
+        own = np.asarray((run * (ops.count - device)).sum(axis=-1))
+        waiting = np.maximum(total * self.issue - work, 0.0)
+        wait = np.asarray(issued * waiting / np.where(total > 0, total, 1.0))
+        count = total[..., 0]
+        host = np.where(count > 0, count * self.issue + own, 0.0)
+        chain = Chain(host, wait, count, self.low, self.high, self.repeatability)
+        return np.asarray(gaps + wait), chain
+
+    def _captured(self, ops: OpTrace) -> NDArray[np.bool_]:
+        """Whether each step runs in a graph, shape (*sweep) of bool."""
+        work = ops.workload
+        if work is None:
+            return np.asarray(self.decode > 0)
+        return np.asarray(work.tokens <= (self.decode if work.phase == "decode" else self.prefill))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pruninfersim._util.arrays import FloatArray, ReadOnly, sealed
 from pruninfersim._util.lazy import drawn
+from pruninfersim.cost.clock import Chain
 from pruninfersim.cost.memory import fits, memory_notes
 from pruninfersim.cost.uncertainty import Errors
 from pruninfersim.hardware import HardwareProfile
@@ -48,6 +49,8 @@ class Estimate(ReadOnly):
         Time of one run that no kernel beats: the roofline at the highest clock of the card [s].
     widening : ndarray, shape broadcasts to (*sweep, op)
         Factor on the error band of each op: above 1 outside of the domain that its kernel was fitted in [1].
+    chain : Chain, optional
+        What the host of a serving engine does beside the GPU; None for a stack that is kernels only.
     """
 
     trace: OpTrace
@@ -57,6 +60,7 @@ class Estimate(ReadOnly):
     floor: FloatArray = field(repr=False)
     limit: FloatArray = field(repr=False)
     widening: FloatArray = field(repr=False)
+    chain: Chain | None = field(default=None, repr=False)
 
     @property
     def hardware(self) -> HardwareProfile:
@@ -120,8 +124,35 @@ class Estimate(ReadOnly):
     def interval(self) -> tuple[FloatArray | float, FloatArray | float]:
         """90 % prediction interval of the latency, never below `least`, each of shape (*sweep) [s]."""
         low, high = self.errors.band()
-        total = self.total
-        return scalar(np.maximum(total * np.exp(low), np.minimum(self.least, total))), scalar(total * np.exp(high))
+        total, busy = self.total, self.busy
+        if self.chain is not None:  # what users measure of an engine scatters, beside the errors of its kernels
+            noise = self.cost_model.protocol.repeatability
+            low, high = -np.hypot(low, noise), np.hypot(high, noise)
+        shortest, longest = busy * np.exp(low), busy * np.exp(high)
+        if self.chain is not None:
+            shortest = np.maximum(shortest, self.chain.seconds * self.chain.low)
+            longest = np.maximum(longest, self.chain.seconds * self.chain.high)
+        return scalar(np.maximum(shortest, np.minimum(self.least, total))), scalar(longest)
+
+    @cached_property
+    def busy(self) -> FloatArray:
+        """Time of the pass without what the GPU waits for a host that is behind, shape (*sweep) [s]."""
+        return self.total if self.chain is None else sealed(self.with_runs(self.run, waiting=False))
+
+    def with_runs(self, run: FloatArray, *, waiting: bool = True) -> FloatArray:
+        """Return the time of the pass if one run of each op took `run`, shape (*sweep) [s].
+
+        Parameters
+        ----------
+        run : ndarray, shape (*sweep, op)
+            [s]
+        waiting : bool
+            Whether the GPU waits for a host that is behind.
+        """
+        gap = self.gap if self.chain is None else self.gap - self.chain.wait
+        each = run + gap
+        busy = np.asarray(np.einsum("...o,...o->...", each, np.broadcast_to(self.trace.count, each.shape)))
+        return busy if self.chain is None or not waiting else np.maximum(busy, self.chain.seconds)
 
     @property
     def share(self) -> FloatArray:
@@ -134,7 +165,10 @@ class Estimate(ReadOnly):
         """Error bands of the ops, weighted by their share of the time and widened outside of their domain."""
         priced = self.priced
         groups = [p.group or k for p, k in zip(priced, self.trace.kernel, strict=True)]
-        wide = self.share
+        if self.chain is None:
+            wide = self.share
+        else:  # what waits for the host has no error of a kernel
+            wide = (self.run + self.gap - self.chain.wait) * self.trace.count / self.busy[..., None]
         if self.widening.ndim:
             wide *= self.widening
         return Errors(wide, [p.spread for p in priced], groups, alike(self.trace))
@@ -167,7 +201,22 @@ class Estimate(ReadOnly):
     @property
     def notes(self) -> tuple[str, ...]:
         """What to know before quoting the time: does it fit, and which ops are outside of what was timed, how far."""
-        return memory_notes(self.trace, self.hardware) + self._outside()
+        return memory_notes(self.trace, self.hardware) + self._outside() + self._host_bound()
+
+    def _host_bound(self) -> tuple[str, ...]:
+        """Say so where the host, not the GPU, sets the time of a step."""
+        if self.chain is None or not bool(np.any(self.chain.seconds > self.busy)):
+            return ()
+        where = int(np.argmax(self.chain.seconds / self.busy))
+        chain, busy, launches = (
+            float(np.broadcast_to(side, self.total.shape).reshape(-1)[where])
+            for side in (self.chain.seconds, self.busy, self.chain.launches)
+        )
+        return (
+            f"host-bound: the host takes {chain * 1e3:.3g} ms to issue {launches:.0f} kernels, and the GPU would be "
+            f"done in {busy * 1e3:.3g} ms. Width and 2:4 leave the number of launches alone and cannot help; fewer "
+            "layers, a CUDA graph, a larger batch or a longer prompt can",
+        )
 
     def _outside(self) -> tuple[str, ...]:
         if not self.widening.ndim:

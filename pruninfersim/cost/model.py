@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pruninfersim._util.arrays import FloatArray
-from pruninfersim.cost.clock import Clock, Graph
+from pruninfersim.cost.clock import Chain, Clock, EngineClock, Graph
 from pruninfersim.cost.distinct import SMALL, Shapes
 from pruninfersim.cost.estimate import Estimate
+from pruninfersim.cost.serving import Serving
 from pruninfersim.errors import InvalidInputError, UnknownNameError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import KernelModel, Quantised, ceilings
@@ -107,6 +108,8 @@ class CostModel:
     protocol : Protocol
     calibrated : callable, optional
         Calibrations -> this stack built with them; see `with_calibrations`.
+    serving : Serving
+        What the software does with memory and with requests, beside steps.
     """
 
     stack: str
@@ -117,6 +120,7 @@ class CostModel:
     clock: Clock = field(default_factory=Graph)
     protocol: Protocol = field(default_factory=Protocol)
     calibrated: Callable[[Sequence[Any]], CostModel] | None = None
+    serving: Serving = field(default_factory=Serving)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hardware", self.hardware.device)
@@ -246,7 +250,12 @@ class CostModel:
                 "or the kernel model that prices it, is wrong"
             )
         launches = ops.launches * np.array([priced.launches for priced in self.of(ops)])
-        return Estimate(ops, self, run, self.clock.gaps(run, ops.count, launches), floor, limit, widening)
+        chain: Chain | None = None
+        if isinstance(self.clock, EngineClock):
+            gaps, chain = self.clock.step(ops, run, launches)
+        else:
+            gaps = self.clock.gaps(run, ops.count, launches)
+        return Estimate(ops, self, run, gaps, floor, limit, widening, chain)
 
     def _by_shape(self, shapes: Shapes, known: Estimate | None) -> tuple[FloatArray, ...]:
         """Return run, floor, limit and widening of each op, each distinct shape priced once."""

@@ -60,7 +60,7 @@ def roofline_info(step: Estimate) -> RooflineInfo:
     peak, bandwidth = step.hardware.peak_flops(dtype), step.hardware.memory_bandwidth
     return RooflineInfo(
         tuple(name for name, used in zip(step.trace.name, working, strict=True) if used),
-        (flops / size)[working],
+        flops[working] / size[working],
         (flops * step.trace.count)[working] / step.seconds[working],
         step.seconds[working] / step.seconds.sum(),
         peak,

@@ -27,6 +27,8 @@ Axis = Literal["sparsity", "batch", "context"]
 RANGES: dict[str, tuple[float, float]] = {"sparsity": (0.0, 0.95), "batch": (1, 1024), "context": (16, 131072)}
 #: Points of the scan that brackets crossings before they are refined.
 SCAN = 129
+#: ln of a speedup that counts as none where the host sets both times.
+TIE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,9 @@ def break_even(
     Returns
     -------
     Crossings
-        A list of `Crossing` in increasing order; empty if one side wins throughout: its ``winner`` says who. The
-        range is scanned at 129 points, so that two crossings closer than that may be missed.
+        A list of `Crossing` in increasing order; empty if one side wins throughout: its ``winner`` says who. Where the
+        host of an engine sets both times, the method does not win: the crossing is where the GPU becomes the slower
+        one. The range is scanned at 129 points, so that two crossings closer than that may be missed.
 
     Raises
     ------
@@ -136,8 +139,13 @@ def break_even(
             None if rival is None else pruning.at(rival, pruning.Axis(at["sparsity"])) for rival in (method, against)
         )
         sides = (dense if rival is None else dense.prune(rival) for rival in (theirs, ours))
-        before, after = (setup.estimate(side).total for side in sides)
-        return np.log(before / after)
+        before, after = (setup.estimate(side) for side in sides)
+        leads = np.log(before.total / after.total)
+        if before.chain is None or after.chain is None:
+            return leads
+        # A host that is behind makes a tie of both, exact but for rounding: nobody wins, and the end of it is found.
+        behind = (before.chain.seconds > before.busy) & (after.chain.seconds > after.busy)
+        return np.where(behind & (np.abs(leads) < TIE), -TIE, leads)
 
     grid = np.linspace(low, high, SCAN) if axis == "sparsity" else np.unique(np.round(np.geomspace(low, high, SCAN)))
     leads = lead(grid)

@@ -12,6 +12,7 @@ import numpy as np
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim._util.lazy import drawn
 from pruninfersim.cost import Estimate, scalar
+from pruninfersim.cost.clock import Chain
 from pruninfersim.cost.estimate import MATERIAL_SHARE
 from pruninfersim.cost.speedups import (
     bound_speedup,
@@ -77,8 +78,7 @@ class Speedup:
         after = self.pruned
         untouched = twins(self.dense.trace, after.trace)[0]
         perfect = np.where(untouched, after.run, np.minimum(after.floor, after.run))
-        seconds = np.einsum("...o,...o->...", perfect + after.gap, np.broadcast_to(after.trace.count, perfect.shape))
-        return scalar(np.asarray(self.dense.total / seconds))
+        return scalar(np.asarray(self.dense.total / after.with_runs(perfect)))
 
     @property
     def claim(self) -> FloatArray | float | None:
@@ -279,9 +279,30 @@ def estimated_interval(before: Estimate, after: Estimate) -> tuple[FloatArray, F
     """Return the estimated speedup, its 90 % interval (low, high) and its bound, each of shape (*sweep) [1]."""
     estimated, bound = estimated_speedup(before, after), bound_speedup(before, after)
     half = ratio_half_width(before.errors, after.errors, *twins(before.trace, after.trace))
-    noise = after.cost_model.protocol.repeatability
-    half = np.sqrt(half**2 + noise**2 + mask_draw_half_width(after) ** 2)
-    return estimated, estimated * np.exp(-half), np.minimum(estimated * np.exp(half), bound), bound
+    noise = np.sqrt(after.cost_model.protocol.repeatability**2 + mask_draw_half_width(after) ** 2)
+    if before.chain is None or after.chain is None:
+        half = np.sqrt(half**2 + noise**2)
+        return estimated, estimated * np.exp(-half), np.minimum(estimated * np.exp(half), bound), bound
+    ends = _host_corners(before, before.chain, after, after.chain, half)
+    low, high = np.minimum(ends.min(axis=0), estimated), np.maximum(ends.max(axis=0), estimated)
+    waits = (before.chain.seconds > before.busy) | (after.chain.seconds > after.busy)
+    noise = np.where(waits, np.maximum(noise, after.chain.repeatability), noise)
+    return estimated, low * np.exp(-noise), np.minimum(high * np.exp(noise), bound), bound
+
+
+def _host_corners(before: Estimate, first: Chain, after: Estimate, second: Chain, half: FloatArray) -> FloatArray:
+    """Return speedups at the ends of what is known of kernels and host, shape (4, *sweep) [1].
+
+    Both sides run on one host: with f its speed over the assumed one, relative to the common error of the kernels, the
+    ratio max(G, f H) / max(G', f H') is monotone in f, so that its ends are enough.
+    """
+    level = after.errors.band()
+    out = []
+    for factor in (second.low * np.exp(-level[1]), second.high * np.exp(-level[0])):
+        for side in (-half, half):
+            top = np.maximum(before.busy, factor * first.seconds)
+            out.append(top / np.maximum(after.busy * np.exp(side), factor * second.seconds))
+    return np.array(out)
 
 
 def mask_draw_half_width(step: Estimate) -> FloatArray:

@@ -48,7 +48,12 @@ STEPS = {
     "overhead ops": "work that the method adds",
     "launches": "launch gaps that are left",
 }
-MEANING = STEPS | {"dense": "dense time: no method, no claim"}
+#: Steps that an engine adds, in front of the launches, and its word for these.
+ENGINE_STEPS = {
+    "engine step": "the engine's own time after a step: scheduler, sampling",
+    "engine sequences": "the engine's own time for each sequence: sampling, detokenising",
+}
+MEANING = STEPS | ENGINE_STEPS | {"dense": "dense time: no method, no claim"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -105,7 +110,8 @@ class Explanation:
                 f"{step:>16}  {seconds * 1e3:+10.4f} ms  speedup {so_far:5.2f}  {MEANING[step]}"
                 for step, seconds, so_far in zip(frame["step"], frame["seconds"], frame["speedup_so_far"], strict=True)
             ]
-            return "\n".join(lines)
+            bound = [f"{'':>16}  {note}" for note in self.speedup.notes if note.startswith("host-bound")]
+            return "\n".join(lines + bound[:1])
         lines = [f"milliseconds that each step adds, least and most of {shape} points"]
         for step, values in self.steps.items():
             low, high = float(np.min(values)) * 1e3, float(np.max(values)) * 1e3
@@ -153,11 +159,24 @@ def explain(
     roles = tuple(dict.fromkeys(before.trace.roles + after.trace.roles))
     by_role = _by_role(before, after, keep[..., None], roles)
     gaps = [(side.trace.count * side.gap).sum(axis=-1) for side in (before, after)]
+    by_role = _with_engine(by_role, roles)
     steps: dict[str, Any] = {name: values.sum(axis=-1) for name, values in by_role.items()}
     steps |= {"claim": keep * before.seconds.sum(axis=-1), "launches": gaps[1] - keep * gaps[0]}
     first = "claim" if after.trace.applied else "dense"
-    named = {first if name == "claim" else name: scalar(np.asarray(steps[name])) for name in STEPS}
+    order = [*list(STEPS)[:-1], *(name for name in ENGINE_STEPS if name in steps), "launches"]
+    named = {first if name == "claim" else name: scalar(np.asarray(steps[name])) for name in order}
     return Explanation(named, result, roles, by_role)
+
+
+def _with_engine(by_role: dict[str, FloatArray], roles: tuple[str, ...]) -> dict[str, FloatArray]:
+    """Return the steps with the engine's own time in steps of its own."""
+    out = dict(by_role)
+    for name in (name for name in ENGINE_STEPS if name in roles):
+        mine = np.array([role == name for role in roles])
+        whole = sum(by_role.values())
+        out = {step: np.where(mine, 0.0, values) for step, values in out.items()}
+        out[name] = np.asarray(np.where(mine, whole, 0.0))
+    return out
 
 
 def _by_role(before: Estimate, after: Estimate, keep: FloatArray, roles: tuple[str, ...]) -> dict[str, FloatArray]:

@@ -144,6 +144,8 @@ def required_efficiency(
 def _split(result: Speedup) -> tuple[Speedup, FloatArray, FloatArray]:
     """Return the comparison, the time that better kernels cannot touch, and the roofline of the changed ops [s]."""
     after, changed = result.pruned, ~twins(result.dense.trace, result.pruned.trace)[0]
-    gaps = after.trace.count * after.gap
-    rest = np.where(changed, gaps, after.seconds).sum(axis=-1)
+    waits = 0.0 if after.chain is None else after.chain.wait
+    rest = (after.trace.count * (after.gap - waits + np.where(changed, 0.0, after.run))).sum(axis=-1)
+    if after.chain is not None:  # a host that is behind stays so, whatever the kernels
+        rest = np.maximum(rest, after.chain.seconds)
     return result, np.asarray(rest), np.asarray(np.where(changed, after.roofline_seconds, 0.0).sum(axis=-1))

@@ -17,7 +17,7 @@ from pruninfersim.cost.memory import kv_memory, weight_memory
 from pruninfersim.errors import InvalidInputError, MissingValueError
 from pruninfersim.pruning import Method
 from pruninfersim.questions.comparison import Speedup, compare_estimates
-from pruninfersim.questions.explain import STEPS, Explanation, explain
+from pruninfersim.questions.explain import MEANING, Explanation, explain
 from pruninfersim.questions.headroom import max_speedup
 from pruninfersim.questions.setup import Setup
 from pruninfersim.report.blocks import Block, Code, Heading, Points, Table, Text
@@ -116,7 +116,7 @@ def summary(case: Case) -> list[Block]:
     losses = {step: float(value) for step, value in why.steps.items() if step != "claim"}
     step = max(losses, key=lambda name: losses[name])
     lines.append(
-        f"What keeps {case.focus} from its claim most is '{step}' ({STEPS[step]}): {_ms(losses[step])} of its "
+        f"What keeps {case.focus} from its claim most is '{step}' ({MEANING[step]}): {_ms(losses[step])} of its "
         f"{_ms(why.speedup.pruned.latency)}."
     )
     room = max_speedup(case.dense.trace, why.speedup.pruned.trace, hardware=case.setup.hardware, stack=case.setup.stack)
@@ -210,8 +210,9 @@ def waterfalls(case: Case) -> Table:
         (method, *(float(value) * 1e3 for value in why.steps.values()), float(why.speedup.pruned.total) * 1e3)
         for method, why in case.why.items()
     )
+    steps = tuple(next(iter(case.why.values())).steps)
     caption = "The same for every method [ms]; the steps of a row add up to its estimate"
-    return Table(caption, ("method", *STEPS, "estimate"), rows, ("", *["z.2f"] * (len(STEPS) + 1)))
+    return Table(caption, ("method", *steps, "estimate"), rows, ("", *["z.2f"] * (len(steps) + 1)))
 
 
 def provenance(cases: Sequence[Case]) -> list[Block]:

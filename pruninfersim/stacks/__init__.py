@@ -1,11 +1,26 @@
 """Which software runs the ops: each stack is a function from a GPU to a cost model."""
 
 from pruninfersim._util.lazy import shows
+from pruninfersim.stacks.engines import ENGINES, HOSTS, Engine, Host, engine
 from pruninfersim.stacks.ideal import ideal
 from pruninfersim.stacks.paper.stack import paper
 from pruninfersim.stacks.registry import DEFAULT, STACKS, Stack, get, names
 from pruninfersim.stacks.vendor import vendor
 
-__all__ = ["DEFAULT", "STACKS", "Stack", "get", "ideal", "names", "paper", "vendor"]
+__all__ = [
+    "DEFAULT",
+    "ENGINES",
+    "HOSTS",
+    "STACKS",
+    "Engine",
+    "Host",
+    "Stack",
+    "engine",
+    "get",
+    "ideal",
+    "names",
+    "paper",
+    "vendor",
+]
 
 __dir__ = shows(__all__)

@@ -6,7 +6,7 @@ A family without a library kernel runs as one would compose it from library call
 another, as serving engines run them (vLLM, SGLang and TensorRT-LLM all merge their weights when they load them).
 
 GEMM and attention were timed inside a CUDA graph, gap and all; elementwise kernels were timed alone, so that each of
-their launches adds a gap.
+their launches adds a gap. Kernels only: no host, no scheduler, no sampling; the engines add them.
 """
 
 from __future__ import annotations

@@ -161,7 +161,8 @@ def _points_of(side: Estimate, rows: slice, workload: Workload) -> Estimate:
         for name in ("run", "gap", "floor", "limit", "widening")
         for column in (getattr(side, name),)
     }
-    return replace(side, trace=_points(side.trace, rows, workload), **numbers)
+    chain = side.chain and side.chain.points(rows, size)
+    return replace(side, trace=_points(side.trace, rows, workload), chain=chain, **numbers)
 
 
 def _counts(workload: Workload, sparsity: FloatArray, dense: OpTrace, pruned: OpTrace) -> dict[str, Any]:

@@ -1,0 +1,167 @@
+"""Commands about serving: ``request`` and ``capacity``."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import pruninfersim as pis
+from pruninfersim.cli import values
+from pruninfersim.cli.options import Format, Output
+from pruninfersim.cli.program import app
+from pruninfersim.cli.show import notes as told
+from pruninfersim.cli.show import show
+from pruninfersim.errors import ProvenanceWarning
+from pruninfersim.pruning import Method
+from pruninfersim.stacks import Stack
+
+Gpu = Annotated[str, typer.Option("--gpu", "--hardware", help="One GPU; see `pruninfersim hardware`.")]
+Sparsity = Annotated[float, typer.Option(help="Fraction removed by --method.")]
+ModelName = Annotated[str, typer.Option("--model", help="Name of a shipped model; see `pruninfersim models`.")]
+Config = Annotated[Path | None, typer.Option(help="Hugging Face config.json to use instead of --model.")]
+StackName = Annotated[
+    str, typer.Option("--stack", help="Engine, such as vllm or transformers; vendor is kernels only.")
+]
+HostName = Annotated[str | None, typer.Option("--host", help="Host of an engine: fast, typical or slow.")]
+Dtype = Annotated[str | None, typer.Option(help="Precision of the linear layers; default: the model's own.")]
+MethodNames = Annotated[
+    str | None, typer.Option("--method", help="Pruning methods beside the dense model: names, a+b, or all.")
+]
+#: Columns that a narrow table can do without, the first goes first.
+DROPPED = ("low", "high", "J/token", "activations [GiB]", "tokens/s there", "weights [GB]", "KV tokens", "total [s]")
+
+
+@app.command()
+def request(
+    model: ModelName = "llama-3.1-8b",
+    config: Config = None,
+    gpu: Gpu = "h100-sxm",
+    stack: StackName = "vllm",
+    host: HostName = None,
+    batch: Annotated[int, typer.Option(help="Equal requests that start together.")] = 1,
+    prompt: Annotated[int, typer.Option(help="Prompt tokens.")] = 2048,
+    new_tokens: Annotated[int, typer.Option("--new-tokens", help="Tokens that come out.")] = 256,
+    clients: Annotated[int | None, typer.Option(help="Closed loop of so many clients, in place of --batch.")] = None,
+    method: MethodNames = None,
+    sparsity: Sparsity = 0.5,
+    price: Annotated[float | None, typer.Option(help="Price of the GPU per hour; adds the price of 1M tokens.")] = None,
+    dtype: Dtype = None,
+    output: Output = Format.table,
+) -> None:
+    """Predict TTFT, TPOT, tokens/s and memory of a request, dense and pruned."""
+    chosen, where = _model(model, config), _stack(stack, host)
+    asked: dict[str, Any] = {"model": chosen, "hardware": gpu, "stack": where, "dtype": dtype}
+    lengths: dict[str, Any] = {"batch": batch, "prompt": prompt, "new_tokens": new_tokens, "clients": clients}
+    rows: list[dict[str, Any]] = []
+    full: dict[str, Any] = {}
+    notes: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ProvenanceWarning)
+        for name, how in _sides(method, sparsity, gpu, dtype, chosen, notes):
+            # A dense model has no sparsity, and a name needs one.
+            pruned: dict[str, Any] = {} if how is None else {"method": how, "sparsity": sparsity}
+            result = pis.request(**asked, **lengths, **pruned)
+            room = pis.capacity(**asked, **pruned, context=prompt + new_tokens)
+            full[name] = result.to_dict() | {"capacity": room.to_dict()}
+            rows.append(_row(name, result, room, price, rows[0] if rows else None))
+            notes += [note if note.startswith("the interval") else f"{name}: {note}" for note in result.notes]
+    if output is Format.json:
+        typer.echo(json.dumps(full, indent=2))
+        return
+    loop = f"batch {batch}" if clients is None else f"{clients} clients"
+    title = f"Request of {prompt} + {new_tokens} tokens, {loop}"
+    caption = "low, high: 90 % interval of the total. J/token: at the TDP of the GPU, a bound."
+    show([{**_asked(chosen, gpu, stack), **row} for row in rows], output, title=title, caption=caption, drop=DROPPED)
+    told((("", note) for note in dict.fromkeys(notes)), 0)
+
+
+def _row(name: str, result: Any, room: Any, price: float | None, dense: dict[str, Any] | None) -> dict[str, Any]:
+    row = {
+        "method": name,
+        "TTFT [ms]": result.ttft * 1e3,
+        "TPOT [ms]": result.tpot * 1e3,
+        "total [s]": result.total,
+        "low": result.interval[0],
+        "high": result.interval[1],
+        "tokens/s": result.tokens_per_second,
+        "speedup": 1.0 if dense is None else dense["total [s]"] / result.total,
+        "J/token": result.joules_per_token,
+        "weights [GB]": room.weight_bytes / 1e9,
+        "KV tokens": room.kv_tokens,
+        "largest batch": room.largest_batch,
+        "tokens/s there": room.tokens_per_second,
+    }
+    return row if price is None else row | {"price of 1M": result.price(price)}
+
+
+@app.command()
+def capacity(
+    model: ModelName = "llama-3.1-8b",
+    config: Config = None,
+    gpu: Gpu = "h100-sxm",
+    stack: StackName = "vllm",
+    context: Annotated[int, typer.Option(help="Tokens of a sequence, prompt and output.")] = 8192,
+    method: MethodNames = None,
+    sparsity: Sparsity = 0.5,
+    dtype: Dtype = None,
+    output: Output = Format.table,
+) -> None:
+    """Say how many KV tokens and sequences fit on a GPU, dense and pruned, and what a step with them delivers."""
+    chosen = _model(model, config)
+    notes: list[str] = []
+    full: dict[str, Any] = {}
+    for name, how in _sides(method, sparsity, gpu, dtype, chosen, notes):
+        pruned: dict[str, Any] = {} if how is None else {"method": how, "sparsity": sparsity}
+        full[name] = pis.capacity(model=chosen, hardware=gpu, stack=stack, context=context, dtype=dtype, **pruned)
+    if output is Format.json:
+        typer.echo(json.dumps({name: room.to_dict() for name, room in full.items()}, indent=2))
+        return
+    rows = [
+        {
+            "method": name,
+            "weights [GiB]": room.weight_bytes / 2**30,
+            "activations [GiB]": room.activation_bytes / 2**30,
+            "KV [GiB]": room.kv_bytes / 2**30,
+            "KV tokens": room.kv_tokens,
+            "largest batch": room.largest_batch,
+            "tokens/s": room.tokens_per_second,
+        }
+        for name, room in full.items()
+    ]
+    title = f"What fits at {context} tokens per sequence"
+    show([{**_asked(chosen, gpu, stack), **row} for row in rows], output, title=title, drop=DROPPED)
+    told((("", note) for note in notes), 0)
+
+
+def _asked(model: str | pis.ModelConfig, gpu: str, stack: str) -> dict[str, str]:
+    return {"model": model if isinstance(model, str) else model.name, "gpu": gpu, "stack": stack}
+
+
+def _model(model: str, config: Path | None) -> str | pis.ModelConfig:
+    return model if config is None else pis.ModelConfig.from_hf(config)
+
+
+def _stack(stack: str, host: str | None) -> str | Stack:
+    """Return the stack on a host; an engine alone has one."""
+    return stack if host is None else pis.stacks.engine(stack, host=host)
+
+
+def _sides(
+    method: str | None, sparsity: float, gpu: str, dtype: str | None, model: str | pis.ModelConfig, notes: list[str]
+) -> Iterator[tuple[str, Method | None]]:
+    """Yield the dense model and each method; of all methods, those that cannot do what is asked go to the notes."""
+    yield "dense", None
+    config = pis.models.get(model)
+    names = pis.pruning.names() if method == "all" else values.methods([method] if method else [])
+    for chosen in names:
+        all_of = pis.pruning.METHODS[chosen] if method == "all" and isinstance(chosen, str) else None
+        why = all_of and pis.pruning.unfit(all_of, sparsity, pis.hardware.get(gpu), dtype or config.dtype)
+        if why:
+            notes.append(f"{chosen}: left out, {why}")
+            continue
+        yield chosen if isinstance(chosen, str) else "+".join(map(str, chosen)), chosen

@@ -1,0 +1,230 @@
+"""A request as its user sees it: time to the first token, time per token, total, tokens per second."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from pruninfersim import pruning
+from pruninfersim.cost import CostModel, Estimate
+from pruninfersim.errors import InvalidInputError
+from pruninfersim.hardware import HardwareProfile
+from pruninfersim.models import ModelConfig
+from pruninfersim.pruning import Method, Ratio
+from pruninfersim.questions.setup import Setup
+from pruninfersim.stacks import Stack
+from pruninfersim.trace import OpTrace
+from pruninfersim.workload import RequestWorkload, Workload
+
+#: Tokens that a price, or an energy, is given for.
+MILLION = 1e6
+#: Contexts that stand for all of a request if max(host, GPU) bends on the way.
+CONTEXTS = 32
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Request:
+    """Times of one request, or of a batch of equal ones that start together.
+
+    Attributes
+    ----------
+    ttft : float
+        Time to the first token: front end and prefill, with nobody before it in the queue [s].
+    tpot : float
+        Time per output token after the first [s]; with clients it holds the prefills of the others.
+    total : float
+        From the request to its last token [s].
+    tokens_per_second : float
+        Output of all sequences [1/s].
+    interval : tuple of two
+        90 % prediction interval of `total` [s]; ttft_interval and tpot_interval are those of the parts.
+    batch, new_tokens : float
+    prefill, step : Estimate
+        The prompt, and the decode step at the middle of the contexts; what the intervals cover is in their notes.
+    """
+
+    ttft: float
+    tpot: float
+    total: float
+    tokens_per_second: float
+    interval: tuple[float, float]
+    ttft_interval: tuple[float, float]
+    tpot_interval: tuple[float, float]
+    batch: float
+    new_tokens: float
+    prefill: Estimate = field(repr=False)
+    step: Estimate = field(repr=False)
+
+    @property
+    def fits(self) -> bool:
+        """Whether weights and KV cache of the batch fit into the memory of the GPU at the middle of the request."""
+        return bool(self.step.fits)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know before quoting the times."""
+        covers = (
+            "the interval covers kernels and the engine's own time"
+            if self.step.chain is not None
+            else "the interval covers kernels only: this stack has no host, no scheduler and no front end"
+        )
+        return tuple(dict.fromkeys([covers, *self.prefill.notes, *self.step.notes]))
+
+    @property
+    def joules_per_token(self) -> float | None:
+        """Energy of an output token if the GPU drew its TDP all the time: an upper bound [J]; None without a TDP."""
+        tdp = self.step.hardware.tdp
+        return None if tdp is None else float(tdp / self.tokens_per_second)
+
+    def price(self, per_hour: float) -> float:
+        """Return the price of a million output tokens on a GPU that costs `per_hour`, in the same currency."""
+        if not per_hour > 0:
+            raise InvalidInputError(f"the price of an hour must be above 0; got {per_hour!r}")
+        return MILLION / self.tokens_per_second / 3600.0 * per_hour
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers as plain floats, ready for JSON."""
+        return {
+            "stack": self.step.stack,
+            "hardware": self.step.hardware.name,
+            "ttft": self.ttft,
+            "tpot": self.tpot,
+            "total": self.total,
+            "tokens_per_second": self.tokens_per_second,
+            "interval": list(self.interval),
+            "ttft_interval": list(self.ttft_interval),
+            "tpot_interval": list(self.tpot_interval),
+            "joules_per_token_at_tdp": self.joules_per_token,
+            "fits": self.fits,
+            "notes": list(self.notes),
+        }
+
+    def __repr__(self) -> str:
+        low, high = self.interval
+        return (
+            f"<Request {self.step.stack} on {self.step.hardware.name}: TTFT {self.ttft * 1e3:.4g} ms, TPOT "
+            f"{self.tpot * 1e3:.4g} ms, total {self.total:.4g} s [{low:.4g}, {high:.4g}], "
+            f"{self.tokens_per_second:.4g} tokens/s>"
+        )
+
+
+def request(
+    *,
+    model: str | ModelConfig,
+    hardware: str | HardwareProfile,
+    stack: str | Stack | CostModel = "vendor",
+    batch: int = 1,
+    prompt: int = 1024,
+    new_tokens: int = 128,
+    method: Method | None = None,
+    sparsity: Ratio | None = None,
+    prefill_method: Method | None = None,
+    decode_method: Method | None = None,
+    dtype: str | None = None,
+    clients: int | None = None,
+) -> Request:
+    """Return the times of a request: one prefill, and a decode step for every further token.
+
+    The context grows from step to step; one step at its middle stands for all, which is within 1 % of the exact sum.
+    Where a host issues the kernels one by one, and is overtaken by the GPU on the way, several contexts do.
+
+    Parameters
+    ----------
+    model, hardware : str or object
+    stack : str, callable or CostModel
+        An engine, such as "vllm" or ``pis.stacks.engine("vllm", host="fast")``; "vendor" is kernels only.
+    batch : int
+        Equal requests that start together.
+    prompt, new_tokens : int
+        Tokens per request.
+    method : str, method object, or a sequence of them, optional
+        Pruning of both phases; without one the model is dense.
+    sparsity : Ratio, optional
+        Of methods given by name [1].
+    prefill_method, decode_method : optional
+        Pruning of one phase only, in place of `method`.
+    dtype : str, optional
+        Precision of the linear layers.
+    clients : int, optional
+        Closed loop: so many clients each send the next request when the last one is done, so that a token also waits
+        for the prefills of the others. Takes the place of `batch`. TTFT stays that of a request alone: under load it
+        is a queue, which nothing here predicts.
+
+    Raises
+    ------
+    UnknownNameError, InvalidInputError, MissingValueError
+        For unknown names, values out of range, figures that a profile lacks.
+
+    >>> asked = request(model="llama-3.1-8b", hardware="h100-sxm", stack="ideal", prompt=2048, new_tokens=256)
+    >>> 1.1 < asked.total < 1.3, asked.interval[0] <= asked.total <= asked.interval[1]
+    (True, True)
+    """
+    if clients is not None and batch != 1:
+        raise InvalidInputError(f"give either batch ({batch}) or clients ({clients}), not both")
+    setup = Setup(model, hardware, stack, dtype)
+    if setup.stack.serving.lower is not None:
+        setup = Setup(setup.model, setup.hardware, replace(setup.stack, lower=setup.stack.serving.lower), dtype)
+    together = batch if clients is None else clients
+    work = Workload.request(together, prompt, new_tokens)
+    alone = work.prefill if clients is None else Workload.prefill(batch=1, tokens=prompt)
+    prefill = setup.estimate(_pruned(setup.trace(alone), prefill_method or method, sparsity))
+    step = setup.estimate(_pruned(setup.trace(work.middle), decode_method or method, sparsity))
+    every = _mean_step(setup, step, work, decode_method or method, sparsity)
+    serving, steps = setup.stack.serving, float(work.steps)
+    front = serving.front + serving.front_token * prompt
+    others = 0.0 if clients is None else (clients - 1.0) / new_tokens
+
+    def times(first: Any, each: Any) -> tuple[float, float, float]:
+        """TTFT, TPOT and total of a prefill and a step [s]."""
+        tpot = float(each) + others * float(first)
+        return front + float(first), tpot, front + float(first) + steps * tpot
+
+    ttft, tpot, total = times(prefill.latency, every[0])
+    ends = [times(prefill.interval[side], every[1 + side]) for side in (0, 1)]
+    return Request(
+        ttft=ttft,
+        tpot=tpot,
+        total=total,
+        tokens_per_second=clients / tpot if clients is not None else together * new_tokens / total,
+        interval=(ends[0][2], ends[1][2]),
+        ttft_interval=(ends[0][0], ends[1][0]),
+        tpot_interval=(ends[0][1], ends[1][1]),
+        batch=float(together),
+        new_tokens=float(new_tokens),
+        prefill=prefill,
+        step=step,
+    )
+
+
+def _mean_step(
+    setup: Setup, step: Estimate, work: RequestWorkload, method: Method | None, sparsity: Ratio | None
+) -> tuple[float, float, float]:
+    """Return the mean time of a step over the contexts of a request, and its interval [s]."""
+    one = float(step.total), float(step.interval[0]), float(step.interval[1])
+    if step.chain is None or not step.chain.launches:  # linear in the context, almost everywhere
+        return one
+    points = int(min(float(work.steps), CONTEXTS))
+    if points < 2:
+        return one
+    first = float(work.prefill.context)
+    contexts = np.round(first + 0.5 + (np.arange(points) + 0.5) * float(work.steps) / points)
+    steps = Workload.decode(batch=work.middle.batch, context=contexts)
+    many = setup.estimate(_pruned(setup.trace(steps), method, sparsity))
+    low, high = many.interval
+    return float(np.mean(many.total)), float(np.mean(low)), float(np.mean(high))
+
+
+def _pruned(trace: OpTrace, method: Method | None, sparsity: Ratio | None) -> OpTrace:
+    return trace if method is None else trace.prune(pruning.resolve(method, sparsity))
+
+
+def exact_steps(
+    setup: Setup, work: RequestWorkload, method: Method | None = None, sparsity: Ratio | None = None
+) -> float:
+    """Return the time of all decode steps of a request, context by context [s]: the slow oracle of `request`."""
+    first = float(work.prefill.context)
+    contexts = first + 1.0 + np.arange(int(work.steps))
+    steps = Workload.decode(batch=float(work.middle.batch), context=contexts)
+    return float(np.sum(setup.estimate(_pruned(setup.trace(steps), method, sparsity)).total))
