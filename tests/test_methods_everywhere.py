@@ -9,7 +9,7 @@ import pytest
 from cases import IGNORE_PROVENANCE, rows, total
 
 import pruninfersim as pis
-from pruninfersim.cli.options import methods as option
+from pruninfersim.cli.values import methods as option
 from pruninfersim.errors import InvalidInputError, UnknownNameError
 from pruninfersim.pruning import (
     Axis,
@@ -97,8 +97,9 @@ def test_a_grid_mixes_names_and_objects():
 
 
 def test_the_option_of_the_commands():
-    assert option("all") == pis.pruning.names()
-    assert option("low-rank, static-depth + semi-structured") == ["low-rank", ("static-depth", "semi-structured")]
+    composed = ("static-depth", "semi-structured")
+    assert option(["low-rank, static-depth + semi-structured"]) == ["low-rank", composed]
+    assert option(["low-rank", "static-depth+semi-structured"]) == ["low-rank", composed]
 
 
 def test_a_method_says_its_own_range():
