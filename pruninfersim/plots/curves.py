@@ -83,7 +83,7 @@ def curve_info(
         ordered = part.sort_values(axis)
         x = ordered[axis].to_numpy(dtype=float)
         first = {name: text_of(ordered[name].iloc[0]) for name in dict.fromkeys([*keys, by, "method"]) if name in part}
-        label = ", ".join(_named(name, first[name]) for name in names) or first.get("method", "")
+        label = ", ".join(named(name, first[name]) for name in names) or first.get("method", "")
         if len(np.unique(x)) != len(x):
             raise InvalidInputError(
                 f"several rows of {label} share a {axis}, and nothing in the frame tells them apart; select some first"
@@ -91,7 +91,7 @@ def curve_info(
         columns = ("estimated_speedup", "estimated_low", "estimated_high", "bound_speedup", "claim")
         numbers = (ordered[name].to_numpy(dtype=float) for name in columns)
         line = CurveInfo(first.get("method", ""), x, *numbers)
-        lines.append(line._replace(label=label, colour=first[by], facet=first[facet] if facet else ""))
+        lines.append(line._replace(label=label, colour=first[by], facet=named(facet, first[facet]) if facet else ""))
     return lines
 
 
@@ -108,8 +108,12 @@ def _keys(rows: pd.DataFrame, axis: str, first: list[str]) -> list[str]:
     return keys
 
 
-def _named(column: str, value: str) -> str:
-    """Return a value with the name of its column where it would not be understood without."""
+def named(column: str, value: str) -> str:
+    """Return a value with the name of its column where it would not be understood without.
+
+    >>> named("context", "4096"), named("hardware", "l40s")
+    ('context 4096', 'l40s')
+    """
     return f"{column} {value}" if column in AXES else value
 
 

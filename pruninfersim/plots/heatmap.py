@@ -8,7 +8,7 @@ import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.errors import unknown_name
-from pruninfersim.plots.curves import AXES
+from pruninfersim.plots.curves import AXES, named
 from pruninfersim.plots.frames import as_frame
 from pruninfersim.plots.style import LABELS, case_title, figure, text_of, titled
 
@@ -114,7 +114,7 @@ def heatmap_figure(
         if facet is not None and facet not in rows.columns:
             raise unknown_name("column", facet, rows.columns)
         parts = rows.groupby(facet, sort=False, observed=True) if facet else [("", rows)]
-        panels = {text_of(name): heatmap_info(part, across, down) for name, part in parts}
+        panels = {named(facet or "", text_of(name)): heatmap_info(part, across, down) for name, part in parts}
         case = case_title(rows, [across, down])
     first = next(iter(panels.values()))
     averaged = dict.fromkeys(name for each in panels.values() for name in each.averaged)

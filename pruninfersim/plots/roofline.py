@@ -92,7 +92,7 @@ def roofline_figure(
     heading = titled(title or f"Roofline of {dense.hardware}", (pruned or dense).case)
     fig = figure(heading, "arithmetic intensity [FLOP/B]", "rate [TFLOP/s]")
     points = np.concatenate([dense.intensity, [dense.ridge], *([pruned.intensity] if pruned else [])])
-    x = np.geomspace(points.min() / 3.0, points.max() * 3.0, 100)
+    x = np.geomspace(points.min() / 8.0, points.max() * 4.0, 100)
     x = np.sort(np.append(x, dense.ridge))
     fig.add_scatter(
         x=x,
@@ -109,6 +109,7 @@ def roofline_figure(
             y=side.rate / TERA,
             name=label,
             mode="markers+text",
+            cliponaxis=False,
             marker={
                 "color": colour,
                 "symbol": symbol,
