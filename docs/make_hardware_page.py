@@ -42,6 +42,11 @@ figure that nobody publishes is absent: asking for it raises an error instead of
 - A source that says **unchecked** is a published figure that was not compared with a document again.
 - `sm_count` counts what matrix work is spread over: streaming multiprocessors (NVIDIA), compute units (AMD), Xe cores
   (Intel Arc), matrix engines (Gaudi), TensorCores (TPU).
+- `dies` is more than one for a module that is several devices to software, like the MI250X: figures are of the whole
+  module, and a kernel is priced on one die (`HardwareProfile.device`).
+- `tensor_rate = "half"` says that tensor cores do 16-bit work with fp32 accumulation at half of their rate (GeForce and
+  some other cards). It decides which cards share fitted parameters, and is declared because a trait of the product must
+  not change with the peak of a clone. A clone begins with what was fitted to the card that it was made from.
 
 ## A profile of your own
 
@@ -65,8 +70,10 @@ memory_bandwidth = { value = 3.35, unit = "TB/s", source = "data sheet" }
 bf16 = { value = 989.4, unit = "TFLOP/s", source = "data sheet" }
 ```
 
-Optional: `compute_capability`, `notes`, `boost_clock`, `base_clock`, `l2_size`, `interconnect_bandwidth`, `tdp` and the
-table `peak_2of4`.
+Optional: `compute_capability`, `tensor_rate`, `silicon`, `notes`, `dies`, `boost_clock`, `base_clock`, `l2_size`,
+`interconnect_bandwidth`, `tdp` and the table `peak_2of4`. Give the clock: what L2 can feed goes with it (else the fp32
+peak says it, at 256 FLOP per SM and clock). With `tdp`, parameters of another card carry over to the clock that
+this one sustains.
 """
 
 

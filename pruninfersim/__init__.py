@@ -9,57 +9,84 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pruninfersim import errors, hardware, models, pruning, stacks
-from pruninfersim._util.lazy import lazy
-from pruninfersim.cost import CostModel, Estimate, Priced
-from pruninfersim.hardware import HardwareProfile
-from pruninfersim.models import ModelConfig
-from pruninfersim.questions.comparison import Speedup
-from pruninfersim.questions.explain import Explanation, explain
-from pruninfersim.questions.setup import Setup, compare, estimate, speedup
-from pruninfersim.questions.single_kernel import attention_latency, gemm_latency
-from pruninfersim.sweep import sweep
-from pruninfersim.trace import OpTrace, trace
-from pruninfersim.workload import Workload
+from pruninfersim._util.lazy import lazy, shows
 
 if TYPE_CHECKING:
-    from pruninfersim import plots, report, testing
+    from pruninfersim import errors, hardware, models, plots, pruning, report, reproduce, stacks, testing
     from pruninfersim.calibration import timings
     from pruninfersim.calibration.fit import calibrate
     from pruninfersim.calibration.record import Calibration
     from pruninfersim.calibration.timings import read_timings
     from pruninfersim.calibration.validate import validate
-    from pruninfersim.cost import memory
+    from pruninfersim.cost import CostModel, Estimate, Priced, memory
+    from pruninfersim.hardware import HardwareProfile
+    from pruninfersim.models import ModelConfig
     from pruninfersim.questions import pareto
+    from pruninfersim.questions.answers import compare, estimate, speedup
+    from pruninfersim.questions.availability import availability
     from pruninfersim.questions.break_even import break_even
     from pruninfersim.questions.calibrate_engine import calibrate_engine
     from pruninfersim.questions.capacity import capacity
+    from pruninfersim.questions.comparison import Speedup
+    from pruninfersim.questions.explain import Explanation, explain
     from pruninfersim.questions.hardware_ranking import compare_hardware
     from pruninfersim.questions.headroom import max_speedup, required_efficiency
     from pruninfersim.questions.request import request
+    from pruninfersim.questions.setup import Setup
+    from pruninfersim.questions.several import Speedups
+    from pruninfersim.questions.single_kernel import attention_latency, gemm_latency
     from pruninfersim.questions.widths import suggest_width
+    from pruninfersim.sweep import sweep
+    from pruninfersim.trace import OpTrace, trace
+    from pruninfersim.workload import Workload
 
 __version__ = "0.1.0"
 
-#: Names that need a heavy import (scipy, pandas, plotly) -> where they live; imported when first asked for.
+#: Public name -> where it lives; imported when first asked for, so that the command line starts at once.
 _LAZY = {
     "Calibration": "pruninfersim.calibration.record",
+    "CostModel": "pruninfersim.cost",
+    "Estimate": "pruninfersim.cost",
+    "Explanation": "pruninfersim.questions.explain",
+    "HardwareProfile": "pruninfersim.hardware",
+    "ModelConfig": "pruninfersim.models",
+    "OpTrace": "pruninfersim.trace",
+    "Priced": "pruninfersim.cost",
+    "Setup": "pruninfersim.questions.setup",
+    "Speedup": "pruninfersim.questions.comparison",
+    "Workload": "pruninfersim.workload",
+    "Speedups": "pruninfersim.questions.several",
+    "attention_latency": "pruninfersim.questions.single_kernel",
+    "availability": "pruninfersim.questions.availability",
     "break_even": "pruninfersim.questions.break_even",
     "calibrate": "pruninfersim.calibration.fit",
+    "compare": "pruninfersim.questions.answers",
     "calibrate_engine": "pruninfersim.questions.calibrate_engine",
     "capacity": "pruninfersim.questions.capacity",
     "compare_hardware": "pruninfersim.questions.hardware_ranking",
+    "errors": "pruninfersim.errors:",
+    "estimate": "pruninfersim.questions.answers",
+    "explain": "pruninfersim.questions.explain",
+    "gemm_latency": "pruninfersim.questions.single_kernel",
+    "hardware": "pruninfersim.hardware:",
     "max_speedup": "pruninfersim.questions.headroom",
     "memory": "pruninfersim.cost.memory:",
+    "models": "pruninfersim.models:",
     "pareto": "pruninfersim.questions.pareto:",
     "plots": "pruninfersim.plots:",
+    "pruning": "pruninfersim.pruning:",
     "read_timings": "pruninfersim.calibration.timings",
     "report": "pruninfersim.report:",
+    "reproduce": "pruninfersim.reproduce:",
     "request": "pruninfersim.questions.request",
     "required_efficiency": "pruninfersim.questions.headroom",
+    "speedup": "pruninfersim.questions.answers",
+    "stacks": "pruninfersim.stacks:",
     "suggest_width": "pruninfersim.questions.widths",
+    "sweep": "pruninfersim.sweep",
     "testing": "pruninfersim.testing:",
     "timings": "pruninfersim.calibration.timings:",
+    "trace": "pruninfersim.trace",
     "validate": "pruninfersim.calibration.validate",
 }
 
@@ -74,8 +101,10 @@ __all__ = [
     "Priced",
     "Setup",
     "Speedup",
+    "Speedups",
     "Workload",
     "attention_latency",
+    "availability",
     "break_even",
     "calibrate",
     "calibrate_engine",
@@ -95,6 +124,7 @@ __all__ = [
     "pruning",
     "read_timings",
     "report",
+    "reproduce",
     "request",
     "required_efficiency",
     "speedup",
@@ -108,7 +138,4 @@ __all__ = [
 ]
 
 __getattr__ = lazy(globals(), _LAZY)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__dir__ = shows(__all__)

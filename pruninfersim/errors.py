@@ -8,6 +8,22 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+__all__ = [
+    "ConformanceError",
+    "FileFormatError",
+    "InvalidInputError",
+    "LeftOutWarning",
+    "MissingValueError",
+    "ProvenanceWarning",
+    "PruninfersimError",
+    "UnknownNameError",
+    "unknown_name",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 
 class PruninfersimError(Exception):
     """Base class of every error that this library raises on purpose."""
@@ -36,17 +52,45 @@ class ConformanceError(PruninfersimError):
     """A pruning method or kernel model breaks the contract that `pruninfersim.testing` checks."""
 
 
+class NameWarning(UserWarning):
+    """A name was taken for another one, such as that of a paper for its family."""
+
+
 class ProvenanceWarning(UserWarning):
     """Two sides of a comparison do not rest on the same kind of evidence."""
 
 
-def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
+class LeftOutWarning(UserWarning):
+    """A method that nobody named was left out, because it cannot do what is asked."""
+
+
+#: Up to so many names are listed in a message; longer lists are named, not printed.
+LISTED = 16
+
+
+def unknown_name(
+    kind: str, name: object, known: Iterable[str], *, near: Iterable[str] | None = None, listing: str = ""
+) -> UnknownNameError:
     """Return (not raise) the error for an unknown name, with the nearest known one.
+
+    Parameters
+    ----------
+    kind : str
+        What it is a name of, such as "GPU".
+    name : object
+        What was given.
+    known : iterable of str
+    near : iterable of str, optional
+        What may have been meant; default is the name that is spelled most alike.
+    listing : str
+        Where a long list of names is found; short lists are part of the message.
 
     >>> print(unknown_name("method", "static-widht", ["static-width", "low-rank"]))
     unknown method 'static-widht'. Did you mean 'static-width'? Known: low-rank, static-width.
     """
     names = sorted(known)
-    near = difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.6)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    close = list(near) if near is not None else difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.6)
+    hint = f" Did you mean {' or '.join(repr(each) for each in close)}?" if close else ""
+    if listing and len(names) > LISTED:
+        return UnknownNameError(f"unknown {kind} {name!r}.{hint} {listing}.")
     return UnknownNameError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")

@@ -66,6 +66,7 @@ CATALOGUE: dict[str, Op] = {
         Op("embedding", "elementwise", "elementwise", "none"),
         Op("transpose", "overhead ops", "elementwise", "none"),
         Op("mask_sort", "overhead ops", "elementwise", "none"),
+        Op("token_copy", "overhead ops", "elementwise", "none", stand_in="norm"),
         Op("elementwise", "elementwise", "elementwise", "none", stand_in="norm"),
     )
 }

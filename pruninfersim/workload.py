@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Never
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import TOO_LARGE, FloatArray, ReadOnly, checked, frozen
+from pruninfersim._util.words import refuse
 from pruninfersim.errors import InvalidInputError, unknown_name
+
+#: Prompt tokens where nobody says.
+PROMPT = 1024
 
 Phase = Literal["prefill", "decode"]
 Logits = Literal["last", "all"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Workload(ReadOnly):
     """One forward pass of a model; array fields are sweep axes and broadcast together.
 
@@ -47,11 +51,13 @@ class Workload(ReadOnly):
     def prefill(
         cls,
         batch: ArrayLike = 1,
-        tokens: ArrayLike = 1024,
+        tokens: ArrayLike = PROMPT,
         *,
+        context: ArrayLike | None = None,
         prefix: ArrayLike = 0,
         logits: Logits = "last",
         causal: bool = True,
+        **other: Never,
     ) -> Workload:
         """Process `tokens` prompt tokens per sequence.
 
@@ -61,6 +67,8 @@ class Workload(ReadOnly):
             Sequences, whole and at least 1.
         tokens : array_like
             New prompt tokens per sequence, whole and at least 1.
+        context : array_like, optional
+            In place of `tokens`: prompt tokens and prefix together.
         prefix : array_like
             Tokens that are already in the KV cache (chunked prefill).
         logits : {"last", "all"}
@@ -76,6 +84,11 @@ class Workload(ReadOnly):
         >>> Workload.prefill(batch=2, tokens=1024).tokens
         array(2048.)
         """
+        refuse("prefill", other, ["batch", "tokens", "context", "prefix", "logits", "causal"])
+        if context is not None and not (isinstance(tokens, int) and tokens == PROMPT):
+            raise InvalidInputError("give tokens (new ones) or context (with the prefix), not both")
+        if context is not None:
+            tokens = checked("context", context, minimum=1, below=TOO_LARGE, whole=True) - np.asarray(prefix, float)
         query = checked("tokens", tokens, minimum=1, below=TOO_LARGE, whole=True)
         before = checked("prefix", prefix, minimum=0, below=TOO_LARGE, whole=True)
         try:
@@ -83,12 +96,12 @@ class Workload(ReadOnly):
         except ValueError:
             raise InvalidInputError(
                 f"tokens of shape {query.shape} and prefix of shape {before.shape} do not broadcast; "
-                "give arrays of equal shape, or add axes with [:, None]"
+                "give arrays of equal shape, add axes with [:, None], or let pruninfersim.sweep cross them"
             ) from None
         return cls._build("prefill", batch, query, context, logits, causal)
 
     @classmethod
-    def decode(cls, batch: ArrayLike = 1, context: ArrayLike = 1024) -> Workload:
+    def decode(cls, batch: ArrayLike = 1, context: ArrayLike = 1024, **other: Never) -> Workload:
         """Generate one token per sequence; `context` counts the keys attended to, the new one included.
 
         Raises
@@ -99,6 +112,7 @@ class Workload(ReadOnly):
         >>> Workload.decode(batch=[1, 8], context=4096).shape
         (2,)
         """
+        refuse("decode", other, ["batch", "context"])
         return cls._build(
             "decode", batch, 1, checked("context", context, minimum=1, below=TOO_LARGE, whole=True), "last", True
         )
@@ -136,9 +150,19 @@ class Workload(ReadOnly):
         except ValueError:
             raise InvalidInputError(
                 f"batch of shape {sequences.shape} and lengths of shape {np.shape(context)} do not broadcast; "
-                "give arrays of equal shape, or add axes with [:, None]"
+                "give arrays of equal shape, add axes with [:, None], or let pruninfersim.sweep cross them"
             ) from None
         return workload
+
+    def __repr__(self) -> str:
+        lengths = {"batch": self.batch, "new tokens": self.query_len, "context": self.context}
+        if self.phase == "decode":
+            del lengths["new tokens"]
+        parts = [self.phase, *(f"{name} {_ends(values)}" for name, values in lengths.items())]
+        parts += [f"logits {self.logits}"] if self.logits != "last" else []
+        parts += ["not causal"] if not self.causal else []
+        parts += [f"sweep {self.shape}"] if self.shape else []
+        return f"<Workload {', '.join(parts)}>"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -203,3 +227,9 @@ class RequestWorkload(ReadOnly):
     def steps(self) -> FloatArray:
         """Decode steps: the first token comes out of the prefill."""
         return np.asarray(self.new_tokens - 1.0)
+
+
+def _ends(values: FloatArray) -> str:
+    """Return one number, or the ends of those along a sweep."""
+    low, high = float(values.min()), float(values.max())
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"

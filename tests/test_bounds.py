@@ -96,9 +96,9 @@ def test_at_sparsity_zero_nothing_is_gained(stack, gpu, family, phase):
         family, 0.0, gpu, stack, phase, np.array([1, 8, 32])[:, None], [128, 1024, 8192, 32768]
     ).estimated
     if family == "low-rank" and stack != "ideal":
-        # Two thin GEMMs of the same FLOPs can fill tiles and waves better than one: arXiv 2606.09080 measured 0.91 to
-        # 1.04 for low-rank pairs at sparsity 0.
-        assert np.all(estimated <= 1.04)
+        # With the kernels of arXiv 2606.09080 two thin GEMMs of the same FLOPs can fill tiles and waves better than
+        # one: it measured 0.91 to 1.04 for low-rank pairs at sparsity 0. A library chooses tiles for the one as well.
+        assert np.all(estimated <= (1.04 if stack == "paper" else 1.0))
         assert np.median(estimated) < 1
         return
     assert np.all(estimated <= 1 + 1e-12)

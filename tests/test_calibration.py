@@ -184,12 +184,12 @@ def test_errors() -> None:
         calibrate("gemm", frame, GPU, parameters=["lunch"])
     with pytest.raises(InvalidInputError, match="cache must be 'cold' or 'replayed'"):
         calibrate("gemm", frame, GPU, cache="warm")
-    with pytest.raises(InvalidInputError, match="at least 3 rows; got 2"):
+    with pytest.raises(InvalidInputError, match="at least 8 rows; got 2"):
         calibrate("gemm", frame[:2], GPU)
     with pytest.raises(InvalidInputError, match=r"of dtype 'fp8' \(there are bf16\)"):
         calibrate("gemm", frame, GPU, dtype="fp8")
     mixed = frame.assign(dtype=["bf16", "fp8"] * 15)
-    with pytest.raises(InvalidInputError, match="several dtypes, bf16, fp8: say which with dtype="):
+    with pytest.raises(InvalidInputError, match="several dtypes, bf16, fp8: say which to fit, dtype="):
         calibrate("gemm", mixed, GPU)
     with pytest.raises(FileFormatError, match=r"30 of 30 rows are bad. row 0: latency_us is -1\.0"):
         calibrate("gemm", frame.assign(latency_us=-1.0), GPU)
@@ -290,7 +290,9 @@ def test_carried_over_by_kernels_then_generation_then_memory() -> None:
         own = nearest.nearest_calibration("gemm", "bf16", hardware.get(source))[0]
         assert extrapolated, gpu
         assert found.hardware == source, gpu
-        assert asdict(found.kernel) == pytest.approx(asdict(own.kernel))
+        # All but the sustained clock, which follows the power per FLOP of the card.
+        carried, timed = ({**asdict(kernel), "power_droop": 0.0} for kernel in (found.kernel, own.kernel))
+        assert carried == pytest.approx(timed)
         assert found.residual.high - found.residual.low > own.residual.high - own.residual.low
     hopper = nearest.nearest_calibration("gemm", "bf16", hardware.get("h20"))[0].kernel
     ends = [nearest.nearest_calibration("gemm", "bf16", hardware.get(g))[0].kernel for g in ("h100-sxm", "h200-sxm")]

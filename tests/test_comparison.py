@@ -207,13 +207,16 @@ def test_plain_numbers_for_json():
 
 def test_repr_and_html():
     one = pis.speedup(model="llama-3.1-8b", hardware="h100-sxm", method="static-depth", sparsity=0.5, stack="ideal")
-    assert repr(one).startswith("<Speedup ideal on h100-sxm: estimated 1.9")
+    assert repr(one).startswith(
+        "<Speedup of static-depth 0.5, llama-3.1-8b on h100-sxm, prefill, batch 1, context 1024"
+    )
+    assert "estimated 1.9" in repr(one)
     page = one._repr_html_()
     assert page.startswith("<table>")
-    assert "NVIDIA H100" in page
+    assert "static-depth 0.5, llama-3.1-8b on h100-sxm" in page
     many = pis.speedup(model="llama-3.1-8b", hardware=H100, method="low-rank", sparsity=[0.1, 0.5], stack="ideal")
     assert "sweep (2,)" in repr(many)
-    assert "&lt;Speedup" in many._repr_html_()
+    assert "low-rank 0.1 to 0.5" in many._repr_html_()
 
 
 @pytest.mark.parametrize("family", pis.pruning.METHODS)

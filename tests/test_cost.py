@@ -192,9 +192,9 @@ def test_frame_of_a_sweep_counts_points_in_c_order():
 
 def test_repr_and_html():
     step = pis.estimate(dense(), hardware=H100, stack="ideal")
-    assert repr(step).startswith("<Estimate ideal on h100-sxm: 4.")
+    assert repr(step).startswith("<Estimate of llama-3.1-8b on h100-sxm, ideal: 4.")
     page = step._repr_html_()
-    assert page.startswith("<p>Estimate ideal on h100-sxm: 4.")
+    assert page.startswith("<p>Estimate of llama-3.1-8b on h100-sxm, ideal: 4.")
     assert page.count("<p>") == page.count("</p>") == 1
     assert "sweep (2,)" in repr(pis.estimate(dense("decode", [1, 2]), hardware=H100, stack="ideal"))
 

@@ -83,8 +83,8 @@ def test_stack_ops_broadcasts_to_the_op_axis():
 
 
 def test_unknown_gpu():
-    with pytest.raises(UnknownNameError, match=r"unknown GPU 'h100_sxm'. Did you mean 'h100-sxm'"):
-        pis.estimate(pis.trace("llama-3.1-8b", workload("decode")), hardware="h100_sxm", stack="ideal")
+    with pytest.raises(UnknownNameError, match=r"unknown GPU 'h100_smx'. Did you mean 'h100-sxm'"):
+        pis.estimate(pis.trace("llama-3.1-8b", workload("decode")), hardware="h100_smx", stack="ideal")
 
 
 def test_unknown_method():

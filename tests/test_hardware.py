@@ -328,7 +328,8 @@ def test_clone_changes_what_it_is_told_and_nothing_else(name, changes):
         assert key in clone.reference
         expected = {**original.peak, **value} if key == "peak" else value
         assert getattr(clone, key) == expected
-    same = set(before) - set(changes) - {"name", "reference", "sources"}
+    assert clone.parent == name
+    same = set(before) - set(changes) - {"name", "reference", "sources", "parent"}
     assert all(getattr(clone, key) == before[key] for key in same)
     untouched = {key for key in original.sources if key.split(".")[0] not in changes}
     assert all(clone.sources[key] == original.sources[key] for key in untouched)
@@ -396,3 +397,20 @@ def test_importing_hardware_does_not_import_pandas():
 def test_the_page_of_the_documentation_is_up_to_date():
     page = runpy.run_path(str(ROOT / "docs" / "make_hardware_page.py"))["page"]()
     assert (ROOT / "docs" / "hardware.md").read_text(encoding="utf-8") == page, "run docs/make_hardware_page.py"
+
+
+def test_the_declared_tensor_rate_is_that_of_the_figures():
+    """512 bf16 FLOP per SM and clock, or more than 768; where a profile has both figures."""
+    for name in hardware.names():
+        gpu = hardware.get(name)
+        if gpu.vendor == "NVIDIA" and gpu.boost_clock and "bf16" in gpu.peak:
+            per_clock = gpu.peak["bf16"] / (gpu.sm_count * gpu.boost_clock)
+            assert gpu.tensor_rate == ("half" if per_clock < 768 else "full"), name
+
+
+def test_the_clock_is_the_boost_clock_or_what_the_vector_peak_says():
+    for name in hardware.names():
+        gpu = hardware.get(name)
+        assert 1e9 < gpu.clock < 3e9, name
+    bare = hardware.get("h800-sxm").model_copy(update={"peak": {"bf16": 1e15}})
+    assert bare.clock == 1.7e9

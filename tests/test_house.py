@@ -11,9 +11,9 @@ import pruninfersim
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(pruninfersim.__file__).parent
 #: What a folder of Python holds beside its rooms.
-FURNITURE = {"__init__", "py", "__pycache__"}
+FURNITURE = {"__init__", "__main__", "py", "__pycache__"}
 #: Entries that a reader takes in at a glance.
-MOST = 22
+MOST = 23
 #: Lines that a reader reads in one sitting.
 SITTING = 400
 

@@ -56,10 +56,10 @@ def test_a_sequence_is_a_composition_in_order():
 
 def test_a_class_a_lonely_sparsity_and_nonsense_are_told_what_to_write():
     for wrong, match in (
-        (StaticWidth, r"give an object, for instance StaticWidth\(0\.5\)"),
+        (StaticWidth, r"needs a sparsity: StaticWidth\(0\.5\), or sparsity=0\.5"),
         ([], "no method in the sequence"),
         (5, "method must be a name"),
-        ([StaticWidth], r"for instance StaticWidth\(0\.5\)"),
+        ([StaticWidth], r"needs a sparsity: StaticWidth\(0\.5\)"),
     ):
         with pytest.raises(InvalidInputError, match=match):
             pis.speedup(model=MODEL, hardware="l40s", method=wrong, stack="ideal")

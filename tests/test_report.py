@@ -196,3 +196,23 @@ def test_wrong_input_is_named(options, error, words):
 def test_a_directory_that_does_not_exist(tmp_path):
     with pytest.raises(InvalidInputError, match="directory that exists"):
         write_report(tmp_path / "no" / "report.html", methods=["static-depth"], stack="ideal")
+
+
+def test_the_summary_says_first_whether_it_fits():
+    """Llama-3.1-405B: 405.853e9 parameters of 2 bytes."""
+    one = {"stack": "ideal", "methods": ["static-width"], "workloads": pis.Workload.decode(1, 4096)}
+    large = pis.report.html_report(model="llama-3.1-405b", hardware="rtx-4090", **one)
+    assert "Dense does not fit: 811.7 GB of weights" in large
+    assert "on 24 GB. No method of this page makes it fit." in large
+    assert "It fits with static-width." in pis.report.html_report(model="llama-2-13b", hardware="rtx-4090", **one)
+    assert "Dense fits: 16.06 GB of weights" in pis.report.html_report(hardware="h100-sxm", **one)
+
+
+def test_a_page_says_so_where_scripts_are_off():
+    assert "<noscript>" in pis.report.html_report(stack="ideal", methods=["static-depth"])
+
+
+def test_plotly_is_in_the_page_or_beside_it(tmp_path):
+    with pytest.raises(UnknownNameError, match="plotlyjs 'cdn'"):
+        pis.report.write_report(tmp_path / "r.html", plotlyjs="cdn")
+    assert list(tmp_path.iterdir()) == []

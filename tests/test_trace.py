@@ -239,4 +239,6 @@ def test_unknown_model_suggests_the_nearest():
 
 
 def test_repr():
-    assert repr(pis.trace("llama-3.1-8b", workload("decode", [1, 2]))) == "<OpTrace of 16 ops, sweep (2,)>"
+    assert (
+        repr(pis.trace("llama-3.1-8b", workload("decode", [1, 2]))) == "<OpTrace of llama-3.1-8b: 16 ops, sweep (2,)>"
+    )

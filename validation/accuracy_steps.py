@@ -141,7 +141,8 @@ def _predict(row: object) -> dict[str, float]:
     }
     if row.family == "dense":
         return out
-    result = compare_estimates(before, _scoped(dense.prune(pis.pruning.get(row.family, row.sparsity)), row))
+    options = {} if np.isnan(row.block_size) else {"block_size": row.block_size}
+    result = compare_estimates(before, _scoped(dense.prune(pis.pruning.get(row.family, row.sparsity, **options)), row))
     low, high = result.interval
     claim = 1.0 / (1.0 - row.sparsity)
     return out | {"claim": claim, "ideal": result.ideal, "estimated": result.estimated, "low": low, "high": high}

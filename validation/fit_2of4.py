@@ -20,10 +20,10 @@ import pandas as pd
 
 from pruninfersim import calibration, hardware
 from pruninfersim.calibration import kinds, nearest
+from pruninfersim.calibration.columns import gpu_name
 from pruninfersim.calibration.fit import summary as quantiles
 from pruninfersim.calibration.least_squares import mape
 from pruninfersim.calibration.record import Band, Calibration
-from pruninfersim.calibration.timings import GPU_NAMES
 from pruninfersim.kernels.gemm_2of4 import SPARSE_NAMES
 
 FILE = "gemm_2of4_slidesparse.csv.gz"
@@ -42,7 +42,7 @@ def load(path: Path, dtype: str) -> pd.DataFrame:
     """Return the usable rows of one precision, both sides, as a timings frame."""
     raw = pd.read_csv(path)
     raw = raw[raw["dtype"].isin(DTYPES[dtype])].copy()
-    raw["gpu"] = raw["gpu"].replace(GPU_NAMES)
+    raw["gpu"] = raw["gpu"].map(gpu_name)
     raw["backend"] = raw["backend"] + " " + raw["dtype"]
     raw["format"] = raw["dtype"].str[:4]
     keys = ["gpu", "format", "m", "n", "k"]

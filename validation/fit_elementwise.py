@@ -20,10 +20,10 @@ import pandas as pd
 
 from pruninfersim import calibration, hardware
 from pruninfersim.calibration import kinds, nearest
+from pruninfersim.calibration.columns import gpu_name
 from pruninfersim.calibration.fit import summary as quantiles
 from pruninfersim.calibration.least_squares import mape
 from pruninfersim.calibration.record import Band, Calibration
-from pruninfersim.calibration.timings import GPU_NAMES
 from pruninfersim.kernels.elementwise import Elementwise
 
 FILE = "elementwise_llmservingsim.csv.gz"
@@ -52,7 +52,7 @@ STARTS = (
 def load(path: Path) -> pd.DataFrame:
     """Return the rows with the width that a trace would give them."""
     raw = pd.read_csv(path)
-    raw["gpu"] = raw["gpu"].replace(GPU_NAMES)
+    raw["gpu"] = raw["gpu"].map(gpu_name)
     raw["model"] = raw["notes"].str.split().str[0]
     ways = raw["notes"].str.extract(r"tp(\d)")[0].astype(float)
     raw = raw[raw["op"].isin(OPS.values()) & ~((ways > 1) & raw["op"].isin(REPLICATED))].copy()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import accuracy_engines as engines
 import accuracy_kernels as kernels
+import accuracy_paper_models as paper_models
 import accuracy_steps as steps
 import fit_gemm
 import numpy as np
@@ -149,9 +150,9 @@ LIMITS = """\
   and RTX PRO 6000, where it also matters what a benchmark leaves in L2. A predicted gain of a single GEMM below about
   10 % is inside that noise.
 - **Other software.** Every calibration is one version of one library. FlashAttention 2 through vLLM does not split
-  the KV cache of a model without grouped heads, so that one sequence with a long context leaves most SMs idle; other
-  software splits it and is up to twice as fast (Llama-2-7B at 120 000 tokens in the table above). The vendor stack
-  repeats what was timed.
+  the KV cache of a model without grouped heads, so that one sequence with a long context leaves most SMs idle and takes
+  up to twice as long. The vendor stack splits it, as other software does (Llama-2-7B at 120 000 tokens in the table
+  above); the errors of attention here are those of the library that was timed.
 - **Eager frameworks.** The vendor stack runs under a CUDA graph. Published decode times of eager frameworks are up to
   five times longer than ours, because the CPU issues the kernels. Their speedups follow the number of kernels, and
   agree with ours only where that happens to fall like the bytes do.
@@ -160,8 +161,8 @@ LIMITS = """\
   for large decode GEMMs: see the published decode times of the RTX 6000 Ada.
 - **2:4 at few tokens.** Launch and start-up of cuSPARSELt differ from release to release; below m = 128 the sign of
   the gain is not certain.
-- **Block-sparse attention at short context.** Index building and load imbalance of a particular kernel are not
-  modelled beyond reading and writing the scores: at 90 % sparsity and 8192 tokens we predict twice the published gain.
+- **Block-sparse attention.** Which blocks are kept is taken to be random; patterns that cluster leave more tiles empty.
+  What a tile costs beside its blocks was set by three published points on one A100, which are in the table above.
 - **Low rank.** Published gains of SVD-LLM V2 exceed ours by a quarter, and at s = 0.2 even 1/(1-s): more than the
   removed bytes explain, so that something else changed between its two sides.
 - **Clocks.** Power and temperature are in the fit as one droop per card. A colder or a throttled card differs by
@@ -320,6 +321,7 @@ def page(known: Known, measured: dict[str, str]) -> str:
         steps.families_table(rows),
         "Line by line:\n",
         steps.groups_table(rows),
+        paper_models.section(),
         LIMITS,
     ]
     return "\n".join(texts)

@@ -230,7 +230,8 @@ def attention(folder: Path) -> Iterator[dict[str, Any]]:
             if record is None:
                 continue
             for regime, (seen, judged) in ATTENTION.items():
-                kernel = calibration.fit_kernel(kind, rows[seen(rows)].reset_index(drop=True), str(gpu))
+                known, start = rows[seen(rows)].reset_index(drop=True), fit_attention.start(kind, str(gpu))
+                kernel = calibration.fit_kernel(kind, known, str(gpu), start=start)
                 unseen = rows[judged(rows)].reset_index(drop=True)
                 yield line(record, f"{regime}, left out", log_residual(kind, kernel, unseen, str(gpu), "replayed"))
 

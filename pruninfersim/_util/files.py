@@ -23,6 +23,9 @@ def atomically(path: Path, write: Callable[[Path], object]) -> None:
     >>> Path("note.txt").read_text()
     'whole'
     """
+    if path.exists() and not path.is_file():  # a device or a pipe is written to, never replaced
+        write(path)
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)
@@ -46,6 +49,6 @@ def write_text(path: Path, text: str) -> Path:
         atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     except OSError as error:
         raise InvalidInputError(
-            f"cannot write {path}: {error.strerror}. Choose a file in a directory that exists"
+            f"cannot write {path}: {error.strerror}. Choose another file, in a directory that exists"
         ) from None
     return path

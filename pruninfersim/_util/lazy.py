@@ -1,10 +1,25 @@
-"""Public names whose modules are heavy (scipy, pandas, plotly) and are imported when a name is first asked for."""
+"""What is looked up when it is first asked for: names of heavy modules, the names that a module shows, a figure."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, MutableMapping
+import sys
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from types import ModuleType
 from typing import Any
+
+
+class Package(ModuleType):
+    """A package whose lazy names are not hidden by modules of the same name.
+
+    The import system sets each submodule as an attribute of its package. Where a function has the name of the module
+    that it comes from, such as ``trace``, the function is what the package offers.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        homes: Mapping[str, str] = self.__dict__.get("_LAZY", {})
+        if not (isinstance(value, ModuleType) and not homes.get(name, ":").endswith(":")):
+            super().__setattr__(name, value)
 
 
 def lazy(namespace: MutableMapping[str, Any], homes: Mapping[str, str]) -> Callable[[str], Any]:
@@ -13,7 +28,8 @@ def lazy(namespace: MutableMapping[str, Any], homes: Mapping[str, str]) -> Calla
     Parameters
     ----------
     namespace : dict
-        ``globals()`` of the package; a name is kept there once it was asked for.
+        ``globals()`` of the package; a name is kept there once it was asked for. A package that keeps `homes` as
+        ``_LAZY`` becomes a `Package`.
     homes : mapping of str to str
         Name -> module that defines it, or, ending in ``":"``, the module that the name itself stands for.
 
@@ -30,4 +46,38 @@ def lazy(namespace: MutableMapping[str, Any], homes: Mapping[str, str]) -> Calla
         namespace[name] = value
         return value
 
+    if namespace.get("_LAZY") is homes:
+        sys.modules[namespace["__name__"]].__class__ = Package
     return find
+
+
+def shows(names: Iterable[str]) -> Callable[[], list[str]]:
+    """Return the ``__dir__`` of a module: its public names, and nothing that it imported for itself.
+
+    >>> shows(["b", "a"])()
+    ['a', 'b']
+    """
+    listed = sorted(names)
+    return lambda: list(listed)
+
+
+def callable_module(name: str, answer: Callable[..., Any]) -> None:
+    """Let a module be called like the function that a reader takes it for.
+
+    >>> import sys, types
+    >>> sys.modules["_shown"] = types.ModuleType("_shown")
+    >>> callable_module("_shown", lambda x: 2 * x)
+    >>> sys.modules.pop("_shown")(21)
+    42
+    """
+
+    class Callable_(ModuleType):
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            return answer(*args, **kwargs)
+
+    sys.modules[name].__class__ = Callable_
+
+
+def drawn(what: Any, kind: str | None, options: Mapping[str, Any]) -> Any:
+    """Return the figure of a result: results are made below the room of the plots, which is asked for when one is."""
+    return importlib.import_module("pruninfersim.plots.one_step").plot(what, kind, **options)

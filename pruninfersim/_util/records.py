@@ -48,6 +48,10 @@ def one_line(error: ValidationError) -> str:
     return "; ".join(parts)
 
 
+#: What every pydantic model has, and no reader of a record looks for.
+_PYDANTIC = frozenset(name for name in dir(BaseModel) if not name.startswith("__")) | {"_abc_impl"}
+
+
 class Record(BaseModel):
     """A frozen pydantic model whose validation errors are `InvalidInputError` with one clear line."""
 
@@ -63,6 +67,11 @@ class Record(BaseModel):
         except ValidationError as error:
             label = f" {data['name']!r}" if isinstance(data.get("name"), str) else ""
             raise InvalidInputError(f"invalid {type(self).__name__}{label}: {one_line(error)}") from None
+
+    def __dir__(self) -> list[str]:
+        """Fields and what the record can do, without the machinery of pydantic that it inherits."""
+        names = super().__dir__()
+        return sorted(name for name in names if name.startswith("__") or (name not in _PYDANTIC and name[0] != "_"))
 
 
 def modified_from(name: str, changed: Iterable[str], reference: str) -> str:

@@ -1,6 +1,6 @@
 """From timings to kernels that know their error: reading, fitting, judging, and carrying over to other GPUs."""
 
-from pruninfersim._util.lazy import lazy
+from pruninfersim._util.lazy import lazy, shows
 
 __all__ = ["Band", "Calibration", "Residuals", "calibrate", "fit_kernel", "read_timings"]
 
@@ -15,3 +15,5 @@ __getattr__ = lazy(
         "read_timings": "pruninfersim.calibration.timings",
     },
 )
+
+__dir__ = shows(__all__)

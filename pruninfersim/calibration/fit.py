@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pruninfersim import hardware as profiles
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.calibration import kinds
+from pruninfersim.calibration.checks import FEWEST_ROWS, copies, possible, rows_of
 from pruninfersim.calibration.least_squares import Fit, fit_logs, folds, mape, pair_correlation, pairs
 from pruninfersim.calibration.nearest import starting_kernel
 from pruninfersim.calibration.record import Band, Calibration, Residuals
@@ -44,7 +44,7 @@ BAND_ROWS = 60
 def calibrate(
     kind: str,
     timings: pd.DataFrame,
-    hardware: HardwareProfile | str,
+    hardware: HardwareProfile | str | None = None,
     *,
     dtype: str | None = None,
     parameters: str | Sequence[str] = "auto",
@@ -63,8 +63,8 @@ def calibrate(
         ``"gemm"``, or another key of `pruninfersim.calibration.kinds.KERNELS`.
     timings : DataFrame
         From `read_timings`, or with the same columns.
-    hardware : HardwareProfile or str
-        The GPU that was timed.
+    hardware : HardwareProfile or str, optional
+        The GPU that was timed; default is the one that the timings name. Rows of other GPUs are left out.
     dtype : str, optional
         Precision to fit; needed only if the timings have several.
     parameters : "auto", "all" or list of str
@@ -87,7 +87,8 @@ def calibrate(
     UnknownNameError
         If the kind, the GPU or a parameter is not known.
     InvalidInputError
-        If there are too few rows, several precisions, or an unknown cache mode.
+        If there are too few rows, several GPUs or precisions, none of this GPU, rows that repeat others, an unknown
+        cache mode, or times that are not of the size that this GPU can have, such as milliseconds.
     FileFormatError
         If a column is missing or a row is bad.
 
@@ -100,6 +101,9 @@ def calibrate(
     True
     """
     problem, frame, where = _prepare(kind, timings, hardware, dtype, parameters, start, cache, source)
+    again = copies(frame)
+    if again:
+        raise InvalidInputError(f"{where}: {len(again)} rows repeat others, the time included; remove the copies")
     spec = problem.spec
     fit = problem.fit(frame, problem.base)
     kernel = problem.kernel(fit)
@@ -116,7 +120,7 @@ def calibrate(
 def fit_kernel(
     kind: str,
     timings: pd.DataFrame,
-    hardware: HardwareProfile | str,
+    hardware: HardwareProfile | str | None = None,
     *,
     dtype: str | None = None,
     parameters: str | Sequence[str] = "auto",
@@ -134,7 +138,7 @@ def fit_kernel(
 def _prepare(
     kind: str,
     timings: pd.DataFrame,
-    hardware: HardwareProfile | str,
+    hardware: HardwareProfile | str | None,
     dtype: str | None,
     wanted: str | Sequence[str],
     start: Any,
@@ -143,12 +147,13 @@ def _prepare(
 ) -> tuple[_Problem, pd.DataFrame, str]:
     """Check the input; return the problem, the rows of one precision and where they come from."""
     spec = kinds.get(kind)
-    gpu = profiles.get(hardware)
     if cache not in ("cold", "replayed"):
         raise InvalidInputError(f"cache must be 'cold' or 'replayed'; got {cache!r}")
     where = source or str(timings.attrs.get("source", "timings"))
-    frame = _one_dtype(parse(timings, kind=kind, where=where), dtype)
+    gpu, rows = rows_of(parse(timings, kind=kind, where=where), hardware)
+    frame = _one_dtype(rows, dtype)
     base, free, prior = _plan(spec, kind, frame, gpu, wanted, start)
+    possible(frame["latency_us"].to_numpy() * 1e-6, spec.seconds(base, frame, gpu, cache), gpu.name, where)
     return _Problem(spec, gpu, cache, base, free, prior), frame, where
 
 
@@ -156,11 +161,11 @@ def _one_dtype(frame: pd.DataFrame, dtype: str | None) -> pd.DataFrame:
     """Return the rows of one precision."""
     found = list(dict.fromkeys(frame["dtype"]))
     if dtype is None and len(found) > 1:
-        raise InvalidInputError(f"the timings have several dtypes, {', '.join(found)}: say which with dtype=...")
+        raise InvalidInputError(f"the timings have several dtypes, {', '.join(found)}: say which to fit, dtype=...")
     rows = frame if dtype is None else frame[frame["dtype"] == dtype]
-    if len(rows) < 3:
+    if len(rows) < FEWEST_ROWS:
         kind = f" of dtype {dtype!r} (there are {', '.join(found)})" if dtype else ""
-        raise InvalidInputError(f"a fit needs at least 3 rows{kind}; got {len(rows)}")
+        raise InvalidInputError(f"a fit needs at least {FEWEST_ROWS} rows{kind}; got {len(rows)}")
     return rows.reset_index(drop=True)
 
 

@@ -55,9 +55,10 @@ def nearest_calibration(
     """Return the calibration that fits a GPU best, and whether it is carried over from elsewhere.
 
     A calibration of this very GPU comes first, one's own before the shipped one; a card that is said to be of the same
-    silicon as another one shares its calibrations. Otherwise parameters of timed GPUs carry over, as all of them are
-    fractions or seconds: those of the GPUs most alike by compute capability, else generation, else class of memory,
-    else all; of several, the geometric mean.
+    silicon as another one shares its calibrations, and a clone begins with those of its parent. Otherwise parameters of
+    timed GPUs carry over, as all of them are fractions, seconds or bytes per clock: those of the GPUs most alike by
+    compute capability, else generation, else class of memory, else all; of several, the geometric mean. What depends
+    on the cards, such as their power limit, is converted first.
 
     Parameters
     ----------
@@ -95,6 +96,8 @@ def nearest_calibration(
                 return known[gpu], False
     for name in SIMILAR_KERNELS.get(dtype, SAME_KERNELS.get(dtype, (dtype, "bf16"))):
         known = {gpu: c for gpu, c in _shipped(kind, name).items() if gpu not in leave_out}
+        if hardware.parent in known:
+            return _carried_over(kind, {hardware.parent: known[hardware.parent]}, hardware), True
         if known:
             return _carried_over(kind, known, hardware), True
     raise MissingValueError(
@@ -137,7 +140,7 @@ def band(kind: str, calibration: Calibration, extrapolated: bool, hardware: Hard
 def starting_kernel(kind: str, dtype: str, hardware: HardwareProfile) -> Any:
     """Return the kernel model that a fit with few rows starts from: carried over, or the defaults if nothing can be."""
     try:
-        return nearest_calibration(kind, dtype, hardware)[0].kernel
+        return kinds.get(kind).as_usual(nearest_calibration(kind, dtype, hardware)[0].kernel)
     except MissingValueError:
         return kinds.get(kind).start(hardware)
 
@@ -150,17 +153,15 @@ def _carried_over(kind: str, known: dict[str, Calibration], hardware: HardwarePr
         if matching:
             alike = matching
             break
-    first = alike[0]
+    first, spec = alike[0], kinds.get(kind)
+    carried = [spec.carry(c.kernel, get(c.hardware), hardware) if spec.carry else c.kernel for c in alike]
     means: dict[str, Any] = {
-        name: float(np.exp(np.mean([np.log(getattr(c.kernel, name)) for c in alike])))
+        name: float(np.exp(np.mean([np.log(getattr(kernel, name)) for kernel in carried])))
         for name in parameters(first.kernel)
     }
-    spec = kinds.get(kind)
     if spec.variant is not None:
         means |= spec.variant(hardware)
     kernel = replace(first.kernel, **means)
-    if spec.carry is not None:
-        kernel = spec.carry(kernel, get(first.hardware), hardware)
     residual, error = _carried_over_error(kind, first)
     return replace(
         first,

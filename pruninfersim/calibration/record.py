@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim._util.files import atomically
+from pruninfersim._util.lazy import drawn
 from pruninfersim.calibration import kinds
 from pruninfersim.cost import Priced
 from pruninfersim.errors import FileFormatError
@@ -168,6 +169,10 @@ class Calibration:
             self.limits,
         )
 
+    def plot(self, **options: Any) -> Any:
+        """Return a plotly figure of measured over predicted; the rows are in it unless it was read from a file."""
+        return drawn(self, None, options)
+
     def table(self) -> pd.DataFrame:
         """Return one row per parameter: value, standard error, unit, meaning."""
         import pandas as pd
@@ -189,6 +194,14 @@ class Calibration:
             f"<Calibration of {self.kind} on {self.hardware}, {self.dtype}: {self.n_rows} rows, error "
             f"{100 * self.fitted_error:.1f} % fitted, {100 * self.held_out_error:.1f} % held out>"
         )
+
+    def __str__(self) -> str:
+        table = (
+            self.table()
+            .drop(columns="meaning")
+            .to_string(index=False, na_rep="not fitted", float_format="{:.4g}".format)
+        )
+        return f"{repr(self)[1:-1]}\n{table}"
 
     def _repr_html_(self) -> str:
         facts = {

@@ -12,37 +12,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from pruninfersim._util.lazy import shows
 from pruninfersim.calibration import aiconfigurator as public_tables
+from pruninfersim.calibration import columns as meaning
 from pruninfersim.calibration import kinds
+from pruninfersim.calibration.checks import copies
 from pruninfersim.errors import FileFormatError, unknown_name
 from pruninfersim.hardware.precision import PRECISIONS
 from pruninfersim.trace import OpTrace
 
-#: Names of GPUs and precisions in public data sets -> names used here; other names pass unchanged.
-GPU_NAMES = {
-    "A100-SXM4-80GB": "a100-sxm-80gb",
-    "A100-PCIe-80GB": "a100-pcie-80gb",
-    "H100-SXM5-80GB": "h100-sxm",
-    "H200-SXM-141GB": "h200-sxm",
-    "B200": "b200-sxm",
-    "L40S": "l40s",
-    "RTX4090": "rtx-4090",
-    "RTXPRO6000": "rtx-pro-6000-server",
-    "RTXPRO6000-BSE": "rtx-pro-6000-server",
-    "GB10": "gb10",
-}
-DTYPE_NAMES = {
-    "bfloat16": "bf16",
-    "float16": "fp16",
-    "half": "fp16",
-    "float8": "fp8",
-    "bfloat16/kv_bfloat16": "bf16",
-    "BF16->BF16": "bf16",
-    "FP16->FP16": "fp16",
-    "FP8E4M3->BF16": "fp8",
-    "INT8->BF16": "int8",
-    "INT8->INT32": "int8",
-}
 #: Columns of every timings file.
 COMMON = ("gpu", "dtype", "latency_us")
 #: At most this many bad lines are named in a message.
@@ -56,7 +34,9 @@ def read_timings(path: str | Path, *, kind: str | None = None) -> pd.DataFrame:
     ----------
     path : str or Path
         Columns ``gpu``, ``dtype``, ``latency_us``, the shape columns of its kind (for a GEMM ``m``, ``n``, ``k``),
-        and, if known, ``backend``. Lines that begin with # are comments.
+        and, if known, ``backend``. Lines that begin with # are comments. Separators (comma, semicolon, tab), the case
+        of names, and units in the name of the column of times (``latency_ms``) are read as they are meant; GPUs may be
+        called as `nvidia-smi` calls them, and precisions as torch does.
     kind : str, optional
         Kind of kernel; default is the one whose columns the file has.
 
@@ -82,16 +62,31 @@ def read_timings(path: str | Path, *, kind: str | None = None) -> pd.DataFrame:
     """
     path = Path(path)
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-            lines = {i: line for i, line in enumerate(file, start=1) if not line.startswith("#")}
+        zipped = path.suffix == ".gz"
+        with gzip.open(path, "rt", encoding="utf-8-sig") if zipped else path.open(encoding="utf-8-sig") as file:
+            every = {i: line for i, line in enumerate(file, start=1) if line.strip() and not line.startswith("#")}
+        header = next(iter(every.values()), "")
+        first = next(iter(every), 0)
+        # Files that were joined have their header more than once.
+        lines = {i: line for i, line in every.items() if i == first or line.strip() != header.strip()}
         content = io.StringIO("".join(lines.values()))
-        text = pd.read_csv(content, dtype=str, keep_default_na=False, skip_blank_lines=False)
+        text = pd.read_csv(
+            content, dtype=str, keep_default_na=False, skip_blank_lines=False, sep=meaning.separator(header)
+        )
     except FileNotFoundError:
         columns = ", ".join(COMMON)
         raise FileFormatError(f"{path}: there is no such file; give a CSV with columns {columns}, ...") from None
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise FileFormatError(f"{path}: not a readable CSV file ({str(error).strip()})") from None
-    frame = parse(text, kind=kind, where=str(path), lines=list(lines)[1:])
+    numbered = list(lines)[1:]
+    frame = parse(text, kind=kind, where=str(path), lines=numbered)
+    again = copies(text)
+    if again:
+        pairs = ", ".join(f"line {numbered[j]} repeats line {numbered[i]}" for i, j in again[:SHOWN])
+        more = f" and {len(again) - SHOWN} more" if len(again) > SHOWN else ""
+        raise FileFormatError(
+            f"{path}: {pairs}{more}, the time included: are these files that were joined twice? Remove the copies."
+        )
     frame.attrs["source"] = path.name
     return frame
 
@@ -123,7 +118,8 @@ def parse(
     FileFormatError
         If a column is missing or a row is bad.
     """
-    columns = {str(name).strip(): text[name] for name in text.columns}
+    named = meaning.columns(text.columns, where)
+    columns = {name: text[own] for name, (own, _) in named.items()}
     kind = kind or _guess_kind(columns, where)
     spec = kinds.get(kind)
     missing = [name for name in (*COMMON, *spec.shape, *spec.labels) if name not in columns]
@@ -139,16 +135,21 @@ def parse(
         if name in columns:
             frame[name] = columns[name].astype(str).str.strip().to_numpy()
             bad += [(i, f"{name} is empty") for i in _where(frame[name] == "") if name != "backend"]
-    frame["gpu"] = frame["gpu"].replace(GPU_NAMES)
-    frame["dtype"] = frame["dtype"].replace(DTYPE_NAMES)
+    for name, known_as in (("gpu", meaning.gpu_name), ("dtype", meaning.dtype_name)):
+        frame[name] = frame[name].map({each: known_as(each) for each in frame[name].unique()})
     known = frame["dtype"].isin(list(PRECISIONS)) | (frame["dtype"] == "")
     bad += [(i, f"dtype {frame['dtype'].iat[i]!r} is not one of {', '.join(PRECISIONS)}") for i in _where(~known)]
     for name in (*spec.shape, "latency_us"):
         raw = columns[name].tolist()
+        whole = name in spec.shape
         values = pd.to_numeric(columns[name], errors="coerce").to_numpy(dtype=np.float64)
+        if np.isnan(values).any():
+            values = meaning.numbers(raw, whole=whole)
         wrong = ~np.isfinite(values) | (values <= 0)
         bad += [(i, f"{name} is {raw[i]!r}, not a positive number") for i in _where(wrong)]
-        frame[name] = values
+        part = ~wrong & (values != np.floor(values)) if whole else np.zeros(len(raw), dtype=bool)
+        bad += [(i, f"{name} is {raw[i]!r}, not a whole number") for i in _where(part)]
+        frame[name] = values * named[name][1]
     if bad:
         numbered = lines if lines is not None else range(first_line or 0, (first_line or 0) + len(frame))
         unit = "row" if lines is None and first_line is None else "line"
@@ -227,3 +228,8 @@ def as_ops(kind: str, frame: pd.DataFrame) -> OpTrace:
     [268435456.0]
     """
     return kinds.get(kind).as_ops(frame)
+
+
+__all__ = ["aiconfigurator", "as_ops", "parse", "read_timings"]
+
+__dir__ = shows(__all__)

@@ -12,6 +12,7 @@ import pandas as pd
 from pruninfersim import hardware as profiles
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.calibration import kinds
+from pruninfersim.calibration.checks import possible, rows_of
 from pruninfersim.calibration.least_squares import fit_logs, folds, mape, pairs
 from pruninfersim.calibration.nearest import band, nearest_calibration
 from pruninfersim.calibration.record import Calibration
@@ -77,7 +78,7 @@ def validate(
     UnknownNameError
         If the kind or the GPU is not known.
     InvalidInputError
-        If no row is of this GPU.
+        If no row is of this GPU, or the times are not of the size that it can have, such as milliseconds.
     FileFormatError
         If a column is missing or a row is bad.
     MissingValueError
@@ -132,33 +133,12 @@ def judged_rows(
     if cache not in ("cold", "replayed"):
         raise InvalidInputError(f"cache must be 'cold' or 'replayed'; got {cache!r}")
     where = str(timings.attrs.get("source", "timings"))
-    frame = of_gpu(parse(timings, kind=kind, where=where, first_line=0), gpu)
+    frame = rows_of(parse(timings, kind=kind, where=where, first_line=0), gpu)[1]
     out = []
     for name, part in _by_kind(str(frame.attrs["kind"]), frame):
         for dtype, rows in part.groupby("dtype", sort=False):
             out.append(_judge(name, str(dtype), rows.reset_index(drop=True), gpu, calibration, cache))
     return out
-
-
-def of_gpu(frame: pd.DataFrame, gpu: HardwareProfile) -> pd.DataFrame:
-    """Return the rows of a GPU, as it is called there or, if they are all of one unknown GPU, all of them.
-
-    Raises
-    ------
-    InvalidInputError
-        If the rows are of other GPUs.
-    """
-    found = list(dict.fromkeys(frame["gpu"]))
-    if gpu.name in found:
-        kept = frame[frame["gpu"] == gpu.name].reset_index(drop=True)
-    elif len(found) == 1 and found[0] not in profiles.names():
-        kept = frame
-    else:
-        raise InvalidInputError(
-            f"no timing is of {gpu.name}; these are of {', '.join(found)}. Give the profile of one of them"
-        )
-    kept.attrs.update(frame.attrs)
-    return kept
 
 
 def _by_kind(kind: str, frame: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -198,6 +178,7 @@ def _judge(
         found, extrapolated = nearest_calibration(kind, dtype, gpu)
     ops = spec.as_ops(rows)
     seconds, floor = spec.seconds(found.kernel, rows, gpu, cache), roofline(ops, gpu)
+    possible(rows["latency_us"].to_numpy() * 1e-6, seconds, gpu.name, f"{kind}, {dtype}")
     rows = rows.assign(
         predicted_us=1e6 * (np.maximum(seconds, floor) if cache == "cold" else seconds),
         roofline_us=1e6 * floor,

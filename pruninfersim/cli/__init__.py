@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import os
 import sys
-
-import typer
-
-from pruninfersim.cli import lists, pages, serving, speedups, timings  # noqa: F401  # each adds its commands, in this order
-from pruninfersim.cli.program import app
-from pruninfersim.errors import PruninfersimError
 
 __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line; bad input ends with one line on standard error and exit code 2."""
+    """Run the command line; bad input ends with one line on standard error and exit code 2.
+
+    Nothing else is imported before this is running, so that Ctrl-C is one line from the start.
+    """
     try:
-        code = app(standalone_mode=False)
-    except PruninfersimError as error:
-        code = _complain(str(error))
-    except typer.TyperException as error:
-        code = _complain(error.format_message())
-    except typer.Abort:
+        from pruninfersim.cli.run import run
+
+        code = run()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("pruninfersim: stopped", file=sys.stderr)
         code = 130
-    sys.exit(code if isinstance(code, int) else 0)
+    except BrokenPipeError:  # the reader of a pipe has seen enough, as `head` does
+        _forget_output()
+        code = 141
+    except OSError as error:  # of standard output: files of one's own are checked before the work
+        _forget_output()
+        print(f"pruninfersim: cannot write standard output: {error.strerror}", file=sys.stderr)
+        code = 1
+    sys.exit(code)
 
 
-def _complain(message: str) -> int:
-    """Print one line on standard error, and return the exit code of bad input."""
-    if message:  # empty where the help was shown already
-        print("pruninfersim:", " ".join(message.split()), file=sys.stderr)
-    return 2
+def _forget_output() -> None:
+    """Leave nothing in the buffer of standard output that Python would try to write once more at its end."""
+    try:
+        descriptor = sys.stdout.fileno()
+    except (OSError, ValueError):  # captured, by a test for instance
+        return
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)

@@ -1,19 +1,24 @@
-"""Options that several commands share: what is asked, and how the answer is written."""
+"""Options that several commands share: what is asked, in lists wherever there is more than one answer."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-import pruninfersim as pis
-from pruninfersim.pruning import Method
+from pruninfersim.cli import values
+from pruninfersim.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    import pruninfersim as pis
+
+PHASES = ("prefill", "decode")
 
 
 class Format(StrEnum):
@@ -24,48 +29,207 @@ class Format(StrEnum):
     csv = "csv"
 
 
-Gpu = Annotated[str, typer.Option("--gpu", "--hardware", help="GPU name; see `pruninfersim hardware`.")]
-Sparsity = Annotated[float, typer.Option(help="Fraction removed, in [0, 1).")]
+def _names(room: str) -> Callable[[str], list[str]]:
+    """Return a completer with the names of a room of the library."""
+
+    def complete(incomplete: str) -> list[str]:
+        import pruninfersim as pis
+
+        head, comma, last = incomplete.rpartition(",")
+        return [f"{head}{comma}{name}" for name in getattr(pis, room).names() if name.startswith(last)]
+
+    return complete
+
+
+Gpus = Annotated[
+    list[str],
+    typer.Option(
+        "--gpu", "--hardware", autocompletion=_names("hardware"), help="List of GPUs; see `pruninfersim hardware`."
+    ),
+]
+Sparsities = Annotated[list[str], typer.Option("--sparsity", help="List of fractions removed: 0.5, 50%.")]
+Methods = Annotated[
+    list[str],
+    typer.Option(
+        "--method",
+        autocompletion=_names("pruning"),
+        help="List of pruning methods, a+b for one after the other, or all; see `pruninfersim methods`.",
+    ),
+]
 Output = Annotated[Format, typer.Option("--format", help="table, json or csv.")]
 
 
 @dataclass(frozen=True)
-class Question:
-    """What every question needs: a model on a GPU, in a software stack and a precision, and a workload."""
+class Case:
+    """One model on one GPU, in one stack and precision, with one workload."""
 
-    model: Annotated[str, typer.Option(help="Name of a shipped model; see `pruninfersim models`.")] = "llama-3.1-8b"
-    config: Annotated[Path | None, typer.Option(help="Hugging Face config.json to use instead of --model.")] = None
-    gpu: Gpu = "h100-sxm"
-    phase: Annotated[str, typer.Option(help="prefill or decode.")] = "prefill"
-    batch: Annotated[int, typer.Option(help="Sequences in the batch.")] = 1
-    context: Annotated[int, typer.Option(help="Prompt tokens (prefill), or keys attended to (decode).")] = 2048
-    stack: Annotated[str, typer.Option(help="Software that runs the ops: vendor, paper or ideal.")] = pis.stacks.DEFAULT
-    dtype: Annotated[str | None, typer.Option(help="Precision of the linear layers; default: the model's own.")] = None
+    setup: pis.Setup
+    phase: str
+    batch: int
+    context: int
 
     @functools.cached_property
-    def setup(self) -> pis.Setup:
-        """The model on the GPU."""
-        model = self.model if self.config is None else pis.ModelConfig.from_hf(self.config)
-        return pis.Setup(model, self.gpu, self.stack, self.dtype)
+    def workload(self) -> pis.Workload:
+        """The workload."""
+        return self.setup.workload(self.phase, self.batch, self.context)
 
-    def workload(self, phase: str | None = None) -> pis.Workload:
-        """Return the workload, or that of another phase."""
-        return self.setup.workload(phase or self.phase, self.batch, self.context)
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What every row about this case says."""
+        return {
+            "model": self.setup.model.name,
+            "gpu": self.setup.hardware.name,
+            "stack": self.setup.stack.stack,
+            "phase": self.phase,
+            "batch": self.batch,
+            "context": self.context,
+            "dtype": self.setup.dtype,
+        }
 
-    def __str__(self) -> str:
-        where = f"{self.setup.model.name} on {self.setup.hardware.name}, {self.phase}, batch {self.batch}"
-        return f"{where}, context {self.context}, stack {self.setup.stack.stack}"
+    def label(self, among: list[Case], *more: str) -> str:
+        """Return what tells this case from others, and more, for a note."""
+        rows = [case.columns for case in among]
+        own = self.columns
+        return " ".join([*more, *(str(own[key]) for key in own if len({str(row[key]) for row in rows}) > 1)])
 
 
-def asks(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+@dataclass(frozen=True)
+class Question:
+    """What every question needs: models on GPUs, in software stacks and precisions, and workloads."""
+
+    model: Annotated[
+        list[str],
+        typer.Option(autocompletion=_names("models"), help="List of models; see `pruninfersim models`."),
+    ] = field(default_factory=lambda: ["llama-3.1-8b"])
+    config: Annotated[
+        list[Path], typer.Option(help="Hugging Face config.json to use instead of --model; may be repeated.")
+    ] = field(default_factory=list)
+    gpu: Gpus = field(default_factory=lambda: ["h100-sxm"])
+    phase: Annotated[list[str], typer.Option(help="prefill, decode or both.")] = field(
+        default_factory=lambda: ["prefill"]
+    )
+    batch: Annotated[list[str], typer.Option(help="List of sequences in the batch.")] = field(
+        default_factory=lambda: ["1"]
+    )
+    context: Annotated[
+        list[str], typer.Option(help="List of prompt tokens (prefill), or keys attended to (decode): 2048, 8k.")
+    ] = field(default_factory=lambda: ["2048"])
+    stack: Annotated[
+        list[str],
+        typer.Option(autocompletion=_names("stacks"), help="List of software that runs the ops; see `stacks`."),
+    ] = field(default_factory=lambda: ["vendor"])
+    calibration: Annotated[
+        list[Path], typer.Option(help="File of `pruninfersim calibrate` to use in the stack; may be repeated.")
+    ] = field(default_factory=list)
+    dtype: Annotated[
+        list[str], typer.Option(help="List of precisions of the linear layers; default: the model's own.")
+    ] = field(default_factory=list)
+
+    @functools.cached_property
+    def setups(self) -> list[pis.Setup]:
+        """Every model on every GPU, in every stack and precision."""
+        import pruninfersim as pis
+
+        models = [pis.ModelConfig.from_hf(file) for file in self.config] or [
+            pis.models.get(name) for name in values.read("--model", self.model, str)
+        ]
+        gpus = [pis.hardware.get(name) for name in gpu_names(self.gpu)]
+        stacks = values.read("--stack", self.stack, _stack)
+        dtypes: list[Any] = [*values.several(self.dtype)] or [None]
+        build = calibrated(self.calibration, gpus)
+        return list(
+            {
+                (model.name, gpu.name, stack, dtype or model.dtype): pis.Setup(model, gpu, build(stack), dtype)
+                for model in models
+                for gpu in gpus
+                for stack in stacks
+                for dtype in dtypes
+            }.values()
+        )
+
+    @property
+    def phases(self) -> list[str]:
+        """The phases asked for."""
+        asked = values.read("--phase", self.phase, str)
+        return list(dict.fromkeys(p for phase in asked for p in (PHASES if phase == "both" else (phase,))))
+
+    @functools.cached_property
+    def cases(self) -> list[Case]:
+        """Every setup with every workload."""
+        return list(self._cases())
+
+    def _cases(self) -> Iterator[Case]:
+        batches = values.read("--batch", self.batch, values.count)
+        contexts = values.read("--context", self.context, values.count)
+        for setup in self.setups:
+            for phase in self.phases:
+                for batch in batches:
+                    for context in contexts:
+                        case = Case(setup, phase, batch, context)
+                        _ = case.workload  # what cannot be is said before any work
+                        yield case
+
+    def one(self, command: str) -> pis.Setup:
+        """Return the only setup, for a command that takes no lists of models, GPUs, stacks and precisions."""
+        if len(self.setups) > 1:
+            raise InvalidInputError(f"{command} is about one model on one GPU; give one of each")
+        return self.setups[0]
+
+
+def _stack(name: str) -> str:
+    """Return the name of a stack; a file is something else."""
+    if name.endswith(".toml"):
+        raise ValueError(f"{name} is a file; give a calibration with --calibration {name}")
+    return name
+
+
+def gpu_names(given: list[str]) -> list[str]:
+    """Return the names of GPUs that an option lists; ``all`` means every profile."""
+    import pruninfersim as pis
+
+    asked = values.read("--gpu", given, str)
+    return pis.hardware.names() if asked == ["all"] else asked
+
+
+def calibrated(files: list[Path], gpus: list[pis.HardwareProfile]) -> Callable[[str], Any]:
+    """Return a function from the name of a stack to the stack with the calibrations of some files.
+
+    Raises
+    ------
+    InvalidInputError
+        If a calibration is of none of the GPUs.
+    """
+    import pruninfersim as pis
+
+    if not files:
+        return lambda name: name
+    own = [(file, pis.Calibration.from_toml(file)) for file in files]
+    for file, calibration in own:
+        if calibration.hardware not in [gpu.name for gpu in gpus]:
+            raise InvalidInputError(
+                f"--calibration: {file} is of {calibration.hardware}; ask for it with --gpu {calibration.hardware}"
+            )
+
+    def build(name: str) -> Callable[[pis.HardwareProfile], pis.CostModel]:
+        def stack(gpu: pis.HardwareProfile) -> pis.CostModel:
+            of_gpu = [calibration for _, calibration in own if calibration.hardware == gpu.name]
+            base = pis.stacks.get(name, gpu)
+            return base.with_calibrations(*of_gpu) if of_gpu else base
+
+        return stack
+
+    return build
+
+
+def asks(**defaults: list[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that gives a command the options of a `Question`, which it takes as its first argument.
 
     Parameters
     ----------
     **defaults
-        Values of options that are others than those of `Question`.
+        Values of options that are others than those of `Question`; None leaves the option out.
 
-    >>> @asks(phase="decode")
+    >>> @asks(phase=["decode"])
     ... def show(question: Question, twice: bool = False) -> None:
     ...     print(question.phase, twice)
     >>> list(inspect.signature(show).parameters)[:3]
@@ -74,7 +238,12 @@ def asks(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]
     hints = get_type_hints(Question, include_extras=True)
     keyword = inspect.Parameter.KEYWORD_ONLY
     shared = [
-        inspect.Parameter(f.name, keyword, default=defaults.get(f.name, f.default), annotation=hints[f.name])
+        inspect.Parameter(
+            f.name,
+            keyword,
+            default=defaults.get(f.name, f.default_factory()),  # type: ignore[operator]
+            annotation=hints[f.name],
+        )
         for f in fields(Question)
     ]
 
@@ -92,15 +261,3 @@ def asks(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]
         return run
 
     return decorate
-
-
-def methods(text: str) -> list[Method]:
-    """Return the methods in an option: names separated by commas, "a+b" for one after the other, or all.
-
-    >>> methods("low-rank,static-depth+semi-structured")
-    ['low-rank', ('static-depth', 'semi-structured')]
-    """
-    if text == "all":
-        return list(pis.pruning.names())
-    parts = [[name.strip() for name in part.split("+") if name.strip()] for part in text.split(",") if part.strip()]
-    return [names[0] if len(names) == 1 else tuple(names) for names in parts]

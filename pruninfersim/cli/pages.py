@@ -2,51 +2,63 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-import pruninfersim as pis
-from pruninfersim.cli.options import Question, Sparsity, asks, methods
+from pruninfersim.cli import values
+from pruninfersim.cli.options import Methods, Question, Sparsities, asks
 from pruninfersim.cli.program import app
+from pruninfersim.errors import InvalidInputError
 
 
 @app.command()
-@asks(phase="both")
+@asks(phase=["both"])
 def report(
     question: Question,
-    out: Annotated[Path, typer.Option(help="HTML file to write; it needs no network.")] = Path("report.html"),
-    method: Annotated[
-        str, typer.Option(help="Pruning methods: names with commas, a+b for one after the other, or all.")
-    ] = "all",
-    sparsity: Sparsity = 0.5,
+    out: Annotated[str, typer.Option(help="HTML file to write, - for standard output.")] = "report.html",
+    method: Methods = ["all"],  # noqa: B006  # typer copies it
+    sparsity: Sparsities = ["0.5"],  # noqa: B006
 ) -> None:
-    """Write one HTML page with tables, plots, assumptions and provenance."""
-    setup = question.setup
-    phases = ["prefill", "decode"] if question.phase == "both" else [question.phase]
-    path = pis.report.write_report(
-        out,
+    """Write one HTML page with tables, plots and provenance.
+
+    The page needs no network.
+    """
+    import pruninfersim as pis
+
+    file = values.output_file(out)
+    ratios = values.read("--sparsity", sparsity, values.fraction)
+    if len(ratios) > 1:
+        raise InvalidInputError("report takes one sparsity; its curves show the others")
+    setup = question.one("report")
+    page = pis.report.html_report(
         model=setup.model,
         hardware=setup.hardware,
-        methods=methods(method),
-        sparsity=sparsity,
-        workloads=[question.workload(phase) for phase in phases],
+        methods=None if values.several(method) == ["all"] else values.methods(method),
+        sparsity=ratios[0],
+        workloads=[case.workload for case in question.cases],
         stack=setup.stack,
         dtype=setup.dtype,
     )
-    typer.echo(f"wrote {path}")
+    values.write(file, page)
 
 
 @app.command("reproduce-paper")
 def reproduce_paper(
-    out: Annotated[Path, typer.Option(help="HTML file to write; the predicted grid goes next to it, as CSV.")] = Path(
+    out: Annotated[str, typer.Option(help="HTML file to write; the predicted grid goes next to it, as CSV.")] = (
         "paper.html"
     ),
-    markdown: Annotated[Path | None, typer.Option(help="Write the page as Markdown, too.")] = None,
+    markdown: Annotated[str | None, typer.Option(help="Write the page as Markdown, too.")] = None,
 ) -> None:
-    """Predict the figures of arXiv 2606.09080 and lay them beside its measurements."""
+    """Predict the figures of arXiv 2606.09080.
+
+    They are laid beside its measurements.
+    """
+    file = values.output_file(out)
+    text = None if markdown is None else values.output_file(markdown, "--markdown")
+    if file is None or (markdown is not None and text is None):
+        raise InvalidInputError("reproduce-paper writes several files; give the name of one, not -")
     from pruninfersim import reproduce
 
-    for path in reproduce.write_reproduction(out, markdown):
+    for path in reproduce.write_reproduction(file, text):
         typer.echo(f"wrote {path}")

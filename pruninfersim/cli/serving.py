@@ -8,17 +8,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import pandas as pd
 import typer
 
 import pruninfersim as pis
-from pruninfersim.cli.options import Format, Gpu, Output, Sparsity, methods
+from pruninfersim.cli import values
+from pruninfersim.cli.options import Format, Output
 from pruninfersim.cli.program import app
+from pruninfersim.cli.show import notes as told
 from pruninfersim.cli.show import show
 from pruninfersim.errors import ProvenanceWarning
 from pruninfersim.pruning import Method
 from pruninfersim.stacks import Stack
 
+Gpu = Annotated[str, typer.Option("--gpu", "--hardware", help="One GPU; see `pruninfersim hardware`.")]
+Sparsity = Annotated[float, typer.Option(help="Fraction removed by --method.")]
 ModelName = Annotated[str, typer.Option("--model", help="Name of a shipped model; see `pruninfersim models`.")]
 Config = Annotated[Path | None, typer.Option(help="Hugging Face config.json to use instead of --model.")]
 StackName = Annotated[
@@ -29,6 +32,8 @@ Dtype = Annotated[str | None, typer.Option(help="Precision of the linear layers;
 MethodNames = Annotated[
     str | None, typer.Option("--method", help="Pruning methods beside the dense model: names, a+b, or all.")
 ]
+#: Columns that a narrow table can do without, the first goes first.
+DROPPED = ("low", "high", "J/token", "activations [GiB]", "tokens/s there", "weights [GB]", "KV tokens", "total [s]")
 
 
 @app.command()
@@ -69,11 +74,10 @@ def request(
         typer.echo(json.dumps(full, indent=2))
         return
     loop = f"batch {batch}" if clients is None else f"{clients} clients"
-    title = (
-        f"{chosen if isinstance(chosen, str) else chosen.name} on {gpu}, stack {stack}, {loop}, {prompt}+{new_tokens}"
-    )
+    title = f"Request of {prompt} + {new_tokens} tokens, {loop}"
     caption = "low, high: 90 % interval of the total. J/token: at the TDP of the GPU, a bound."
-    show(pd.DataFrame(rows), output, title=title, caption="\n".join([caption, *dict.fromkeys(notes)]))
+    show([{**_asked(chosen, gpu, stack), **row} for row in rows], output, title=title, caption=caption, drop=DROPPED)
+    told((("", note) for note in dict.fromkeys(notes)), 0)
 
 
 def _row(name: str, result: Any, room: Any, price: float | None, dense: dict[str, Any] | None) -> dict[str, Any]:
@@ -129,8 +133,13 @@ def capacity(
         }
         for name, room in full.items()
     ]
-    title = f"Memory of {chosen if isinstance(chosen, str) else chosen.name} on {gpu}, stack {stack}, context {context}"
-    show(pd.DataFrame(rows), output, title=title, caption="\n".join(notes))
+    title = f"What fits at {context} tokens per sequence"
+    show([{**_asked(chosen, gpu, stack), **row} for row in rows], output, title=title, drop=DROPPED)
+    told((("", note) for note in notes), 0)
+
+
+def _asked(model: str | pis.ModelConfig, gpu: str, stack: str) -> dict[str, str]:
+    return {"model": model if isinstance(model, str) else model.name, "gpu": gpu, "stack": stack}
 
 
 def _model(model: str, config: Path | None) -> str | pis.ModelConfig:
@@ -148,10 +157,11 @@ def _sides(
     """Yield the dense model and each method; of all methods, those that cannot do what is asked go to the notes."""
     yield "dense", None
     config = pis.models.get(model)
-    for chosen in methods(method) if method is not None else []:
+    names = pis.pruning.names() if method == "all" else values.methods([method] if method else [])
+    for chosen in names:
         all_of = pis.pruning.METHODS[chosen] if method == "all" and isinstance(chosen, str) else None
         why = all_of and pis.pruning.unfit(all_of, sparsity, pis.hardware.get(gpu), dtype or config.dtype)
         if why:
             notes.append(f"{chosen}: left out, {why}")
             continue
-        yield chosen if isinstance(chosen, str) else "+".join(map(str, chosen)), chosen  # type: ignore[arg-type]
+        yield chosen if isinstance(chosen, str) else "+".join(map(str, chosen)), chosen

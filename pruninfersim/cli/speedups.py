@@ -1,127 +1,255 @@
-"""Commands about one model on one GPU: ``speedup``, ``trace``, ``explain``."""
+"""Commands about what pruning brings: ``speedup``, ``headroom``, ``break-even``."""
 
 from __future__ import annotations
 
-import json
-import warnings
-from typing import Annotated, Any
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
 import typer
 
-import pruninfersim as pis
-from pruninfersim.cli.options import Format, Output, Question, Sparsity, asks, methods
+from pruninfersim.cli import values
+from pruninfersim.cli.options import Case, Format, Methods, Output, Question, Sparsities, asks
 from pruninfersim.cli.program import app
-from pruninfersim.cli.show import show
-from pruninfersim.errors import ProvenanceWarning
+from pruninfersim.cli.show import notes, show
+from pruninfersim.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    import pruninfersim as pis
+
+#: Columns of `speedup` that a narrow table can do without, the first goes first.
+MIDDLE = ("achieved attention", "achieved mlp", "flops", "ideal", "1/(1-s)", "bound", "pruned [ms]", "dense [ms]")
+TERMS = {
+    "1/(1-s)": "the usual claim.",
+    "flops": "ratio of FLOPs.",
+    "ideal": "both sides at their roofline.",
+    "estimated": "what this stack delivers, 90 % interval low to high.",
+    "headroom": "the same with perfect kernels for the ops that change.",
+    "bound": "no kernels and no fusion make it faster.",
+}
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """One case with one method at one sparsity."""
+
+    case: Case
+    method: Any
+    sparsity: float
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What a row about it says."""
+        return {**self.case.columns, "sparsity": self.sparsity, "method": method_name(self.method)}
+
+    def traces(self) -> tuple[pis.OpTrace, pis.OpTrace]:
+        """Return the dense and the pruned trace."""
+        import pruninfersim as pis
+
+        dense = self.case.setup.trace(self.case.workload)
+        return dense, dense.prune(pis.pruning.resolve(self.method, self.sparsity))
+
+
+def method_name(method: str | tuple[str, ...]) -> str:
+    """Return the registered name of a method, or the names of a composition."""
+    import pruninfersim as pis
+
+    if isinstance(method, str):
+        return method if method in pis.pruning.METHODS else pis.pruning.aliases.find(method, pis.pruning.METHODS)
+    return " + ".join(method_name(part) for part in method)
+
+
+def pruned_cases(question: Question, method: list[str], sparsity: list[str]) -> Iterator[Pruned]:
+    """Yield every case with every method at every sparsity.
+
+    Of ``all`` methods, those that cannot do what is asked are left out, which is told on standard error; of the ones
+    that were named, none.
+    """
+    import pruninfersim as pis
+
+    ratios = values.read("--sparsity", sparsity, values.fraction)
+    every = values.several(method) == ["all"]
+    named = pis.pruning.names() if every else values.methods(method)
+    if not named:
+        raise InvalidInputError("--method needs a name, several with commas, or all")
+    left_out = []
+    for case in question.cases:
+        for ratio in ratios:
+            for chosen in named:
+                family = pis.pruning.METHODS[chosen] if every and isinstance(chosen, str) else None
+                why = family and pis.pruning.unfit(family, ratio, case.setup.hardware, case.setup.dtype)
+                if why:
+                    left_out.append(("", f"{chosen}: left out, {why}"))
+                else:
+                    yield Pruned(case, chosen, ratio)
+    notes(left_out, 0)
 
 
 @app.command()
 @asks()
 def speedup(
     question: Question,
-    method: Annotated[
-        str, typer.Option(help="Pruning methods: a name, several with commas, a+b for one after the other, or all.")
-    ] = "all",
-    sparsity: Sparsity = 0.5,
+    method: Methods = ["all"],  # noqa: B006  # typer copies it
+    sparsity: Sparsities = ["0.5"],  # noqa: B006
     output: Output = Format.table,
 ) -> None:
     """Predict the speedup of pruning methods."""
-    setup, workload = question.setup, question.workload()
-    results: dict[str, pis.Speedup] = {}
-    notes: list[str] = []
-    with warnings.catch_warnings():
-        # The notes of each result say the same and are printed below the table.
-        warnings.simplefilter("ignore", ProvenanceWarning)
-        for chosen in methods(method):
-            # Of all methods, those that cannot do what is asked are left out; of the ones that were named, none.
-            all_of = pis.pruning.METHODS[chosen] if method == "all" and isinstance(chosen, str) else None
-            why = all_of and pis.pruning.unfit(all_of, sparsity, setup.hardware, setup.dtype)
-            if why:
-                notes.append(f"{chosen}: left out, {why}")
-                continue
-            result = setup.speedup(chosen, sparsity, workload)
-            results[result.method] = result
-    if output is Format.json:
-        typer.echo(json.dumps({name: result.to_dict() for name, result in results.items()}, indent=2))
-        return
-    frame = pd.DataFrame([_row(name, result) for name, result in results.items()])
-    show(frame, output, title=f"Speedup of {question}", caption=_caption(results, notes))
+    rows, said = [], []
+    for each in pruned_cases(question, method, sparsity):
+        result = each.case.setup.speedup(each.method, each.sparsity, each.case.workload)
+        rows.append({**each.columns, **_row(result)})
+        said += [(each.case.label(question.cases, each.columns["method"]), note) for note in result.notes]
+    show(rows, output, title="Speedup", legend=TERMS, drop=MIDDLE)
+    notes(said, len(rows))
 
 
-def _row(name: str, result: pis.Speedup) -> dict[str, Any]:
+def _row(result: pis.Speedup) -> dict[str, Any]:
     achieved = {block: float(value) for blocks in result.achieved.values() for block, value in blocks.items()}
     low, high = result.interval
     return {
-        "method": name,
+        "method": result.method,
         "achieved attention": achieved.get("attention", 0.0),
         "achieved mlp": achieved.get("mlp", 0.0),
-        "1/(1-s)": result.claim,
-        "flops": result.flops,
-        "ideal": result.ideal,
-        "estimated": result.estimated,
-        "low": low,
-        "high": high,
-        "headroom": result.headroom,
-        "bound": result.bound,
+        "1/(1-s)": None if result.claim is None else float(result.claim),
+        "flops": float(result.flops),
+        "ideal": float(result.ideal),
+        "estimated": float(result.estimated),
+        "low": float(low),
+        "high": float(high),
+        "headroom": float(result.headroom),
+        "bound": float(result.bound),
         "dense [ms]": float(result.dense.latency) * 1e3,
         "pruned [ms]": float(result.pruned.latency) * 1e3,
+        "notes": result.notes,
     }
 
 
-def _caption(results: dict[str, pis.Speedup], notes: list[str]) -> str:
-    lines = [
-        "estimated: what this stack delivers, 90 % interval low to high.",
-        "headroom: the same with perfect kernels for the ops that change.",
-        "bound: no kernels and no fusion make it faster.",
-        "ideal: both sides at their roofline. flops: ratio of FLOPs. 1/(1-s): the usual claim.",
-    ]
-    lines += [f"{name}: {note}" for name, result in results.items() for note in result.notes]
-    return "\n".join(lines + notes)
-
-
 @app.command()
 @asks()
-def trace(
+def headroom(
     question: Question,
-    method: Annotated[str | None, typer.Option(help="Pruning method to apply first.")] = None,
-    sparsity: Sparsity = 0.5,
+    method: Methods = ["all"],  # noqa: B006
+    sparsity: Sparsities = ["0.5"],  # noqa: B006
+    target: Annotated[
+        list[str], typer.Option(help="List of speedups wanted, such as 1.5; default is the claim 1/(1-s).")
+    ] = [],  # noqa: B006
     output: Output = Format.table,
 ) -> None:
-    """Print every op of a forward pass: shape, FLOPs, bytes, time and what bounds it."""
-    ops = question.setup.trace(question.workload())
-    if method is not None:
-        ops = ops.prune(*(pis.pruning.resolve(part, sparsity) for part in methods(method)))
-    result = question.setup.estimate(ops)
-    show(result.to_frame(), output, title=f"{question}: {result!r}", caption="\n".join(result.notes))
+    """Say what better kernels could gain, and how good they must be.
+
+    For each speedup that is wanted: the share of their roofline that the kernels of the changed ops must reach.
+    """
+    import pruninfersim as pis
+
+    wanted = values.read("--target", target, values.number) if target else []
+    rows = []
+    for each in pruned_cases(question, method, sparsity):
+        setup, (dense, pruned) = each.case.setup, each.traces()
+        where = {"hardware": setup.hardware, "stack": setup.stack}
+        room = pis.max_speedup(dense, pruned, **where)  # type: ignore[arg-type]
+        for goal in wanted or [1.0 / (1.0 - each.sparsity)]:
+            need = float(pis.required_efficiency(goal, dense, pruned, **where))  # type: ignore[arg-type]
+            rows.append(
+                {
+                    **each.columns,
+                    "estimated": float(room.estimated),
+                    "perfect changed": float(room.perfect_changed),
+                    "bound": float(room.perfect_all),
+                    "amdahl": float(room.amdahl),
+                    "target": goal,
+                    "efficiency [%]": 100.0 * need if math.isfinite(need) else None,
+                    "possible": "yes" if need <= 1.0 else "no kernel" if math.isfinite(need) else "no",
+                }
+            )
+    legend = {
+        "estimated": "what this stack delivers.",
+        "perfect changed": "with perfect kernels for the ops that change.",
+        "bound": "every kernel perfect, and fused.",
+        "amdahl": "if the changed ops took no time at all.",
+        "efficiency [%]": (
+            "share of their roofline that the kernels of the changed ops must reach for the target; above 100 % no "
+            "kernel does, and without a number the rest of the model alone takes too long."
+        ),
+    }
+    show(rows, output, title="Headroom", legend=legend, drop=("amdahl", "bound"))
 
 
-@app.command()
+@app.command("break-even")
 @asks()
-def explain(
+def break_even(
     question: Question,
-    method: Annotated[str, typer.Option(help="Name of a pruning method, or a+b for one after the other.")],
-    sparsity: Sparsity = 0.5,
+    axis: Annotated[str, typer.Argument(help="What varies: sparsity, batch or context.")] = "batch",
+    method: Methods = ["all"],  # noqa: B006
+    against: Annotated[str | None, typer.Option(help="Another method; default is the dense model.")] = None,
+    sparsity: Sparsities = ["0.5"],  # noqa: B006
     output: Output = Format.table,
 ) -> None:
-    """Say why a pruned model is not faster: steps from the claim 1/(1-s) to the estimate, which add up."""
-    setup = question.setup
-    dense = setup.trace(question.workload())
-    pruned = dense.prune(*(pis.pruning.resolve(part, sparsity) for part in methods(method)))
-    why = pis.explain(dense, pruned, hardware=setup.hardware, stack=setup.stack)
-    frame = why.to_frame()
-    if output is Format.table:
-        # Rounded to a femtosecond: a step that cancels exactly is 0, not what floating point leaves of it.
-        milliseconds = frame[["seconds", "total_seconds"]].mul(1e3).round(12)
-        frame = pd.DataFrame(
+    """Say where a method starts or stops to win.
+
+    Against the dense model or another method, along sparsity, batch or context.
+    """
+    import pruninfersim as pis
+
+    rival = values.methods([against])[0] if against else None
+    varies = {"sparsity", axis} if axis == "sparsity" else {axis}
+    rows, seen = [], set()
+    for each in pruned_cases(question, method, sparsity):
+        columns = {key: value for key, value in each.columns.items() if key not in varies}
+        key = tuple(columns.values())
+        if key in seen:
+            continue
+        seen.add(key)
+        setup = each.case.setup
+        fixed = {"sparsity": each.sparsity, "batch": each.case.batch, "context": each.case.context}
+        found = list(
+            pis.break_even(
+                axis=axis,  # type: ignore[arg-type]
+                method=each.method,
+                against=rival,
+                model=setup.model,
+                hardware=setup.hardware,
+                phase=each.case.phase,
+                stack=setup.stack,
+                dtype=setup.dtype,
+                **fixed,  # type: ignore[arg-type]
+            )
+        )
+        rows.append(
             {
-                "step": frame["step"],
-                "added [ms]": milliseconds["seconds"],
-                "total [ms]": milliseconds["total_seconds"],
-                "speedup so far": frame["speedup_so_far"],
-                "meaning": frame["meaning"],
+                **columns,
+                "axis": axis,
+                "against": method_name(rival) if rival else "dense",
+                "wins": _wins(found) if found else _throughout(each, rival, axis),
+                "at": [crossing.value for crossing in found],
             }
         )
-    dense_time = f"dense {float(why.speedup.dense.latency) * 1e3:.4g} ms"
-    title = f"{why.speedup.method} at sparsity {sparsity:g}, {question}; {dense_time}"
-    show(frame, output, title=title, caption="\n".join(why.speedup.notes))
+    shown = rows if output is not Format.table else [{k: v for k, v in row.items() if k != "at"} for row in rows]
+    limits = {"sparsity": "0 to 0.95", "batch": "1 to 1024", "context": "16 to 131072"}
+    show(shown, output, title=f"Where a method wins along {axis}", caption=f"Searched: {axis} {limits[axis]}.")
+
+
+def _wins(found: list[Any]) -> str:
+    """Return the ranges in which a method wins, in words."""
+    parts, start = [], None if found[0].wins_above else ""
+    for crossing in found:
+        if crossing.wins_above:
+            start = f"from {crossing.value:.4g}"
+        else:
+            parts.append(f"{start} below {crossing.value:.4g}".strip())
+            start = None
+    if start is not None:
+        parts.append(f"{start} on")
+    return ", ".join(parts)
+
+
+def _throughout(each: Pruned, rival: Any, axis: str) -> str:
+    """Return who wins along the whole axis."""
+    import pruninfersim as pis
+
+    sparsity = 0.25 if axis == "sparsity" else each.sparsity
+    setup, workload = each.case.setup, each.case.workload
+    dense = setup.trace(workload)
+    sides = [dense if m is None else dense.prune(pis.pruning.resolve(m, sparsity)) for m in (rival, each.method)]
+    before, after = (float(setup.estimate(side).latency) for side in sides)
+    return "everywhere" if after < before else "nowhere" if after > before else "nowhere (equal)"

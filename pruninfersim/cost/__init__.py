@@ -1,5 +1,6 @@
 """What an op costs: cost models, estimates, the clock between kernels, error bands, and the definitions of speedup."""
 
+from pruninfersim._util.lazy import shows
 from pruninfersim.cost.clock import Clock, Eager, Graph
 from pruninfersim.cost.estimate import Estimate, scalar
 from pruninfersim.cost.model import CostModel, Lowering, Priced, Protocol, Provenance
@@ -21,3 +22,5 @@ __all__ = [
     "Spread",
     "scalar",
 ]
+
+__dir__ = shows(__all__)

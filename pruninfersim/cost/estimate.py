@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pruninfersim._util.arrays import FloatArray, ReadOnly, sealed
+from pruninfersim._util.lazy import drawn
 from pruninfersim.cost.clock import Chain
 from pruninfersim.cost.memory import fits, memory_notes
 from pruninfersim.cost.uncertainty import Errors
@@ -244,6 +245,23 @@ class Estimate(ReadOnly):
         busy = self.floor >= OVERHEAD_SHARE * (self.run + self.gap)
         return np.where(busy, ceiling, "overhead")
 
+    def at(self, index: tuple[int, ...], shape: tuple[int, ...] | None = None) -> Estimate:
+        """Return one point of a sweep, by its place on each axis; `shape` as in `OpTrace.at`."""
+        sweep = self.trace.sweep_shape if shape is None else shape
+        size = len(self.trace)
+
+        def point(values: FloatArray) -> FloatArray:
+            return sealed(np.array(np.broadcast_to(values, (*sweep, size))[index])) if values.ndim else values
+
+        numbers: dict[str, Any] = {
+            name: point(getattr(self, name)) for name in ("run", "gap", "floor", "limit", "widening")
+        }
+        return replace(self, trace=self.trace.at(index, sweep), **numbers)
+
+    def plot(self, kind: str | None = None, **options: Any) -> Any:
+        """Return a plotly figure of a single pass: "breakdown" (the default) or "roofline"."""
+        return drawn(self, kind, options)
+
     def to_frame(self) -> pd.DataFrame:
         """Return one row per op (and per sweep point, in C order) with units in the column names."""
         import pandas as pd
@@ -268,7 +286,9 @@ class Estimate(ReadOnly):
         return pd.DataFrame(flat)
 
     def __repr__(self) -> str:
-        head = f"<Estimate {self.stack} on {self.hardware.name}"
+        of = "".join(f"{part} " for part in ([self.trace.model.name] if self.trace.model else []))
+        methods = " + ".join(applied.method for applied in self.trace.applied)
+        head = f"<Estimate of {of}on {self.hardware.name}, {self.stack}{f', {methods}' if methods else ''}"
         if self.trace.sweep_shape:
             return f"{head}, sweep {self.trace.sweep_shape}>"
         low, high = self.interval

@@ -2,13 +2,78 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pruninfersim import ops as catalogue
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.lazy import callable_module, shows
+from pruninfersim._util.words import refuse
+from pruninfersim.errors import InvalidInputError
 from pruninfersim.hardware import HardwareProfile
+from pruninfersim.models import ModelConfig
 from pruninfersim.trace import OpTrace
+from pruninfersim.trace import trace as build
+
+__all__ = ["Memory", "fits", "kv_memory", "memory_notes", "memory_of", "weight_memory"]
+
+__dir__ = shows(__all__)
+
+
+#: Keywords of the workload of a model.
+WORDS = ("phase", "batch", "context", "dtype", "logits")
+
+
+class Memory(NamedTuple):
+    """Device memory of a pass, each of shape (*sweep) [B]; activations and the runtime are not in it."""
+
+    weights: FloatArray | float
+    kv_cache: FloatArray | float
+
+    @property
+    def total(self) -> FloatArray | float:
+        """Weights and KV cache [B]."""
+        return self.weights + self.kv_cache
+
+
+def memory_of(what: Any, **workload: Any) -> Memory:
+    """Return weights and KV cache of a trace, of an estimate, of the pruned side of a speedup, or of a model.
+
+    ``pruninfersim.memory(trace)`` is this function.
+
+    Parameters
+    ----------
+    what : OpTrace, Estimate, Speedup or model
+    **workload
+        Of a model: `phase`, `batch`, `context`, `dtype`, as `pruninfersim.trace` takes them; default is decode.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is none of them.
+
+    >>> from pruninfersim import Workload, trace
+    >>> round(memory_of(trace("llama-3.1-8b", Workload.decode(batch=16, context=4096))).total / 1e9, 2)
+    24.65
+    >>> round(memory_of("llama-3.1-8b", batch=16, context=4096).total / 1e9, 2)
+    24.65
+    """
+    refuse("memory", [name for name in workload if name not in WORDS], WORDS)
+    if isinstance(what, str | Path | ModelConfig):
+        what = build(what if isinstance(what, ModelConfig) else str(what), **{"phase": "decode"} | workload)
+    elif workload:
+        raise InvalidInputError(f"a trace has its workload and precision already; leave {next(iter(workload))} out")
+    what = getattr(what, "pruned", what)
+    ops = getattr(what, "trace", what)
+    if not isinstance(ops, OpTrace):
+        raise InvalidInputError(
+            f"memory is that of a trace, an estimate, a speedup or a model; got {type(what).__name__}"
+        )
+    weights, cache = weight_memory(ops), kv_memory(ops)
+    return Memory(*(float(x) if x.ndim == 0 else x for x in (weights, cache)))
 
 
 def weight_memory(trace: OpTrace) -> FloatArray:
@@ -77,3 +142,6 @@ def memory_notes(trace: OpTrace, hardware: HardwareProfile) -> tuple[str, ...]:
 def _stored(trace: OpTrace) -> NDArray[np.bool_]:
     """Return which ops have a B that is stored, with the model or with the sequences, shape (op,)."""
     return np.array([catalogue.get(key).b in ("weights", "cache") for key in trace.kernel])
+
+
+callable_module(__name__, memory_of)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -33,7 +34,7 @@ def as_it_is(trace: OpTrace) -> OpTrace:
     return trace
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Priced:
     """A kernel model with what is known about its error.
 
@@ -62,6 +63,10 @@ class Priced:
     launches: float = 1.0
     domain: Domain = EVERYWHERE
 
+    def __repr__(self) -> str:
+        band = f"{np.expm1(self.spread.low):+.0%} to {np.expm1(self.spread.high):+.0%}"
+        return f"<Priced {type(self.model).__name__}, {self.provenance}, 90 % band {band}>"
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -82,7 +87,7 @@ class Protocol:
     mask_draws: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CostModel:
     """A value: what a software stack on one GPU launches, what each kernel costs, and what passes between them.
 
@@ -91,6 +96,7 @@ class CostModel:
     stack : str
         Label of the software stack.
     hardware : HardwareProfile
+        Of a module of several dies, one die: what a kernel can use.
     kernels : mapping of str to Priced
         By kernel key, or by ``"key/dtype"`` where a dtype has a kernel of its own.
     default : Priced, optional
@@ -115,6 +121,9 @@ class CostModel:
     protocol: Protocol = field(default_factory=Protocol)
     calibrated: Callable[[Sequence[Any]], CostModel] | None = None
     serving: Serving = field(default_factory=Serving)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hardware", self.hardware.device)
 
     def priced(self, key: str, dtype: str) -> Priced:
         """Return what prices a kernel key at a dtype: the entry ``"key/dtype"`` if there is one, else ``"key"``.
@@ -306,6 +315,37 @@ class CostModel:
                 f"{', '.join(sorted(self.kernels))}. Add one with CostModel.with_kernel"
             )
         return [self.priced(key, dtype) for key, dtype in keys]
+
+    def table(self) -> list[tuple[str, str, str, str]]:
+        """Return one row per kernel: key, kernel model, provenance, 90 % band of measured over predicted.
+
+        >>> from pruninfersim import hardware, stacks
+        >>> stacks.get("vendor", hardware.get("h100-sxm")).table()[0][0]
+        'act'
+        """
+        named = sorted(self.kernels.items()) + ([("any other", self.default)] if self.default else [])
+        return [
+            (
+                key,
+                type(priced.model).__name__,
+                priced.provenance,
+                f"{np.expm1(priced.spread.low):+.0%} to {np.expm1(priced.spread.high):+.0%}",
+            )
+            for key, priced in named
+        ]
+
+    def __repr__(self) -> str:
+        kinds = sorted({priced.provenance for priced in self.kernels.values()})
+        size = len(self.kernels)
+        return f"<CostModel {self.stack} on {self.hardware.name}: {size} kernels, {' and '.join(kinds) or 'none'}>"
+
+    def __str__(self) -> str:
+        rows = [("kernel", "model", "provenance", "90 % band"), *self.table()]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join([repr(self)[1:-1], *("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)])
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
 
 
 def _with_kernel(

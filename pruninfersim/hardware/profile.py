@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from pruninfersim._util.records import FrozenDict, Record, modified_from
 from pruninfersim.errors import FileFormatError, InvalidInputError, MissingValueError, unknown_name
+from pruninfersim.hardware.names import find
 from pruninfersim.hardware.precision import DTYPES
+from pruninfersim.hardware.reach import REACH, check_reach
 from pruninfersim.hardware.toml import read_profile
 
-if TYPE_CHECKING:
-    import pandas as pd
+__all__ = ["DTYPES", "SEARCH_PATH_VARIABLE", "HardwareProfile", "get", "load", "names", "profiles_directory"]
 
-__all__ = ["DTYPES", "SEARCH_PATH_VARIABLE", "HardwareProfile", "get", "load", "names", "profiles_directory", "table"]
-
+#: Where a profile has no clock: FLOP per clock and SM of the vector units, 128 lanes of NVIDIA (GA102 and later) and
+#: Xe cores; and, without an fp32 figure either, a clock in the middle of what accelerators run at [Hz].
+VECTOR_FLOPS = 256.0
+COMMON_CLOCK = 1.7e9
 #: Environment variable with directories of profiles of your own, separated like PATH.
 SEARCH_PATH_VARIABLE = "PRUNINFERSIM_HARDWARE_PATH"
 #: Least clock behind a stated peak over the boost clock: further off, the peak is not one of whole tensor cores.
@@ -60,6 +64,14 @@ class HardwareProfile(Record):
     silicon : str
         Name of the profile whose die, clocks and memory this card has too: its kernels, and what was fitted to them,
         are those of that card. Empty if it is a card of its own.
+    parent : str
+        Name of the profile that a clone was made from (of its `silicon`, if it has one): what was fitted to that card
+        carries over to the clone before anything else does, so that a clone differs from it in its figures only.
+    tensor_rate : {"full", "half"}
+        Whether tensor cores do 16-bit work with fp32 accumulation at their full rate, or at half of it as on GeForce
+        and some other cards (512 FLOP per SM and clock). A trait of the product, not a figure: a clone keeps it.
+    dies : int
+        Devices that the module is to software, each with an equal part of all figures: a kernel runs on one of them.
     sources : dict
         Source of each figure, by field name (``"peak.bf16"`` for a peak).
     reference : str
@@ -94,6 +106,9 @@ class HardwareProfile(Record):
     peak_2of4: dict[str, float] = {}
     tdp: float | None = Field(default=None, gt=0)
     silicon: str = ""
+    parent: str = ""
+    tensor_rate: Literal["full", "half"] = "full"
+    dies: int = Field(default=1, gt=0)
     sources: dict[str, str] = {}
     reference: str = Field(min_length=1)
     notes: str = ""
@@ -106,7 +121,15 @@ class HardwareProfile(Record):
                 raise ValueError(str(unknown_name("dtype", dtype, DTYPES)))
             if value <= 0:
                 raise ValueError(f"{dtype} must be above 0 FLOP/s")
+            check_reach(dtype, value, "peak")
         return FrozenDict(peaks)
+
+    @field_validator(*(name for name in REACH if name != "peak"))
+    @classmethod
+    def _of_a_gpu(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None:
+            check_reach(str(info.field_name), value)
+        return value
 
     @field_validator("sources")
     @classmethod
@@ -133,6 +156,32 @@ class HardwareProfile(Record):
                 "Choose another dtype or GPU, or give a profile of your own with that figure."
             )
         return table[dtype]
+
+    @property
+    def device(self) -> HardwareProfile:
+        """What one kernel can use: the profile itself, or one die of a module of several.
+
+        >>> get("mi250x").device.peak["bf16"] == get("mi250x-gcd").peak["bf16"]
+        True
+        """
+        if self.dies == 1:
+            return self
+        parts = ("memory_size", "memory_bandwidth", "l2_size", "tdp")
+        figures = {name: getattr(self, name) / self.dies for name in parts if getattr(self, name) is not None}
+        for table in ("peak", "peak_2of4"):
+            figures[table] = FrozenDict({dtype: rate / self.dies for dtype, rate in getattr(self, table).items()})
+        return self.model_copy(update={**figures, "sm_count": max(self.sm_count // self.dies, 1), "dies": 1})
+
+    @property
+    def clock(self) -> float:
+        """Clock of the SMs [Hz]: the boost clock; without one, what the fp32 peak says, else a common one.
+
+        >>> get("h100-sxm").clock / 1e9, round(get("rtx-pro-6000-max-q").clock / 1e9, 2)
+        (1.98, 2.41)
+        """
+        if self.boost_clock is not None:
+            return self.boost_clock
+        return self.peak["fp32"] / (self.sm_count * VECTOR_FLOPS) if "fp32" in self.peak else COMMON_CLOCK
 
     def ridge_point(self, dtype: str = "bf16", *, sparse: bool = False) -> float:
         """Return the arithmetic intensity above which work is compute-bound at best [FLOP/B].
@@ -177,7 +226,8 @@ class HardwareProfile(Record):
         name : str
             Name of the copy.
         **changes
-            New values in SI units, by field name. ``peak`` and ``peak_2of4`` replace only the dtypes they give.
+            New values in SI units, by field name. ``peak`` and ``peak_2of4`` replace only the dtypes they give. Peaks
+            are of the whole GPU: more SMs at the same peak are slower SMs.
 
         Raises
         ------
@@ -200,6 +250,7 @@ class HardwareProfile(Record):
         fields["sources"] = {**sources, **changes.get("sources", {})}
         fields["name"] = name
         fields["silicon"] = changes.get("silicon", "")
+        fields["parent"] = self.parent or self.silicon or self.name
         fields["reference"] = modified_from(self.name, changes, str(fields["reference"]))
         return HardwareProfile(**fields)
 
@@ -224,6 +275,7 @@ class HardwareProfile(Record):
             "memory_bandwidth": "B/s", "l2_size": "B", "interconnect_bandwidth": "B/s", "tdp": "W",
         }  # fmt: skip
         rows = [(key, getattr(self, key), unit) for key, unit in units.items()]
+        rows += [("dies", self.dies, "")] if self.dies > 1 else []
         rows += [(f"peak.{dtype}", value, "FLOP/s") for dtype, value in self.peak.items()]
         rows += [(f"peak_2of4.{dtype}", value, "FLOP/s") for dtype, value in self.peak_2of4.items()]
         return [row for row in rows if row[1] is not None]
@@ -256,14 +308,15 @@ def get(name: str | Path | HardwareProfile, path: str | Path | None = None) -> H
     Parameters
     ----------
     name : str, Path or HardwareProfile
-        Registry name (file name without ``.toml``), the path of a ``.toml`` file, or a profile, which is returned.
+        Registry name (file name without ``.toml``), or what `nvidia-smi`, torch or a data sheet calls the GPU, such as
+        ``"NVIDIA H100 80GB HBM3"``; the path of a ``.toml`` file; or a profile, which is returned.
     path : str or Path, optional
         Directory with profiles of your own.
 
     Raises
     ------
     UnknownNameError
-        If there is no such profile; the message lists all.
+        If there is no such profile, with the nearest; or if the name fits several, such as ``"A100"``, with those.
     InvalidInputError
         If `path` or a directory in the environment variable does not exist.
     FileFormatError
@@ -271,6 +324,8 @@ def get(name: str | Path | HardwareProfile, path: str | Path | None = None) -> H
 
     >>> get("a100-sxm-80gb").sm_count
     108
+    >>> get("Tesla T4").name
+    't4'
     """
     if isinstance(name, HardwareProfile):
         return name
@@ -279,7 +334,7 @@ def get(name: str | Path | HardwareProfile, path: str | Path | None = None) -> H
     places = [directory / f"{name}.toml" for directory in _directories(path)]
     file = next((place for place in places if place.is_file()), None)
     if file is None:
-        raise unknown_name("GPU", name, _files(path))
+        return get(find(str(name), _readable(path)), path)
     profile = load(file)
     if profile.name != name:
         raise FileFormatError(f"{file}: name: is {profile.name!r}; it must be the file's name, {name!r}.")
@@ -314,42 +369,20 @@ def names(path: str | Path | None = None) -> list[str]:
     return sorted(_files(path))
 
 
-def table(path: str | Path | None = None) -> pd.DataFrame:
-    """Return all profiles as a table: one row per name, one column per field in SI units, missing figures NaN.
-
-    Peaks are columns ``peak.bf16`` ..., ``peak_2of4.bf16`` ...  [FLOP/s].
-
-    >>> float(table().loc["l40s", "memory_bandwidth"]) / 1e9
-    864.0
-    """
-    import pandas as pd
-
-    rows = []
-    for name in names(path):
-        profile = get(name, path)
-        row: dict[str, Any] = {
-            "name": name, "title": profile.title, "vendor": profile.vendor, "architecture": profile.architecture,
-            "compute_capability": profile.compute_capability, "memory_type": profile.memory_type,
-        }  # fmt: skip
-        row |= {
-            key: getattr(profile, key)
-            for key in ("sm_count", "boost_clock", "base_clock", "max_clock", "memory_size", "memory_bandwidth",
-                        "l2_size", "interconnect_bandwidth", "tdp")
-        }  # fmt: skip
-        row |= {f"peak.{dtype}": profile.peak.get(dtype) for dtype in DTYPES}
-        row |= {f"peak_2of4.{dtype}": profile.peak_2of4.get(dtype) for dtype in DTYPES}
-        rows.append({**row, "reference": profile.reference, "notes": profile.notes})
-    frame = pd.DataFrame(rows).set_index("name")
-    text = {"title", "vendor", "architecture", "compute_capability", "memory_type", "reference", "notes", "sm_count"}
-    numbers = [column for column in frame.columns if column not in text]
-    return frame.astype(dict.fromkeys(numbers, "float64"))
-
-
 def _files(path: str | Path | None) -> dict[str, Path]:
     """Return the file of each name, with the profiles of the user in front of the built-in ones."""
     found: dict[str, Path] = {}
     for directory in reversed(_directories(path)):
         found |= {file.stem: file for file in directory.glob("*.toml")}
+    return found
+
+
+def _readable(path: str | Path | None) -> dict[str, HardwareProfile]:
+    """Return all profiles by name, but for files that hold none."""
+    found = {}
+    for name, file in _files(path).items():
+        with contextlib.suppress(FileFormatError):
+            found[name] = load(file)
     return found
 
 

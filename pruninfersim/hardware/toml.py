@@ -22,6 +22,7 @@ _HERTZ = {"Hz": 1.0, "kHz": 1e3, "MHz": 1e6, "GHz": 1e9}
 #: Allowed units of each figure, with the factor to SI.
 UNITS: dict[str, dict[str, float]] = {
     "sm_count": {"1": 1.0},
+    "dies": {"1": 1.0},
     "boost_clock": _HERTZ,
     "base_clock": _HERTZ,
     "max_clock": _HERTZ,
@@ -32,7 +33,8 @@ UNITS: dict[str, dict[str, float]] = {
     "tdp": {"W": 1.0, "kW": 1e3},
 }
 TEXTS = (
-    "name", "title", "vendor", "architecture", "compute_capability", "memory_type", "silicon", "reference", "notes",
+    "name", "title", "vendor", "architecture", "compute_capability", "memory_type", "silicon", "tensor_rate",
+    "reference", "notes",
 )  # fmt: skip
 TABLES = ("peak", "peak_2of4")
 REQUIRED = (
@@ -99,9 +101,11 @@ def read_profile(file: Path) -> dict[str, Any]:
                 fields[key][dtype], sources[where] = _figure(file, where, figure, peak_units(dtype))
     if not fields["peak"]:
         _fail(file, "peak", f"is empty. Give at least one of {', '.join(DTYPES)}. Is the file complete?")
-    if fields["sm_count"] != int(fields["sm_count"]):
-        _fail(file, "sm_count", f"must be a whole number; got {fields['sm_count']!r}.")
-    fields["sm_count"] = int(fields["sm_count"])
+    for count in ("sm_count", "dies"):
+        if fields.get(count, 1) != int(fields.get(count, 1)):
+            _fail(file, count, f"must be a whole number; got {fields[count]!r}.")
+        if count in fields:
+            fields[count] = int(fields[count])
     fields["sources"] = sources
     return fields
 

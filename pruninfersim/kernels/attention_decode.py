@@ -1,4 +1,4 @@
-"""Decode attention of FlashAttention 2 and 3: the kernel's own split of the KV cache, a roofline per wave of CTAs."""
+"""Decode attention of FlashAttention 2 and 3: the keys split among CTAs, a roofline per wave of CTAs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim.errors import InvalidInputError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.attention_prefill import (
     BLOCK,
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Most parts of a split in FlashAttention 2 and 3.
-MOST_FA2, MOST_FA3 = 128, 32
+MOST: dict[str, float] = {"fa2": 128.0, "fa3": 32.0}
+#: Whose way to split the keys, see `DecodeAttention`.
+SPLITS = ("any", "vllm")
 
 
 def splits_fa2(tiles: FloatArray, blocks: FloatArray, sms: int) -> FloatArray:
@@ -36,7 +39,7 @@ def splits_fa2(tiles: FloatArray, blocks: FloatArray, sms: int) -> FloatArray:
 
     Its heuristic aims at full waves on two CTAs per SM: no split if the tiles nearly fill the GPU; otherwise the
     fewest parts that reach 85 % of the best wave efficiency, among those that change the blocks per part
-    (``num_splits_heuristic`` of the open-source kernel).
+    (``num_splits_heuristic`` of the open-source kernel). One more block can change its choice by a factor of two.
 
     Parameters
     ----------
@@ -57,7 +60,7 @@ def splits_fa2(tiles: FloatArray, blocks: FloatArray, sms: int) -> FloatArray:
     # Sweeps repeat few distinct pairs many times; each needs up to 128 candidates.
     pairs, inverse = np.unique(tiles.flat[split] + 1j * blocks.flat[split], return_inverse=True)
     few, deep = pairs.real, pairs.imag
-    parts = np.arange(1.0, min(float(MOST_FA2), slots, float(deep.max())) + 1.0)[:, None]
+    parts = np.arange(1.0, min(MOST["fa2"], slots, float(deep.max())) + 1.0)[:, None]
     per_part = np.ceil(deep / parts)
     changed = np.concatenate([np.ones((1, deep.size), dtype=bool), per_part[1:] != per_part[:-1]])
     waves = few * parts / slots
@@ -67,22 +70,36 @@ def splits_fa2(tiles: FloatArray, blocks: FloatArray, sms: int) -> FloatArray:
     return chosen
 
 
-def splits_fa3(tiles: FloatArray, blocks: FloatArray, sms: int) -> FloatArray:
-    """Return into how many parts FlashAttention 3 splits: as many as keep every SM busy, at most 32.
+def least_blocks(tiles: FloatArray, blocks: FloatArray, algorithm: str, sms: int) -> FloatArray:
+    """Return how many key blocks each CTA has to walk so that all SMs are busy, not rounded, at least one.
 
-    >>> splits_fa3(np.array([8.0, 500.0]), np.array([64.0, 64.0]), 132).tolist()
-    [13.0, 1.0]
+    FlashAttention 3: CTAs of one wave on 1 / 1.1 of the SMs, at most 32 parts (its varlen scheduler). FlashAttention
+    2: one wave on two CTAs per SM, at most 128 parts, no split from 80 % of such a wave on; what `splits_fa2` aims at,
+    without its search, so that more tiles or blocks never mean fewer blocks per CTA.
+
+    Parameters
+    ----------
+    tiles : ndarray
+        CTAs without a split (batch x KV heads x tiles of query rows).
+    blocks : ndarray
+        128-key blocks of the context, of the same shape.
+    algorithm : {"fa2", "fa3"}
+    sms : int
+
+    >>> least_blocks(np.array([27.0, 500.0]), np.array([64.0, 64.0]), "fa2", 108).tolist()
+    [8.0, 64.0]
     """
-    per_cta = np.ceil(1.1 * tiles * blocks / sms)
-    return np.asarray(np.clip(np.ceil(blocks / per_cta), 1.0, MOST_FA3))
+    share = 1.1 * tiles / sms if algorithm == "fa3" else np.where(tiles < 1.6 * sms, tiles / (2.0 * sms), 1.0)
+    return np.asarray(np.clip(np.maximum(share, 1.0 / MOST[algorithm]) * blocks, 1.0, blocks))
 
 
 @dataclass(frozen=True)
 class DecodeAttention:
     """Time of one attention step with one query, or a few, per sequence over a paged KV cache.
 
-    The keys of a sequence and KV head are split among CTAs by the kernel's own rule. CTAs run in waves of one per SM,
-    each wave a roofline of its own: DRAM for a full one, the walk of its blocks for a short last one::
+    The query rows of a KV head fill tiles of 64 or 128 rows; the keys of a tile are split among CTAs so that all SMs
+    are busy (`least_blocks`). CTAs run in waves of one per SM, each wave a roofline of its own: DRAM for a full one,
+    the walk of its blocks for a short last one::
 
         walk = block_latency x blocks of a CTA + its keys and values at the L2 feed of one SM
         wave = pnorm_6(bytes of the wave / DRAM bandwidth, walk)
@@ -92,10 +109,17 @@ class DecodeAttention:
     after. DRAM traffic starts slowly: `ramp` more in the limit of long reads, and nothing where nothing is read.
     ``cache="replayed"`` finds a small KV cache in L2; in a model step the other layers have evicted it.
 
+    Which heads are split, and how, is a matter of the library, not of the card. ``splits="any"``: all, in parts that
+    fill the GPU, as FlashDecoding, FlashInfer and FlashAttention's entry for KV caches do. CTAs count by the keys that
+    they walk, so that a wave is the most by which one more key or sequence makes a step faster. ``splits="vllm"``: by
+    the very search and count of the versions that were timed. FlashAttention 2 behind vLLM's variable-length entry
+    (A100, L40S, RTX PRO 6000) splits one query of grouped heads only, and one CTA walks all keys of any other head.
+    Fits to those timings use it; stacks price with ``"any"``.
+
     Raises
     ------
     InvalidInputError
-        If the algorithm is not known.
+        If the algorithm or the way to split is not known.
 
     >>> DecodeAttention(algorithm="fa3").algorithm
     'fa3'
@@ -112,6 +136,7 @@ class DecodeAttention:
     row: float = parameter(7e-10, 1e-11, 1e-8, "s", "query and output of one head of one sequence")
     ramp: float = parameter(3.5e-6, 1e-8, 3e-5, "s", "start of the DRAM stream: misses of address translation, fill")
     algorithm: str = "fa2"
+    splits: str = "any"
     quantised: bool = True
 
     #: head_dim that block_latency is given for: that of all timings.
@@ -130,6 +155,8 @@ class DecodeAttention:
 
     def __post_init__(self) -> None:
         check_algorithm(self.algorithm)
+        if self.splits not in SPLITS:
+            raise InvalidInputError(f"splits must be one of {', '.join(SPLITS)}; got {self.splits!r}")
 
     def without_quantisation(self) -> KernelModel:
         """Return the same kernel in fractions of blocks and waves."""
@@ -156,42 +183,50 @@ class DecodeAttention:
     def _chunk(self, columns: list[FloatArray], hardware: HardwareProfile, cache: Cache) -> FloatArray:
         batch, kv_batch, sequences, queries, keys, width, size, qo = columns
         sms, bandwidth = float(hardware.sm_count), hardware.memory_bandwidth * self.memory_efficiency
-        rows, group = batch * queries, batch / kv_batch
-        blocks = np.ceil(keys / BLOCK)
-        if self.algorithm == "fa3":
-            tiles = kv_batch * np.ceil(group * queries / TILE_ROWS["fa3"])
-            parts, swap = splits_fa3(tiles, blocks, hardware.sm_count), np.zeros(rows.shape)
-        else:
-            # The paged path folds the query heads of a group into rows if there is one query, and splits only then.
+        rows, group, high = batch * queries, batch / kv_batch, TILE_ROWS[self.algorithm]
+        tiled = np.ceil if self.quantised else (lambda x: np.maximum(x, 1.0))
+        blocks = tiled(keys / BLOCK)
+        exact = self.splits == "vllm"  # else shares of CTAs and parts, so that no key shortens a step by rounding
+        folded = np.ones(rows.shape, dtype=bool)
+        if exact and self.algorithm == "fa2":
             folded = (group > 1) & (queries <= 1)
-            tiles = np.where(folded, kv_batch, batch) * np.ceil(np.where(folded, group, queries) / TILE_ROWS["fa2"])
-            parts = np.where(folded, splits_fa2(tiles, blocks, hardware.sm_count), 1.0)
-            swap = self.swap * np.where(folded, np.where(sequences > 1, 1.0, self.SINGLE_SWAP), 0.0)
+        tiles = np.where(folded, kv_batch * tiled(group * queries / high), batch * tiled(queries / high))
+        least = least_blocks(tiles, blocks, self.algorithm, hardware.sm_count)
+        if exact and self.algorithm == "fa2":
+            least = blocks / np.where(folded, splits_fa2(tiles, np.ceil(blocks), hardware.sm_count), 1.0)
+        per_cta = np.minimum(tiled(least), blocks)
+        per_cta = tiled(blocks / tiled(blocks / per_cta)) if exact else per_cta
+        count = tiled(blocks / per_cta) if exact else np.maximum(keys / BLOCK / per_cta, 1.0)
+        parts = count if exact else blocks / least
+        partial = np.where(parts > 1, parts * rows * (width + 1.0) * self.PARTIAL_BYTES, 0.0)
         miss = np.ones_like(size)
         if cache == "replayed":
-            partial = np.where(parts > 1, parts * rows * (width + 1.0) * self.PARTIAL_BYTES, 0.0)
             miss = l2_miss(size + qo + partial, self.l2_share, hardware, self.SWITCH)
 
-        per_cta = np.ceil(blocks / parts) if self.quantised else np.maximum(keys / BLOCK, 1.0) / parts
-        ctas = tiles * (np.ceil(blocks / per_cta) if self.quantised else parts)
-        each = size / ctas
         # CTAs of one KV head that differ in their queries all walk its keys, and share them in L2.
+        walked = size / kv_batch / count
         walk = self.block_latency * width / self.HEAD_DIM * per_cta
-        walk = walk + each * tiles / kv_batch * sms / (hardware.memory_bandwidth * self.L2_FEED)
-        read = each * miss / bandwidth
-        if self.quantised:
-            full = np.floor(ctas / sms)
-            rest = ctas - full * sms
-            waves = np.ceil(ctas / sms)
-            stream = full * pnorm(sms * read, walk, self.OVERLAP)
-            stream = stream + np.where(rest > 0, pnorm(rest * read, walk, self.OVERLAP), 0.0)
-        else:
-            waves = np.maximum(ctas / sms, 1.0)
-            stream = waves * pnorm(np.minimum(ctas, sms) * read, walk, self.OVERLAP)
+        walk = walk + walked * sms / (hardware.memory_bandwidth * self.L2_FEED)
+        read = walked * kv_batch / tiles * sms * miss / bandwidth
+        stream = self._in_waves(tiles * count / sms, read, walk)
         dram = size * miss / bandwidth
         ramp = self.ramp * dram / (dram + self.ramp)
-        combine = np.where(parts > 1, self.combine + self.combine_part * parts, 0.0)
-        return np.asarray(self.launch + waves * self.tile_start + stream + ramp + swap + combine + self.row * rows)
+        # The partial results are written and read again, in L2.
+        combined = np.maximum(self.combine_part * parts, 2.0 * partial / (hardware.memory_bandwidth * self.L2_FEED))
+        combine = np.minimum(parts - 1.0, 1.0) * (self.combine + combined)
+        swap = np.zeros(rows.shape)
+        if self.algorithm == "fa2":
+            swap = self.swap * np.where(folded & (group > 1), np.where(sequences > 1, 1.0, self.SINGLE_SWAP), 0.0)
+        return np.asarray(self.launch + stream + ramp + swap + combine + self.row * rows)
+
+    def _in_waves(self, waves: FloatArray, read: FloatArray, walk: FloatArray) -> FloatArray:
+        """Return the time of all waves; `read` and `walk` are the DRAM time and the walk of a full one."""
+        if not self.quantised:
+            started = np.maximum(waves, 1.0)
+            return np.asarray(started * (self.tile_start + pnorm(np.minimum(waves, 1.0) * read, walk, self.OVERLAP)))
+        full = np.floor(waves)
+        last = np.where(waves > full, pnorm((waves - full) * read, walk, self.OVERLAP), 0.0)
+        return np.asarray(np.ceil(waves) * self.tile_start + full * pnorm(read, walk, self.OVERLAP) + last)
 
 
 # --- how timings of it are read, fitted and judged ------------------------------------------------------------------
@@ -210,5 +245,6 @@ KIND = Kind(
     prior_sd=dict.fromkeys(parameters(DecodeAttention), PRIOR),
     left_out=Spread(-0.27, 0.27, 0.6),
     quantities=quantities(head=1.5),
+    usual={"splits": "any"},
     **SHARED,
 )

@@ -64,7 +64,7 @@ class PrefillAttention:
     the keys in the mean, and wastes half a block on its diagonal; the longest tile is exposed at the end. Operands
     stream from DRAM behind that::
 
-        blocks  = keys / 128 x done share + max(1, tile span) / 2     (per tile, at most all of its keys)
+        blocks  = keys / 128 x done share + max(1, tile span) / 2     (per tile, at least one, at most all)
         tile    = tile_start + Q and O of the tile at the L2 feed of one SM + blocks x block_time
         longest = tile_start + Q and O likewise + tail x block_time x blocks of the longest tile
         compute = ceil(CTAs / SMs) x tile + longest, slowed by up to power_droop where the power limit shows
@@ -149,7 +149,7 @@ class PrefillAttention:
         all_blocks = whole(ops.n / BLOCK)
         # Queries that fill up the last tile see keys as well.
         seen = (ops.n / BLOCK + tiles * span - ops.m / BLOCK) * ops.mac_fraction + np.maximum(span, 1.0) / 2.0
-        blocks = np.where(tiles > 1, np.minimum(seen, all_blocks), all_blocks)
+        blocks = np.where(tiles > 1, np.clip(seen, 1.0, all_blocks), all_blocks)
         longest = np.minimum(2.0 * blocks, all_blocks)
 
         ctas = heads * tiles
@@ -157,7 +157,9 @@ class PrefillAttention:
         peak = np.array([hardware.peak_flops(dtype) for dtype in ops.dtype])
         block_time = 4.0 * self.tile_rows * BLOCK * ops.k / (peak * self.compute_efficiency / sms)
         copies = np.where(BLOCK % group == 0, 1.0, self.ODD_GROUP) if packed else 1.0
-        feed = copies * (ops.a_traffic + ops.out_traffic) / ctas / (hardware.memory_bandwidth * self.l2_feed / sms)
+        # Of a tile as full as the fullest: a few rows in a second one do not make the first one start sooner.
+        full = np.minimum(rows, self.tile_rows) / (heads * rows)
+        feed = copies * (ops.a_traffic + ops.out_traffic) * full / (hardware.memory_bandwidth * self.l2_feed / sms)
         start = self.tile_start + feed
         seconds = whole(ctas / sms) * (start + block_time * blocks) + start + self.tail * block_time * longest
         return np.asarray(seconds * (1.0 + self.power_droop * seconds / (seconds + self.POWER_TIME)))

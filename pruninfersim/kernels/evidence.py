@@ -68,6 +68,8 @@ class Quantity:
         on rows out there that no fit has seen (validation/regimes.py); 0 where there is no limit.
     reach : float
         Factor above the fitted range up to which the band has held as it is.
+    hint : callable, optional
+        Ops beyond the range -> what a reader may do about it.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Quantity:
     below: float = 0.0
     above: float = 0.0
     reach: float = 1.0
+    hint: Callable[[OpTrace], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -98,18 +101,22 @@ class Outside:
     limit : Limit
     value : float
         The value furthest out.
+    hint : str
+        What a reader may do about it.
     """
 
     ops: tuple[int, ...]
     limit: Limit
     value: float
+    hint: str = ""
 
     def __str__(self) -> str:
         unit = f" {self.limit.quantity.unit}" if self.limit.quantity.unit else ""
         above = self.value > self.limit.high
         end = self.limit.high if above else self.limit.low
         side = "end" if above else "begin"
-        return f"{self.limit.quantity.name} {_short(self.value)}{unit}; the timings {side} at {_short(end)}{unit}"
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{self.limit.quantity.name} {_short(self.value)}{unit}; the timings {side} at {_short(end)}{unit}{hint}"
 
 
 @dataclass(frozen=True)
@@ -146,7 +153,8 @@ class Domain:
                 index = np.flatnonzero(beyond.any(axis=0)) if rate else np.empty(0, dtype=np.intp)
                 if index.size:
                     furthest = index[np.argmax(np.abs(np.log(np.maximum(ends[index], TINY) / limit.high)))]
-                    found.append(Outside(tuple(index.tolist()), limit, float(ends[furthest])))
+                    hint = limit.quantity.hint(ops.select(index)) if limit.quantity.hint else ""
+                    found.append(Outside(tuple(index.tolist()), limit, float(ends[furthest]), hint))
         return found
 
 

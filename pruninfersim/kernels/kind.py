@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,6 +96,9 @@ class Kind:
     carry : callable, optional
         (kernel, GPU it was fitted on, another GPU) -> the kernel for the other one, where parameters cannot carry over
         as they are.
+    usual : mapping
+        Fields of the kernel that follow from the library that was timed, with what libraries do as a rule. A fit keeps
+        those of its timings; a stack, and a fit that starts from it, take these.
     """
 
     kernel: type[Any]
@@ -116,6 +119,11 @@ class Kind:
     similarity: tuple[Callable[[HardwareProfile], str], ...] = ()
     variant: Callable[[HardwareProfile], dict[str, Any]] | None = None
     carry: Callable[[Any, HardwareProfile, HardwareProfile], Any] | None = None
+    usual: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_usual(self, kernel: Any) -> Any:
+        """Return a fitted kernel as a stack runs it, whatever library was timed."""
+        return replace(kernel, **self.usual) if self.usual else kernel
 
     def start(self, hardware: HardwareProfile) -> Any:
         """Return the kernel model with default parameters, as a fit for this GPU begins with."""

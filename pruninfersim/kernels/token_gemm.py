@@ -1,4 +1,4 @@
-"""Token-wise GEMMs composed of library calls: gather the kept rows, multiply, scatter; and what goes with them."""
+"""Token-wise GEMMs composed of library calls: index and copies of the kept rows, and the GEMM on them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ RARE = 1e-12
 
 @dataclass(frozen=True)
 class VendorTokenGemm:
-    """Expected time of a GEMM on the kept tokens only, without a fused kernel: gather, dense GEMM, scatter.
+    """Expected time of a GEMM on the kept tokens only, without a fused kernel: a dense GEMM on rows that are packed.
 
     Of m tokens, Binomial(m, keep) are kept. The GEMM runs if any is (probability ``b_reads`` = 1 - s^m, as the trace
-    says), then on ``m * keep / b_reads`` rows in the mean; the rest of the time two kernels find nothing to do.
-    Building the row index is an op of its own (`MaskSort`), once per sub-layer.
+    says), then on ``m * keep / b_reads`` rows in the mean; the rest of the time a kernel finds nothing to do. Index
+    (`MaskSort`) and copies (`TokenCopy`) are ops of their own, for they come once per sub-layer, not once per GEMM.
 
-    Copies move at `Elementwise.COPY_EFFICIENCY` of the DRAM rate. With the index, "GEMM-M naive" of the dynamic-pruning
-    kernels measured on an RTX 5090 (M = N = K, half of the rows) is reproduced to 5 to 20 %; see `MaskSort`.
+    With both, "GEMM-M naive" of the dynamic-pruning kernels measured on an RTX 5090 (M = N = K, half of the rows) is
+    reproduced to 5 to 20 %; see `MaskSort`.
 
     Attributes
     ----------
@@ -38,9 +38,6 @@ class VendorTokenGemm:
     """
 
     dense: KernelModel
-
-    #: Kernels beside the GEMM: gather and scatter.
-    copies: ClassVar[float] = 2.0
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
         """Return the expected time of one run of each op, shape (*sweep, op) [s].
@@ -56,11 +53,8 @@ class VendorTokenGemm:
             kernel=("gemm",) * len(ops), m=rows, mac_fraction=1.0 + 0.0 * rows, a_reads=1.0 + 0.0 * rows,
             b_reads=1.0 + 0.0 * rows, out_writes=1.0 + 0.0 * rows,
         )  # fmt: skip
-        # Each copy reads and writes what it moves.
-        copied = 2.0 * (kept.a_traffic + kept.out_traffic)
-        copies = self.copies * SMALL_KERNEL + copied / (hardware.memory_bandwidth * Elementwise.COPY_EFFICIENCY)
-        busy = self.dense.latency(kept, hardware, cache=cache) + copies
-        return np.asarray(runs * busy + (1.0 - runs) * self.copies * SMALL_KERNEL)
+        busy = self.dense.latency(kept, hardware, cache=cache)
+        return np.asarray(runs * busy + (1.0 - runs) * np.minimum(SMALL_KERNEL, busy))
 
     def without_quantisation(self) -> VendorTokenGemm:
         """Return the same kernel with fractions of tiles and waves."""
@@ -68,26 +62,50 @@ class VendorTokenGemm:
 
 
 @dataclass(frozen=True)
-class MaskSort:
-    """Time to turn a token mask into the index of the kept rows with library calls (sort or scan, compaction).
+class TokenCopy:
+    """Time of a gather or scatter of the kept rows: a small kernel, and its bytes at the rate of a copy.
 
-    A constant: the mask has a few bytes per token, the time is that of several small dependent kernels. It is the one
-    number fitted to "GEMM-M naive" in the published timings of dynamic-pruning kernels on an RTX 5090 (M = N = K,
-    half of the rows, CUDA graph, layout preparation included): 0.239, 0.928 and 1.478 times the speed of dense at
-    1024, 2048 and 4096.
-
-    >>> from pruninfersim import hardware
-    >>> from pruninfersim.trace import OpTrace
-    >>> float(MaskSort().latency(OpTrace.from_rows([{"kernel": "mask_sort", "m": 64}]), hardware.get("h100-sxm"))[0])
-    5e-05
+    Nothing moves for a single token, which is a row already: such an op has no traffic, and takes no time.
     """
-
-    index_time: float = 50e-6
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
         """Return the time of one run of each op, shape (*sweep, op) [s]."""
         copied = ops.traffic / (hardware.memory_bandwidth * Elementwise.COPY_EFFICIENCY)
-        return np.maximum(self.index_time, copied)
+        return np.where(ops.traffic > 0, SMALL_KERNEL + copied, 0.0)
+
+
+@dataclass(frozen=True)
+class MaskSort:
+    """Time to turn a token mask into the index of the kept rows with library calls (sort or scan, compaction).
+
+    ``flag + step x log2(min(tokens, 1024))``: to order n flags takes a tree of log2 n steps, one after the other, over
+    the 1024 threads of a CTA at most; what more tokens there are, each thread counts in its registers. A step is
+    latency, in clocks of an SM, so that it goes with the boost clock. One token has no order: a kernel that looks at
+    its flag is all.
+
+    The step is the one number fitted to "GEMM-M naive" in the published timings of dynamic-pruning kernels on an RTX
+    5090 (M = N = K, half of the rows, CUDA graph, layout preparation included): 0.239, 0.928 and 1.478 times the speed
+    of dense at 1024, 2048 and 4096, which is 50 us at all three. Fewer tokens are extrapolated.
+
+    >>> from pruninfersim import hardware
+    >>> from pruninfersim.trace import OpTrace
+    >>> ops = OpTrace.from_rows([{"kernel": "mask_sort", "m": [1, 2048]}])
+    >>> MaskSort().latency(ops, hardware.get("rtx-5090"))[:, 0].round(7).tolist()
+    [2e-06, 5e-05]
+    """
+
+    step: float = 4.8e-6
+    #: Threads of the largest CTA.
+    THREADS: ClassVar[float] = 1024.0
+    #: Boost clock of the GPU that was timed [Hz].
+    TIMED_CLOCK: ClassVar[float] = 2.407e9
+
+    def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
+        """Return the time of one run of each op, shape (*sweep, op) [s]."""
+        slower = self.TIMED_CLOCK / (hardware.boost_clock or self.TIMED_CLOCK)
+        copied = ops.traffic / (hardware.memory_bandwidth * Elementwise.COPY_EFFICIENCY)
+        steps = np.log2(np.clip(ops.batch * ops.m, 1.0, self.THREADS))
+        return np.asarray(SMALL_KERNEL + np.maximum(self.step * slower * steps, copied))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.table import Table
 
 import pruninfersim
 from pruninfersim import hardware
-from pruninfersim.errors import PruninfersimError, unknown_name
+from pruninfersim.errors import PruninfersimError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.measure import device, planning, suites
 from pruninfersim.measure.planning import Plan
@@ -62,7 +63,7 @@ def measure(
     cases = suites.select(suite)
     seconds = None if budget is None else planning.parse_budget(budget)
     protocol = Protocol(repeats=repeats)
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
     if plan_only:
         plan = planning.plan(cases, hardware.get(gpu or PLANNED_GPU), protocol=protocol, budget=seconds)
         show(plan, console)
@@ -105,11 +106,9 @@ def _profile(title: str, gpu: str | None) -> HardwareProfile:
     name = gpu or device.profile_name(title)
     if name is None:
         raise PruninfersimError(
-            f"there is no profile of {title!r}: name the one to use with --gpu ({', '.join(hardware.names())}), or add "
-            f"a file of your own to a folder in {hardware.SEARCH_PATH_VARIABLE}"
+            f"there is no profile of {title!r}: name the one to use with --gpu (`pruninfersim hardware` lists all), or "
+            f"add a file of your own to a folder in {hardware.SEARCH_PATH_VARIABLE}"
         )
-    if name not in hardware.names():
-        raise unknown_name("hardware", name, hardware.names())
     return hardware.get(name)
 
 

@@ -8,23 +8,11 @@ import re
 import subprocess
 from typing import Any
 
-from pruninfersim.errors import PruninfersimError
+from pruninfersim import hardware
+from pruninfersim.errors import PruninfersimError, UnknownNameError
 
 #: Oldest torch that has all that is used (FlexAttention with grouped heads, for one).
 OLDEST_TORCH = (2, 6)
-#: What CUDA calls a GPU -> its profile; the first match counts.
-NAMES = (
-    (r"H100 80GB HBM3", "h100-sxm"), (r"H100 PCIe", "h100-pcie"), (r"H100 NVL", "h100-nvl"), (r"H200", "h200-sxm"),
-    (r"GH200.*144", "gh200-144gb"), (r"GH200", "gh200-96gb"), (r"H800", "h800-sxm"), (r"H20\b", "h20"),
-    (r"A100-SXM4-80GB", "a100-sxm-80gb"), (r"A100-SXM4-40GB", "a100-sxm-40gb"),
-    (r"A100 80GB PCIe", "a100-pcie-80gb"), (r"A100-PCIE-40GB", "a100-pcie-40gb"), (r"A800", "a800-80gb"),
-    (r"GB300", "gb300"), (r"GB200", "gb200"), (r"B300", "b300-sxm"), (r"B200", "b200-sxm"), (r"GB10\b", "gb10"),
-    (r"L40S", "l40s"), (r"L40\b", "l40"), (r"L4\b", "l4"), (r"A40\b", "a40"), (r"A30\b", "a30"), (r"A10G", "a10g"),
-    (r"A10\b", "a10"), (r"RTX PRO 6000.*Server", "rtx-pro-6000-server"), (r"RTX PRO 6000.*Max-Q", "rtx-pro-6000-max-q"),
-    (r"RTX PRO 6000", "rtx-pro-6000-workstation"), (r"RTX 6000 Ada", "rtx-6000-ada"), (r"RTX A6000", "rtx-a6000"),
-    (r"RTX 3090(?! Ti)", "rtx-3090"), (r"RTX 4090(?! (D|Laptop))", "rtx-4090"), (r"RTX 5080(?! Laptop)", "rtx-5080"),
-    (r"RTX 5090(?! (D|Laptop))", "rtx-5090"), (r"T4\b", "t4"),
-)  # fmt: skip
 
 
 def profile_name(title: str) -> str | None:
@@ -33,7 +21,10 @@ def profile_name(title: str) -> str | None:
     >>> profile_name("NVIDIA H100 80GB HBM3"), profile_name("NVIDIA GeForce RTX 4090 Laptop GPU")
     ('h100-sxm', None)
     """
-    return next((name for pattern, name in NAMES if re.search(pattern, title)), None)
+    try:
+        return hardware.get(title).name
+    except UnknownNameError:
+        return None
 
 
 def need_torch() -> Any:

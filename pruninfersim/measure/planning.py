@@ -24,7 +24,7 @@ TYPICAL_L2 = 50e6
 UNKNOWN_DOUBT = float(np.log(2.0))
 #: Start of the process, of CUDA and of the libraries [s].
 STARTUP = 15.0
-UNITS = {"s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,14 @@ def parse_budget(text: str) -> float:
     InvalidInputError
         If it is none.
 
-    >>> parse_budget("8m"), parse_budget("90")
+    >>> parse_budget("8m"), parse_budget("90s")
     (480.0, 90.0)
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
     if match is None or match[2] not in UNITS or float(match[1]) <= 0:
-        raise InvalidInputError(f"budget must be a time such as 90s, 8m or 1.5h; got {text!r}")
+        what = text.strip()
+        ask = f". Say which: {what}s, {what}m or {what}h" if re.fullmatch(r"\d+(\.\d+)?", what) else ""
+        raise InvalidInputError(f"budget must be a time with its unit, such as 90s, 8m or 1.5h; got {text!r}{ask}")
     return float(match[1]) * UNITS[match[2]]
 
 

@@ -16,6 +16,7 @@ from pruninfersim.errors import FileFormatError, InvalidInputError, UnknownNameE
 from pruninfersim.hardware.precision import DTYPES
 from pruninfersim.models.architectures import ARCHITECTURES, Row
 from pruninfersim.models.hf import DEFAULTS, family_of, fields_from_hf, is_mixture, text_part
+from pruninfersim.models.names import find
 from pruninfersim.workload import Workload
 
 if TYPE_CHECKING:
@@ -280,26 +281,27 @@ def get(name: str | Path | ModelConfig) -> ModelConfig:
     Parameters
     ----------
     name : str, Path or ModelConfig
-        Registry name; path of a Hugging Face ``config.json`` (or of a directory that holds one); or a configuration,
-        which is returned as it is.
+        Registry name, or what the Hugging Face hub calls the model or a tuned one of the same shapes, such as
+        ``"meta-llama/Llama-3.1-8B-Instruct"``; path of a ``config.json`` (or of a directory that holds one); or a
+        configuration, which is returned as it is.
 
     Raises
     ------
     UnknownNameError
-        If there is no such model; the message lists all.
+        If there is no such model, with the nearest.
     FileFormatError
         If the file cannot be understood.
 
-    >>> get("qwen3-14b").num_kv_heads
-    8
+    >>> get("qwen3-14b").num_kv_heads, get("Qwen/Qwen3-14B").name
+    (8, 'qwen3-14b')
     """
     if isinstance(name, ModelConfig):
         return name
     if isinstance(name, Path) or str(name).endswith(".json"):
         return ModelConfig.from_hf(name)
-    if name not in _named():
-        raise unknown_name("model", name, _named())
-    return _named()[name]
+    if name in _named():
+        return _named()[name]
+    return _named()[find(str(name), _identifiers())]
 
 
 def names() -> list[str]:
@@ -337,6 +339,13 @@ def _named() -> dict[str, ModelConfig]:
         reference = f"Hugging Face {entry['id']}; figures from {entry['source']}"
         models[name] = ModelConfig(**{**model.model_dump(), "reference": reference})
     return models
+
+
+@cache
+def _identifiers() -> dict[str, str]:
+    """Return what the Hugging Face hub calls each built-in configuration."""
+    entries = _read_json(Path(__file__).with_name("named.json"))
+    return {name: str(entry["id"]) for name, entry in entries.items()}
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pruninfersim import ops
 from pruninfersim.cost import Estimate
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.ops import PARTS
-from pruninfersim.plots.style import COLOURS, figure
+from pruninfersim.plots.style import COLOURS, figure, titled
+from pruninfersim.questions.table import methods_of
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -43,14 +44,28 @@ def breakdown_info(step: Estimate, label: str = "dense") -> BreakdownInfo:
     return BreakdownInfo(label, {part: value for part, value in total.items() if value > 0})
 
 
-def breakdown_figure(sides: list[BreakdownInfo], title: str = "Where the time goes") -> go.Figure:
-    """Return stacked bars, one per pass.
+def breakdown_figure(
+    sides: list[BreakdownInfo] | Any, title: str = "Where the time goes", *, case: str = ""
+) -> go.Figure:
+    """Return stacked bars, one per pass: of what `breakdown_info` returns, of estimates, or of a `Speedup`.
+
+    Parameters
+    ----------
+    sides : list of BreakdownInfo or Estimate, or a Speedup
+    title, case : str
+        The case comes below the title.
 
     >>> sides = [BreakdownInfo("dense", {"GEMM": 3.0, "attention": 1.0}), BreakdownInfo("pruned", {"GEMM": 1.5})]
     >>> [(bar.name, bar.x) for bar in breakdown_figure(sides).data]
     [('GEMM', (3.0, 1.5)), ('attention', (1.0, 0.0))]
     """
-    fig = figure(title, "time [ms]", "", barmode="stack")
+    if not isinstance(sides, list):
+        sides = [sides.dense, sides.pruned] if hasattr(sides, "pruned") else [sides]
+    sides = [
+        side if isinstance(side, BreakdownInfo) else breakdown_info(side, methods_of(side.trace) or "dense")
+        for side in sides
+    ]
+    fig = figure(titled(title, case), "time [ms]", "", barmode="stack")
     patterns = ("", "/", "x", ".", "-", "+", "|")
     for i, part in enumerate([*PARTS, "launch gaps"]):
         values = [side.milliseconds.get(part, 0.0) for side in sides]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from pruninfersim.plots.style import COLOURS, SYMBOLS, figure
+from pruninfersim.errors import InvalidInputError
+from pruninfersim.plots.style import COLOURS, SYMBOLS, figure, places
 from pruninfersim.questions.pareto import Curve, Frontier, frontier
 
 if TYPE_CHECKING:
@@ -27,10 +28,12 @@ def frontier_info(families: Mapping[str, Curve]) -> FrontierInfo:
     >>> info.best.family[50]
     'dynamic-depth'
     """
+    if not isinstance(families, Mapping):
+        raise InvalidInputError("a frontier is that of curves: pareto.curves(table, model=..., hardware=...)")
     return FrontierInfo(tuple(families.values()), frontier(families))
 
 
-def frontier_figure(info: FrontierInfo, title: str = "Speedup against quality loss") -> go.Figure:
+def frontier_figure(info: FrontierInfo | Mapping[str, Curve], title: str = "Speedup against quality loss") -> go.Figure:
     """Return the plot: one line per family, the frontier as a wide grey line, transitions as vertical lines.
 
     >>> from pruninfersim.questions import pareto
@@ -39,19 +42,22 @@ def frontier_figure(info: FrontierInfo, title: str = "Speedup against quality lo
     >>> figure.data[0].name, len(figure.data) == 1 + len(info.curves)
     ('frontier', True)
     """
+    if not isinstance(info, FrontierInfo):
+        info = frontier_info(info)
+    look = places(curve.family for curve in info.curves)
     fig = figure(title, "quality loss [%]", "speedup over dense [1]")
     fig.add_scatter(
         x=info.best.gap, y=info.best.speed, name="frontier", mode="lines", line={"color": "#bbbbbb", "width": 8},
         text=info.best.family, hovertemplate="%{x:.1f} %: %{y:.2f} (%{text})<extra></extra>",
     )  # fmt: skip
-    for i, curve in enumerate(info.curves):
+    for curve in info.curves:
         fig.add_scatter(
             x=curve.gap,
             y=curve.speed,
             name=curve.family,
             mode="lines+markers",
-            line={"color": COLOURS[i % len(COLOURS)]},
-            marker={"symbol": SYMBOLS[i % len(SYMBOLS)], "size": 9},
+            line={"color": COLOURS[look[curve.family]]},
+            marker={"symbol": SYMBOLS[look[curve.family]], "size": 9},
         )
     for gap, _, after in info.best.transitions:
         fig.add_vline(x=gap, line_dash="dot", line_color="#777777", line_width=1.5, opacity=1.0)

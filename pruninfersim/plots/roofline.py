@@ -9,7 +9,9 @@ import numpy as np
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.cost import Estimate
 from pruninfersim.errors import InvalidInputError
-from pruninfersim.plots.style import COLOURS, figure
+from pruninfersim.plots.style import COLOURS, figure, titled
+from pruninfersim.questions.comparison import Speedup
+from pruninfersim.questions.table import case_of, methods_of
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 TERA = 1e12
 #: Decades that an op has to move for an arrow to be drawn.
 VISIBLE = 0.01
+#: Share of the time from which an op has its name at the marker; ops closer than this many decades share a text.
+NAMED, TOGETHER = 0.02, 0.3
 
 
 class RooflineInfo(NamedTuple):
@@ -30,6 +34,7 @@ class RooflineInfo(NamedTuple):
     bandwidth: float
     ridge: float
     hardware: str
+    case: str = ""
 
 
 def roofline_info(step: Estimate) -> RooflineInfo:
@@ -45,6 +50,8 @@ def roofline_info(step: Estimate) -> RooflineInfo:
     >>> bool(info.intensity[info.names.index("up")] < 1.0 < info.ridge)
     True
     """
+    if not isinstance(step, Estimate):
+        raise InvalidInputError(f"a roofline is that of an estimate or of a speedup; got {type(step).__name__}")
     if step.trace.sweep_shape:
         raise InvalidInputError(f"give the estimate of a single pass; this one is a sweep {step.trace.sweep_shape}")
     flops, size = step.trace.flops, step.trace.traffic
@@ -60,11 +67,16 @@ def roofline_info(step: Estimate) -> RooflineInfo:
         bandwidth,
         peak / bandwidth,
         step.hardware.title,
+        ", ".join(part for part in (methods_of(step.trace), case_of(step.trace, step.hardware, step.stack)) if part),
     )
 
 
-def roofline_figure(dense: RooflineInfo, pruned: RooflineInfo | None = None, title: str | None = None) -> go.Figure:
+def roofline_figure(
+    dense: RooflineInfo | Estimate | Speedup, pruned: RooflineInfo | Estimate | None = None, title: str | None = None
+) -> go.Figure:
     """Return the roofline plot on log axes; with a pruned side, an arrow leads from each op to what it became.
+
+    Ops that carry 2 % of the time or more have their names at the marker, the others in the hover text.
 
     >>> from pruninfersim import Workload, estimate, pruning, trace
     >>> dense = trace("llama-3.1-8b", Workload.prefill(1, 128))
@@ -73,7 +85,12 @@ def roofline_figure(dense: RooflineInfo, pruned: RooflineInfo | None = None, tit
     >>> [line.name for line in roofline_figure(*sides).data]
     ['roofline', 'dense', 'pruned']
     """
-    fig = figure(title or f"Roofline of {dense.hardware}", "arithmetic intensity [FLOP/B]", "rate [TFLOP/s]")
+    if isinstance(dense, Speedup):
+        return roofline_figure(dense.dense, dense.pruned, title)
+    dense = dense if isinstance(dense, RooflineInfo) else roofline_info(dense)
+    pruned = pruned if pruned is None or isinstance(pruned, RooflineInfo) else roofline_info(pruned)
+    heading = titled(title or f"Roofline of {dense.hardware}", (pruned or dense).case)
+    fig = figure(heading, "arithmetic intensity [FLOP/B]", "rate [TFLOP/s]")
     points = np.concatenate([dense.intensity, [dense.ridge], *([pruned.intensity] if pruned else [])])
     x = np.geomspace(points.min() / 3.0, points.max() * 3.0, 100)
     x = np.sort(np.append(x, dense.ridge))
@@ -91,7 +108,7 @@ def roofline_figure(dense: RooflineInfo, pruned: RooflineInfo | None = None, tit
             x=side.intensity,
             y=side.rate / TERA,
             name=label,
-            mode="markers",
+            mode="markers+text",
             marker={
                 "color": colour,
                 "symbol": symbol,
@@ -99,9 +116,12 @@ def roofline_figure(dense: RooflineInfo, pruned: RooflineInfo | None = None, tit
                 "opacity": 0.7,
                 "line": {"color": "#ffffff", "width": 1},
             },
-            text=side.names,
+            text=_labels(side),
+            textposition="top left" if label == "dense" else "bottom right",
+            textfont={"size": 12, "color": colour},
+            hovertext=side.names,
             customdata=side.share * 100.0,
-            hovertemplate=f"{label} %{{text}}: %{{x:.3g}} FLOP/B, %{{y:.3g}} TFLOP/s, "
+            hovertemplate=f"{label} %{{hovertext}}: %{{x:.3g}} FLOP/B, %{{y:.3g}} TFLOP/s, "
             "%{customdata:.1f} % of the time<extra></extra>",
         )
     for start, end in _arrows(dense, pruned) if pruned is not None else []:
@@ -113,6 +133,19 @@ def roofline_figure(dense: RooflineInfo, pruned: RooflineInfo | None = None, tit
     fig.update_xaxes(type="log", dtick=1, exponentformat="none")
     fig.update_yaxes(type="log", dtick=1, exponentformat="none")
     return fig
+
+
+def _labels(side: RooflineInfo) -> list[str]:
+    """Return a text for each op: ops at one place share theirs, small ops have none."""
+    places: dict[tuple[float, float], list[int]] = {}
+    for i, (x, y, share) in enumerate(zip(side.intensity, side.rate, side.share, strict=True)):
+        if share >= NAMED:
+            spot = (round(float(np.log10(x)) / TOGETHER), round(float(np.log10(y)) / TOGETHER))
+            places.setdefault(spot, []).append(i)
+    texts = [""] * len(side.names)
+    for members in places.values():
+        texts[members[0]] = ", ".join(side.names[i] for i in members)
+    return texts
 
 
 def _arrows(dense: RooflineInfo, pruned: RooflineInfo) -> list[tuple[tuple[float, float], tuple[float, float]]]:

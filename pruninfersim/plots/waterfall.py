@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pruninfersim.plots.style import COLOURS, figure
+from pruninfersim.errors import InvalidInputError
+from pruninfersim.plots.style import COLOURS, figure, titled
+from pruninfersim.questions.comparison import Speedup
 from pruninfersim.questions.explain import Explanation
 
 if TYPE_CHECKING:
@@ -24,10 +26,16 @@ class WaterfallInfo(NamedTuple):
     total_milliseconds: float
     dense_milliseconds: float
     speedup: float
+    case: str = ""
 
 
-def waterfall_info(why: Explanation) -> WaterfallInfo:
-    """Return the bars of an explanation of a single comparison [ms].
+def waterfall_info(why: Explanation | Speedup) -> WaterfallInfo:
+    """Return the bars of an explanation of a single comparison, or of the comparison itself [ms].
+
+    Raises
+    ------
+    InvalidInputError
+        If it is a sweep.
 
     >>> from pruninfersim import Workload, pruning, trace
     >>> from pruninfersim.questions.explain import explain
@@ -36,6 +44,17 @@ def waterfall_info(why: Explanation) -> WaterfallInfo:
     >>> abs(sum(info.milliseconds) - info.total_milliseconds) < 1e-9
     True
     """
+    if isinstance(why, Speedup):
+        why = why.explain()
+    if not isinstance(why, Explanation):
+        raise InvalidInputError(
+            f"a waterfall is that of a speedup or its explanation; a {type(why).__name__} has bars and curves"
+        )
+    shape = np.shape(why.speedup.estimated)
+    if shape:
+        raise InvalidInputError(
+            f"a waterfall shows one comparison; this is a sweep of shape {shape}: take result.at(...)"
+        )
     frame = why.to_frame()
     return WaterfallInfo(
         frame["step"].tolist(),
@@ -43,17 +62,22 @@ def waterfall_info(why: Explanation) -> WaterfallInfo:
         float(why.speedup.pruned.latency) * 1e3,
         float(why.speedup.dense.latency) * 1e3,
         float(why.speedup.estimated),
+        why.speedup.question,
     )
 
 
-def waterfall_figure(info: WaterfallInfo, title: str = "Why is the pruned model not faster?") -> go.Figure:
+def waterfall_figure(
+    info: WaterfallInfo | Explanation | Speedup, title: str = "Why is the pruned model not faster?"
+) -> go.Figure:
     """Return the waterfall: what the claim promises, what each effect adds, and the estimate at the end.
 
     >>> info = WaterfallInfo(["claim", "not pruned"], [5.0, 1.0], 6.0, 10.0, 10.0 / 6.0)
     >>> waterfall_figure(info).data[0].text
     ('5', '1', '6')
     """
-    fig = figure(f"{title} (speedup {info.speedup:.2f})", "", "time of the pruned pass [ms]")
+    if not isinstance(info, WaterfallInfo):
+        info = waterfall_info(info)
+    fig = figure(titled(f"{title} (speedup {info.speedup:.2f})", info.case), "", "time of the pruned pass [ms]")
     fig.add_waterfall(
         x=[step.replace(" ", "<br>", 1) for step in [*info.steps, "estimate"]],
         y=[*info.milliseconds, info.total_milliseconds],

@@ -1,5 +1,6 @@
 """Pruning methods: frozen objects that turn a trace into a trace. One file per family of the taxonomy."""
 
+from pruninfersim._util.lazy import shows
 from pruninfersim.pruning.dynamic_depth import DynamicDepth, active_share
 from pruninfersim.pruning.low_rank import LowRank, low_rank_rank
 from pruninfersim.pruning.ratios import Axis, PerBlock, PerLayer, PerRole, Ratio
@@ -47,3 +48,5 @@ __all__ = [
     "takes_sparsity",
     "unfit",
 ]
+
+__dir__ = shows(__all__)

@@ -150,7 +150,7 @@ def check_sweep(trace: OpTrace, ratio: Ratio) -> None:
     except ValueError:
         raise InvalidInputError(
             f"sparsity and a workload of sweep shape {trace.sweep_shape} do not broadcast; "
-            "give arrays of equal shape, or add axes with [:, None]"
+            "give arrays of equal shape, add axes with [:, None], or let pruninfersim.sweep cross them"
         ) from None
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import checked
-from pruninfersim.errors import InvalidInputError, unknown_name
+from pruninfersim.errors import InvalidInputError
 from pruninfersim.hardware import HardwareProfile
+from pruninfersim.pruning import aliases
 from pruninfersim.pruning.dynamic_depth import DynamicDepth
 from pruninfersim.pruning.low_rank import LowRank
 from pruninfersim.pruning.ratios import LARGEST, Ratio
@@ -29,8 +30,8 @@ METHODS: dict[str, Any] = {
     for method in (StaticDepth, LowRank, SemiStructured, StaticWidth, StaticWidthCross, DynamicDepth, SparseAttention)
 }
 
-#: A name, a method, or several of them that are applied in order.
-Method: TypeAlias = "str | PruningMethod | Sequence[str | PruningMethod]"
+#: A name, a class, a method, or several of them that are applied in order.
+Method: TypeAlias = "str | type[Any] | PruningMethod | Sequence[str | type[Any] | PruningMethod]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,22 @@ class Composed:
 def get(name: str, sparsity: Ratio, *, registry: Mapping[str, Any] = METHODS, **options: Any) -> PruningMethod:
     """Return the method called `name` at a sparsity.
 
+    Parameters
+    ----------
+    name : str
+        Registered name in any spelling, or that of a method from a paper, such as ``"SliceGPT"``, which stands for its
+        family (`pruninfersim.pruning.aliases.FAMILIES`).
+    sparsity : Ratio
+        Fraction removed [1].
+    registry : mapping of str to class, optional
+    **options
+        Of the method.
+
+    Warns
+    -----
+    NameWarning
+        Once for each method from a paper: which family it was taken for.
+
     Raises
     ------
     UnknownNameError
@@ -70,9 +87,8 @@ def get(name: str, sparsity: Ratio, *, registry: Mapping[str, Any] = METHODS, **
     >>> get("low-rank", 0.5).name
     'low-rank'
     """
-    if name not in registry:
-        raise unknown_name("method", name, registry)
-    method: PruningMethod = registry[name](sparsity, **options)
+    known = name if name in registry else aliases.find(name, registry)
+    method: PruningMethod = registry[known](sparsity, **options)
     return method
 
 
@@ -90,17 +106,17 @@ def resolve(method: Method, sparsity: Ratio | None = None) -> PruningMethod:
 
     Parameters
     ----------
-    method : str, method object, or a sequence of them
+    method : str, method class or object, or a sequence of them
         A sequence is a composition, in that order.
     sparsity : Ratio, optional
-        Of every method that is given by name; needed there, and refused where there is none.
+        Of every method that is given by name or class; needed there, and refused where there is none.
 
     Raises
     ------
     UnknownNameError
         If no method has this name.
     InvalidInputError
-        If a class stands where an object should, a sparsity is missing or has no method to go to, or nothing of the
+        If a sparsity is missing or has no method to go to, or nothing of the
         kind is given.
 
     >>> resolve(["static-depth", SemiStructured()], 0.25).name
@@ -111,21 +127,23 @@ def resolve(method: Method, sparsity: Ratio | None = None) -> PruningMethod:
             raise InvalidInputError(f"method {method!r} needs a sparsity, for instance sparsity=0.5")
         return get(method, sparsity)
     if isinstance(method, type):
-        raise InvalidInputError(
-            f"give an object, for instance {method.__name__}(0.5), or a name with a sparsity; got the class "
-            f"{method.__name__}"
-        )
+        if sparsity is None:
+            raise InvalidInputError(
+                f"the class {method.__name__} needs a sparsity: {method.__name__}(0.5), or sparsity=0.5 beside it"
+            )
+        made: PruningMethod = method(sparsity)
+        return made
     if hasattr(method, "apply") and hasattr(method, "name"):
         if sparsity is not None:
             raise InvalidInputError("give the sparsity inside the method object, or name the method; not both")
         return method
     if isinstance(method, Iterable):
         several = list(method)
-        named = any(isinstance(each, str) for each in several)
+        named = any(isinstance(each, str | type) for each in several)
         if not several or (sparsity is not None and not named):
             what = "no method" if not several else "a sparsity for no name"
             raise InvalidInputError(f"{what} in the sequence of methods; give names with a sparsity, or method objects")
-        found = tuple(resolve(each, sparsity if isinstance(each, str) else None) for each in several)
+        found = tuple(resolve(each, sparsity if isinstance(each, str | type) else None) for each in several)
         return found[0] if len(found) == 1 else Composed(found)
     raise InvalidInputError(
         f"method must be a name ({', '.join(METHODS)}), a method object, or a sequence of them; got {method!r}"
@@ -138,10 +156,10 @@ def takes_sparsity(method: Method) -> bool:
     >>> takes_sparsity("low-rank"), takes_sparsity(["low-rank", SemiStructured()]), takes_sparsity(SemiStructured())
     (True, True, False)
     """
-    if isinstance(method, str):
+    if isinstance(method, str | type):
         return True
     several = isinstance(method, Iterable) and not hasattr(method, "apply")
-    return several and any(isinstance(each, str) for each in method)  # type: ignore[union-attr]
+    return several and any(isinstance(each, str | type) for each in method)  # type: ignore[union-attr]
 
 
 def at(method: Method, sparsity: Ratio) -> PruningMethod:

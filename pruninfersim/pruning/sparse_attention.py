@@ -27,6 +27,11 @@ class SparseAttention:
     In prefill every KV block is still wanted by some query block, so that K and V are read once in full; a decode
     step reads the chosen blocks only. Scores and block lists are computed at sparsity 0 too.
 
+    Small blocks choose better and cost more: scores grow with the square of their number, and a kernel skips whole
+    tiles of its own only. Which blocks are kept is taken to be random, so that a prefill kernel with tiles of 128 x 128
+    hardly ever finds one without a block of 16 to keep (`BlockSparseAttention`); blocks of 64 or 128 are for such
+    kernels. The ``paper`` stack prices a kernel that was written for blocks of 16.
+
     >>> from pruninfersim import Workload, trace
     >>> pruned = trace("llama-3.1-8b", Workload.decode(context=4096)).prune(SparseAttention(0.5))
     >>> float(pruned.select(pruned.mask(names=["attention"])).b_reads[0])
@@ -54,6 +59,8 @@ class SparseAttention:
             kernel=tuple(kernel.tolist()),
             mac_fraction=np.where(prefill | decode, trace.mac_fraction * keep, trace.mac_fraction),
             b_reads=np.where(decode, trace.b_reads * keep, trace.b_reads),
+            kept=np.where(prefill | decode, keep, trace.kept),
+            grain=np.where(prefill | decode, self.block_size, trace.grain),
         )
         extra = [row for i in np.flatnonzero(prefill | decode) for row in self._score_rows(trace, int(i))]
         pruned = sparse.concat(OpTrace.from_rows(extra)) if extra else sparse

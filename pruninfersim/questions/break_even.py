@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Never
 
 import numpy as np
 from scipy.optimize import brentq
 
 from pruninfersim import pruning
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel
-from pruninfersim.errors import unknown_name
+from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Method
 from pruninfersim.questions.setup import Setup
+from pruninfersim.questions.vocabulary import KEYWORDS, one_only
 from pruninfersim.stacks import Stack
+from pruninfersim.workload import Logits
 
 Axis = Literal["sparsity", "batch", "context"]
 #: Range that is searched where the caller gives none.
@@ -44,13 +48,37 @@ class Crossing:
     wins_above: bool
 
 
+class Crossings(list[Crossing]):
+    """Where the winner changes, in increasing order, and who wins where nothing does.
+
+    Attributes
+    ----------
+    winner : str
+        Who wins throughout; empty where there is a crossing, and "neither" where both sides are equally fast.
+    axis : str
+    between : tuple of two floats
+        Range that was searched.
+    """
+
+    def __init__(
+        self, found: Iterable[Crossing], *, winner: str = "", axis: str = "", between: tuple[float, float] = (0.0, 0.0)
+    ) -> None:
+        super().__init__(found)
+        self.winner, self.axis, self.between = winner, axis, between
+
+    def __repr__(self) -> str:
+        if self:
+            return super().__repr__()
+        return f"[] ({self.winner} wins from {self.axis} {self.between[0]:g} to {self.between[1]:g})"
+
+
 def break_even(
+    axis: Axis | None = None,
     *,
-    axis: Axis,
-    method: Method,
+    method: Method | None = None,
     against: Method | None = None,
-    model: str | ModelConfig,
-    hardware: str | HardwareProfile,
+    model: str | ModelConfig | None = None,
+    hardware: str | HardwareProfile | None = None,
     phase: str = "prefill",
     sparsity: float = 0.5,
     batch: float = 1,
@@ -58,7 +86,9 @@ def break_even(
     between: tuple[float, float] | None = None,
     stack: str | Stack | CostModel = "vendor",
     dtype: str | None = None,
-) -> list[Crossing]:
+    logits: Logits | None = None,
+    **other: Never,
+) -> Crossings:
     """Return where a method starts or stops to win against dense, or against another method.
 
     Parameters
@@ -71,26 +101,32 @@ def break_even(
         Another method, at the same sparsity if it is given by name; default is the dense model.
     between : tuple of two floats, optional
         Range of the search, by default 0 to 0.95, 1 to 1024, 16 to 131072.
-    model, hardware, phase, sparsity, batch, context, stack, dtype : as in `pruninfersim.speedup`
+    model, hardware, phase, sparsity, batch, context, stack, dtype, logits : as in `pruninfersim.speedup`
 
     Returns
     -------
-    list of Crossing
-        In increasing order; empty if one side wins throughout. Where the host of an engine sets both times, the method
-        does not win: the crossing is where the GPU becomes the slower one. The range is scanned at 129 points, so that
-        two crossings closer than that may be missed.
+    Crossings
+        A list of `Crossing` in increasing order; empty if one side wins throughout: its ``winner`` says who. Where the
+        host of an engine sets both times, the method does not win: the crossing is where the GPU becomes the slower
+        one. The range is scanned at 129 points, so that two crossings closer than that may be missed.
 
     Raises
     ------
     UnknownNameError, InvalidInputError
 
-    >>> found = break_even(axis="sparsity", method="dynamic-depth", model="llama-3.1-8b", hardware="h100-sxm",
+    >>> found = break_even("sparsity", method="dynamic-depth", model="llama-3.1-8b", hardware="h100-sxm",
     ...                    stack="ideal")
     >>> [(0 < c.value < 0.1, c.wins_above) for c in found]
     [(True, True)]
+    >>> break_even("batch", method="static-width", model="llama-3.1-8b", hardware="h100-sxm", stack="ideal").winner
+    'static-width'
     """
+    refuse("break_even", other, ["axis", *KEYWORDS, "against", "between"])
     if axis not in RANGES:
         raise unknown_name("axis", axis, RANGES)
+    if method is None or model is None or hardware is None:
+        raise InvalidInputError(f"break_even needs a model, a hardware and a method: break_even({axis!r}, model=...)")
+    one_only("break_even", model=model, hardware=hardware, phase=phase, stack=stack, dtype=dtype)
     low, high = between or RANGES[axis]
     fixed = {"sparsity": sparsity, "batch": batch, "context": context}
     setup = Setup(model, hardware, stack, dtype)
@@ -98,7 +134,7 @@ def break_even(
     def lead(values: FloatArray) -> FloatArray:
         """ln of how much faster the method is than its rival."""
         at = fixed | {axis: values}
-        dense = setup.trace(setup.workload(phase, at["batch"], at["context"]))
+        dense = setup.trace(setup.workload(phase, at["batch"], at["context"], logits))
         ours, theirs = (
             None if rival is None else pruning.at(rival, pruning.Axis(at["sparsity"])) for rival in (method, against)
         )
@@ -117,7 +153,16 @@ def break_even(
     for i in np.flatnonzero(np.sign(leads[:-1]) * np.sign(leads[1:]) < 0):
         refine = _root if axis == "sparsity" else _first_whole
         crossings.append(Crossing(refine(lead, grid[i], grid[i + 1]), bool(leads[i + 1] > 0)))
-    return crossings
+    winner = "" if crossings else _winner(leads, method, against)
+    return Crossings(crossings, winner=winner, axis=axis, between=(float(low), float(high)))
+
+
+def _winner(leads: FloatArray, method: Method, against: Method | None) -> str:
+    """Return who is ahead where the lead never changes hands."""
+    if not np.any(leads):
+        return "neither"
+    rival = "dense" if against is None else pruning.at(against, 0.0).name
+    return pruning.at(method, 0.0).name if leads.sum() > 0 else rival
 
 
 def _root(lead: Any, low: float, high: float) -> float:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.lazy import drawn
 from pruninfersim.cost import Estimate, scalar
 from pruninfersim.cost.clock import Chain
 from pruninfersim.cost.estimate import MATERIAL_SHARE
@@ -21,10 +22,18 @@ from pruninfersim.cost.speedups import (
     ideal_speedup,
 )
 from pruninfersim.cost.uncertainty import ratio_half_width
+from pruninfersim.errors import InvalidInputError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
+from pruninfersim.questions.availability import availability_note
+from pruninfersim.questions.table import case_of, dtype_of, methods_of, plain, printed, rows
 from pruninfersim.trace import twins
 from pruninfersim.workload import Workload
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pruninfersim.questions.explain import Explanation
 
 #: Half of the central 90 % of a normal distribution, in standard deviations.
 NORMAL_90 = 1.645
@@ -110,41 +119,122 @@ class Speedup:
         """Sparsity reached after rounding, by method and kind of block, each of shape (*sweep) [1]."""
         return {applied.method: applied.achieved for applied in self.pruned.trace.applied}
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the numbers of a single comparison as plain floats, ready for JSON."""
-        asked = {a.method: float(a.asked) for a in self.pruned.trace.applied}
-        return {
-            "stack": self.dense.stack,
-            "hardware": self.dense.hardware.name,
-            "sparsity": asked,
-            "achieved": {m: {b: float(v) for b, v in blocks.items()} for m, blocks in self.achieved.items()},
-            "claim": self.claim,
-            "flops": self.flops,
-            "ideal": self.ideal,
-            "estimated": self.estimated,
-            "interval": list(self.interval),
-            "headroom": self.headroom,
-            "bound": self.bound,
-            "fits": self.pruned.fits,
-            "dense_fits": self.dense.fits,
-            "dense_seconds": self.dense.latency,
-            "pruned_seconds": self.pruned.latency,
-            "notes": list(self.notes),
-        }
+    @property
+    def dtype(self) -> str:
+        """Precision of the linear layers."""
+        return dtype_of(self.dense.trace)
 
-    def __repr__(self) -> str:
-        if np.ndim(self.estimated):
-            return f"<Speedup {self.dense.stack} on {self.dense.hardware.name}, sweep {np.shape(self.estimated)}>"
-        low, high = self.interval
-        return (
-            f"<Speedup {self.dense.stack} on {self.dense.hardware.name}: estimated {self.estimated:.2f} "
-            f"[{low:.2f}, {high:.2f}], headroom {self.headroom:.2f}, bound {self.bound:.2f}, ideal {self.ideal:.2f}, "
-            f"flops {self.flops:.2f}>"
+    @property
+    def question(self) -> str:
+        """What was asked, as one line: methods, model, GPU, workload, software, precision."""
+        methods = methods_of(self.pruned.trace) or (self.pruned.trace.model.name if self.pruned.trace.model else "")
+        case = case_of(self.dense.trace, self.hardware, self.stack)
+        if methods and not self.pruned.trace.applied:
+            return f"{methods} against {case}"
+        return f"{methods}, {case}" if methods else case
+
+    @property
+    def runs_today(self) -> tuple[str, ...]:
+        """Which software is known to run the methods, and which is known not to; see `pruninfersim.availability`."""
+        return tuple(note for each in self.pruned.trace.applied if (note := availability_note(each.method)))
+
+    def at(self, *index: int) -> Speedup:
+        """Return one point of a sweep, by its place on each axis.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is no such point.
+
+        >>> from pruninfersim import speedup
+        >>> both = speedup(model="llama-3.1-8b", hardware="h100-sxm", method="low-rank", sparsity=[0.25, 0.5],
+        ...                stack="ideal")
+        >>> bool(both.at(1).estimated == both.estimated[1])
+        True
+        """
+        shape = np.shape(self.estimated)
+        if len(index) != len(shape) or any(not -n <= i < n for i, n in zip(index, shape, strict=False)):
+            raise InvalidInputError(f"no point {index} in a sweep of shape {shape}; give one whole number per axis")
+        return compare_estimates(self.dense.at(index, shape), self.pruned.at(index, shape))
+
+    def explain(self) -> Explanation:
+        """Return the waterfall from the claim to the estimate; see `pruninfersim.explain`."""
+        from pruninfersim.questions.explain import explain
+
+        return explain(self)
+
+    def plot(self, kind: str | None = None, **options: Any) -> Any:
+        """Return a plotly figure of the result.
+
+        Parameters
+        ----------
+        kind : {"waterfall", "breakdown", "roofline", "bars", "curve", "heatmap"}, optional
+            Default is the waterfall of a single comparison, the curve of a sweep along one axis, and the heat map of
+            one along two.
+        **options
+            Of the figure; see `pruninfersim.plots.plot`.
+        """
+        return drawn(self, kind, options)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per point of the sweep, with the columns of `pruninfersim.sweep`, and the headroom."""
+        import pandas as pd
+
+        return pd.DataFrame(rows(self))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return question and answer as plain values, ready for JSON; those of a sweep are nested lists."""
+        workload = self.workload
+        return plain(  # type: ignore[no-any-return]
+            {
+                "model": self.model.name if self.model else None,
+                "hardware": self.hardware.name,
+                "method": self.method,
+                "sparsity": {a.method: a.asked for a in self.pruned.trace.applied},
+                "phase": workload.phase if workload else None,
+                "batch": workload.batch if workload else None,
+                "context": workload.context if workload else None,
+                "stack": self.stack,
+                "dtype": self.dtype,
+                "achieved": self.achieved,
+                "claim": self.claim,
+                "flops": self.flops,
+                "ideal": self.ideal,
+                "estimated": self.estimated,
+                "interval": list(self.interval),
+                "headroom": self.headroom,
+                "bound": self.bound,
+                "fits": self.pruned.fits,
+                "dense_fits": self.dense.fits,
+                "dense_seconds": self.dense.latency,
+                "pruned_seconds": self.pruned.latency,
+                "notes": list(self.notes),
+                "runs_today": list(self.runs_today),
+            }
         )
 
-    def _repr_html_(self) -> str:
+    def __repr__(self) -> str:
+        head = f"<Speedup of {self.question}"
         if np.ndim(self.estimated):
-            return f"<p>{html.escape(repr(self))}</p>"
+            values = np.asarray(self.estimated)
+            return f"{head}: sweep {values.shape}, estimated {values.min():.2f} to {values.max():.2f}>"
+        low, high = self.interval
+        return (
+            f"{head}: estimated {self.estimated:.2f} [{low:.2f}, {high:.2f}], headroom {self.headroom:.2f}, "
+            f"bound {self.bound:.2f}, ideal {self.ideal:.2f}, flops {self.flops:.2f}>"
+        )
+
+    def __str__(self) -> str:
+        notes = [*(f"note: {note}" for note in self.notes), *(f"runs today: {note}" for note in self.runs_today)]
+        if not np.ndim(self.estimated):
+            return "\n".join([repr(self), *notes])
+        return "\n".join([f"Speedup of {self.question}", printed(rows(self)), *notes])
+
+    def _repr_html_(self) -> str:
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in (*self.notes, *self.runs_today))
+        title = html.escape(f"Speedup of {self.question}")
+        if np.ndim(self.estimated):
+            return f"<p>{title}</p><pre>{html.escape(printed(rows(self)))}</pre>{notes}"
         low, high = self.interval
         cells = {
             "estimated": f"{self.estimated:.3f} ({low:.3f} to {high:.3f})",
@@ -156,10 +246,8 @@ class Speedup:
             "dense": f"{np.asarray(self.dense.latency) * 1e3:.4g} ms",
             "pruned": f"{np.asarray(self.pruned.latency) * 1e3:.4g} ms",
         }
-        rows = "".join(f"<tr><th>{html.escape(k)}</th><td>{v}</td></tr>" for k, v in cells.items())
-        title = html.escape(f"Speedup on {self.dense.hardware.title}, stack {self.dense.stack}")
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
-        return f"<table><caption>{title}</caption>{rows}</table>{notes}"
+        lines = "".join(f"<tr><th>{html.escape(k)}</th><td>{v}</td></tr>" for k, v in cells.items())
+        return f"<table><caption>{title}</caption>{lines}</table>{notes}"
 
 
 def compare_estimates(before: Estimate, after: Estimate) -> Speedup:

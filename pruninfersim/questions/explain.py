@@ -19,21 +19,19 @@ Two traces that no method connects claim nothing: phi is 1, a_i is f_i, and ther
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from pruninfersim import hardware as hardware_registry
-from pruninfersim import stacks
 from pruninfersim._util.arrays import FloatArray
-from pruninfersim.cost import CostModel, Estimate, scalar
+from pruninfersim._util.lazy import drawn
+from pruninfersim.cost import Estimate, scalar
 from pruninfersim.cost.speedups import claimed_share
-from pruninfersim.errors import InvalidInputError
-from pruninfersim.hardware import HardwareProfile
-from pruninfersim.questions.comparison import Speedup, compare_estimates
-from pruninfersim.stacks import Stack
-from pruninfersim.trace import OpTrace
+from pruninfersim.questions.answers import Side, sides
+from pruninfersim.questions.comparison import Speedup
+from pruninfersim.questions.vocabulary import Question
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,60 +78,74 @@ class Explanation:
     by_role: dict[str, FloatArray] = field(repr=False)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per step of a single comparison: seconds added, running total, speedup so far."""
+        """Return one row per step: seconds added, running total, speedup so far; of a sweep also the point."""
         import pandas as pd
 
-        seconds = np.array([float(value) for value in self.steps.values()])
-        total = np.cumsum(seconds)
-        dense = float(self.speedup.dense.latency)
+        shape = np.shape(self.speedup.estimated)
+        size, names = int(np.prod(shape, dtype=int)), list(self.steps)
+        seconds = np.stack([np.broadcast_to(np.asarray(self.steps[name]), shape).reshape(-1) for name in names], axis=1)
+        total = np.cumsum(seconds, axis=1)
+        dense = np.broadcast_to(self.speedup.dense.total, shape).reshape(-1, 1)
+        point = {"point": np.repeat(np.arange(size), len(names))} if shape else {}
         return pd.DataFrame(
             {
-                "step": list(self.steps),
-                "seconds": seconds,
-                "total_seconds": total,
-                "speedup_so_far": dense / total,
-                "meaning": [MEANING[step] for step in self.steps],
+                **point,
+                "step": names * size,
+                "seconds": seconds.reshape(-1),
+                "total_seconds": total.reshape(-1),
+                "speedup_so_far": (dense / total).reshape(-1),
+                "meaning": [MEANING[step] for step in names] * size,
             }
         )
 
+    def plot(self, kind: str | None = None, **options: Any) -> Any:
+        """Return the waterfall as a plotly figure; of a sweep, take a point first: ``speedup.at(0).explain()``."""
+        return drawn(self, kind, options)
+
     def __str__(self) -> str:
-        frame = self.to_frame()
-        lines = [
-            f"{step:>16}  {seconds * 1e3:+10.4f} ms  speedup {so_far:5.2f}  {MEANING[step]}"
-            for step, seconds, so_far in zip(frame["step"], frame["seconds"], frame["speedup_so_far"], strict=True)
-        ]
-        bound = [f"{'':>16}  {note}" for note in self.speedup.notes if note.startswith("host-bound")]
-        return "\n".join(lines + bound[:1])
+        shape = np.shape(self.speedup.estimated)
+        if not shape:
+            frame = self.to_frame()
+            lines = [
+                f"{step:>16}  {seconds * 1e3:+10.4f} ms  speedup {so_far:5.2f}  {MEANING[step]}"
+                for step, seconds, so_far in zip(frame["step"], frame["seconds"], frame["speedup_so_far"], strict=True)
+            ]
+            bound = [f"{'':>16}  {note}" for note in self.speedup.notes if note.startswith("host-bound")]
+            return "\n".join(lines + bound[:1])
+        lines = [f"milliseconds that each step adds, least and most of {shape} points"]
+        for step, values in self.steps.items():
+            low, high = float(np.min(values)) * 1e3, float(np.max(values)) * 1e3
+            lines.append(f"{step:>16}  {low:+10.4f} to {high:+10.4f} ms  {MEANING[step]}")
+        return "\n".join(lines)
 
     def __repr__(self) -> str:
         return f"<Explanation of {self.speedup!r}>"
 
     def _repr_html_(self) -> str:
-        return str(self.to_frame().to_html(index=False))
+        title = html.escape(self.speedup.question)
+        if np.ndim(self.speedup.estimated):
+            return f"<p>{title}</p><pre>{html.escape(str(self))}</pre>"
+        return f"<p>{title}</p>{self.to_frame().to_html(index=False)}"
 
 
 def explain(
-    dense: OpTrace | Speedup,
-    pruned: OpTrace | None = None,
-    *,
-    hardware: HardwareProfile | str | None = None,
-    stack: str | Stack | CostModel = "vendor",
+    dense: Side | Speedup | None = None, pruned: Side | None = None, **question: Unpack[Question]
 ) -> Explanation:
     """Break the gap between 1/(1-s) and the estimated speedup into steps that add up exactly.
 
     Parameters
     ----------
-    dense, pruned : OpTrace
-        Or a `Speedup` alone, which has both sides, the GPU and the stack.
-    hardware : HardwareProfile or str
-    stack : str, callable or CostModel
+    dense, pruned : OpTrace, Estimate or model
+        As in `pruninfersim.compare`; or a `Speedup` alone, which has both sides, the GPU and the stack.
+    **question
+        Keywords of `pruninfersim.speedup`: `hardware` and `stack` of two traces, or the whole question by names.
 
     Raises
     ------
     UnknownNameError, MissingValueError
         As `pruninfersim.estimate`.
     InvalidInputError
-        If traces come without a GPU, or a speedup with one.
+        If traces come without a GPU, a speedup with one, or a keyword is not known.
 
     >>> from pruninfersim import Workload, pruning, trace
     >>> dense = trace("llama-3.1-8b", Workload.decode())
@@ -141,7 +153,7 @@ def explain(
     >>> abs(sum(why.steps.values()) / why.speedup.pruned.latency - 1) < 1e-12
     True
     """
-    result = _compared(dense, pruned, hardware, stack)
+    result = sides("explain", dense, pruned, question)
     before, after = result.dense, result.pruned
     keep = claimed_share(after.trace)
     roles = tuple(dict.fromkeys(before.trace.roles + after.trace.roles))
@@ -165,22 +177,6 @@ def _with_engine(by_role: dict[str, FloatArray], roles: tuple[str, ...]) -> dict
         out = {step: np.where(mine, 0.0, values) for step, values in out.items()}
         out[name] = np.asarray(np.where(mine, whole, 0.0))
     return out
-
-
-def _compared(
-    dense: OpTrace | Speedup,
-    pruned: OpTrace | None,
-    hardware: HardwareProfile | str | None,
-    stack: str | Stack | CostModel,
-) -> Speedup:
-    if isinstance(dense, Speedup):
-        if pruned is not None or hardware is not None:
-            raise InvalidInputError("a Speedup has both sides and its GPU already: explain(speedup)")
-        return dense
-    if pruned is None or hardware is None:
-        raise InvalidInputError("explain needs a dense trace, a pruned trace and hardware=..., or a Speedup")
-    cost_model = stacks.get(stack, hardware_registry.get(hardware))
-    return compare_estimates(cost_model.predict(dense), cost_model.predict(pruned))
 
 
 def _by_role(before: Estimate, after: Estimate, keep: FloatArray, roles: tuple[str, ...]) -> dict[str, FloatArray]:

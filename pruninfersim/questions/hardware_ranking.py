@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from pruninfersim import hardware as hardware_registry
 from pruninfersim import pruning
 from pruninfersim._util.arrays import checked
+from pruninfersim._util.callers import outside_of_package
+from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel, Estimate
 from pruninfersim.cost.estimate import MATERIAL_SHARE
 from pruninfersim.cost.memory import kv_memory, weight_memory
-from pruninfersim.errors import InvalidInputError, MissingValueError
+from pruninfersim.errors import InvalidInputError, LeftOutWarning, MissingValueError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Method
 from pruninfersim.questions.comparison import compare_estimates
 from pruninfersim.questions.setup import Setup
+from pruninfersim.questions.vocabulary import KEYWORDS, one_only
 from pruninfersim.stacks import Stack
 from pruninfersim.trace import OpTrace, PruningMethod
-from pruninfersim.workload import Workload
+from pruninfersim.workload import Logits, Workload
 
 #: Name of the row without pruning.
 DENSE = "dense"
@@ -33,26 +38,34 @@ HOUR = 3600.0
 
 
 def compare_hardware(
-    model: str | ModelConfig,
-    workloads: Workload | Iterable[Workload],
+    model: str | ModelConfig | None = None,
+    workloads: Workload | Iterable[Workload] | None = None,
     methods: str | PruningMethod | Iterable[Method] | None = None,
     *,
-    hardware: str | HardwareProfile | Iterable[str | HardwareProfile],
+    hardware: str | HardwareProfile | Iterable[str | HardwareProfile] | None = None,
+    method: Method | None = None,
     sparsity: float = 0.5,
+    phase: str | Iterable[str] = "prefill",
+    batch: ArrayLike = 1,
+    context: ArrayLike = 1024,
     stack: str | Stack | CostModel = "vendor",
     dtype: str | None = None,
+    logits: Logits | None = None,
     price_per_hour: Mapping[str, float] | None = None,
+    **other: Never,
 ) -> pd.DataFrame:
     """Compare GPUs for a model, dense and pruned.
 
     Parameters
     ----------
     model : str or ModelConfig
-    workloads : Workload or several
-        Single workloads, no sweeps.
+    workloads : Workload or several, optional
+        Single workloads, no sweeps; default are those of `phase`, `batch`, `context`, each one or several.
     methods : str, method object, or several
-        Default is every named method. An entry that is itself a sequence is a composition. A dense row comes first in
-        any case.
+        Default is every named method that can do the sparsity. An entry that is itself a sequence is a composition. A
+        dense row comes first in any case.
+    method : str, method object, or a sequence of them
+        In place of `methods`: one method, a sequence being a composition, as in `pruninfersim.speedup`.
     hardware : str, HardwareProfile, or several
     sparsity : float
         Of the methods that are given by name [1].
@@ -108,7 +121,13 @@ def compare_hardware(
     UnknownNameError
         If a name is not known.
     InvalidInputError
-        If an axis is empty, a workload is a sweep, a price is not positive or is of a GPU that was not asked for.
+        If an axis is empty, a workload is a sweep, a price is not positive or is of a GPU that was not asked for, or a
+        keyword is not known.
+
+    Warns
+    -----
+    LeftOutWarning
+        If a method that nobody named cannot do the sparsity.
 
     >>> from pruninfersim import Workload
     >>> frame = compare_hardware("llama-3.1-8b", Workload.decode(16, 4096), "static-width", stack="ideal",
@@ -118,15 +137,25 @@ def compare_hardware(
     >>> frame.query("hardware == 'l40s'").limited_by.tolist()
     ['memory', 'memory']
     """
+    refuse("compare_hardware", other, [*KEYWORDS, "workloads", "methods", "price_per_hour"])
+    if model is None or hardware is None:
+        raise InvalidInputError("compare_hardware needs a model and hardware=[...], a list of GPUs")
+    one_only("compare_hardware", model=model, stack=stack, dtype=dtype)
     gpus = [hardware_registry.get(gpu) for gpu in _several(hardware, (str, HardwareProfile), "hardware")]
-    given = _several(workloads, Workload, "workloads")
-    several = pruning.names() if methods is None else _several(methods, str, "methods")
+    _check([], gpus, stack)
+    setups = [Setup(model, gpu, stack, dtype) for gpu in gpus]
+    work = _workloads(setups[0], phase, batch, context, logits) if workloads is None else workloads
+    given = _several(work, Workload, "workloads")
+    if method is not None:
+        if methods is not None:
+            raise InvalidInputError("give method (one, or a composition) or methods (alternatives), not both")
+        methods = [method]
+    several = _able(sparsity) if methods is None else _several(methods, str, "methods")
     chosen = [pruning.at(method, sparsity) for method in several]
     labels = _labels(chosen)
     prices = _prices(price_per_hour, gpus)
     _check(given, gpus, stack)
-    setups = [Setup(model, gpu, stack, dtype) for gpu in gpus]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for workload in given:
         dense = setups[0].trace(workload)
         variants = {DENSE: dense} | {label: dense.prune(method) for label, method in zip(labels, chosen, strict=True)}
@@ -140,6 +169,20 @@ def compare_hardware(
         ranks = _ranks(frame, [*WORKLOAD, "method"], cost)
         frame.insert(frame.columns.get_loc("note"), "rank_cost", ranks)  # type: ignore[arg-type]
     return frame
+
+
+def _workloads(setup: Setup, phase: Any, batch: ArrayLike, context: ArrayLike, logits: Logits | None) -> list[Workload]:
+    """Return the single workloads of every phase, batch and context."""
+    axes = [np.atleast_1d(np.asarray(values)).reshape(-1).tolist() for values in (phase, batch, context)]
+    return [setup.workload(p, b, c, logits) for p, b, c in itertools.product(*axes)]
+
+
+def _able(sparsity: float) -> list[str]:
+    """Return the named methods that can do a sparsity, and warn of the others."""
+    reasons = {name: pruning.unfit(method, sparsity) for name, method in pruning.METHODS.items()}
+    for why in filter(None, reasons.values()):
+        warnings.warn(f"left out: {why}", LeftOutWarning, stacklevel=outside_of_package())
+    return [name for name, why in reasons.items() if not why]
 
 
 def ranking_flips(frame: pd.DataFrame, axis: str = "hardware") -> pd.DataFrame:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import html
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray, checked
-from pruninfersim.cost import CostModel, scalar
-from pruninfersim.hardware import HardwareProfile
-from pruninfersim.questions.comparison import Speedup, compare_estimates
-from pruninfersim.questions.setup import estimate
-from pruninfersim.stacks import Stack
-from pruninfersim.trace import OpTrace, twins
+from pruninfersim.cost import scalar
+from pruninfersim.errors import InvalidInputError
+from pruninfersim.questions.answers import Side, sides
+from pruninfersim.questions.comparison import Speedup
+from pruninfersim.questions.vocabulary import Question
+from pruninfersim.trace import twins
 
 #: Fields of `Headroom` -> what each supposes, for its table.
 HEADROOM = {
@@ -24,7 +25,7 @@ HEADROOM = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Headroom:
     """What is left to gain for a pruned model.
 
@@ -45,6 +46,10 @@ class Headroom:
     perfect_all: FloatArray | float
     amdahl: FloatArray | float
 
+    def __repr__(self) -> str:
+        parts = [f"{name} {_ends(getattr(self, name))}" for name in HEADROOM]
+        return f"<Headroom: {', '.join(parts)}>"
+
     def _repr_html_(self) -> str:
         if np.ndim(self.estimated):
             return f"<pre>{html.escape(repr(self))}</pre>"
@@ -55,15 +60,27 @@ class Headroom:
         return f"<table><caption>Speedup if</caption>{cells}</table>"
 
 
+def _ends(values: FloatArray | float) -> str:
+    low, high = float(np.min(values)), float(np.max(values))
+    return f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
+
+
 def max_speedup(
-    dense: OpTrace, pruned: OpTrace, *, hardware: HardwareProfile | str, stack: str | Stack | CostModel = "vendor"
+    dense: Side | Speedup | None = None, pruned: Side | None = None, **question: Unpack[Question]
 ) -> Headroom:
     """Return what better kernels could still gain, and what the untouched part of the model forbids.
 
+    Parameters
+    ----------
+    dense, pruned : OpTrace, Estimate or model
+        As in `pruninfersim.compare`; or a `Speedup` alone.
+    **question
+        Keywords of `pruninfersim.speedup`.
+
     Raises
     ------
-    UnknownNameError, MissingValueError
-        As `pruninfersim.estimate`.
+    UnknownNameError, MissingValueError, InvalidInputError
+        As `pruninfersim.compare`.
 
     >>> from pruninfersim import Workload, pruning, trace
     >>> dense = trace("llama-3.1-8b", Workload.decode())
@@ -71,7 +88,7 @@ def max_speedup(
     >>> bool(1.6 < room.perfect_changed < 1.7 < room.amdahl)
     True
     """
-    result, rest, _ = _split(dense, pruned, hardware, stack)
+    result, rest, _ = _split(sides("max_speedup", dense, pruned, question))
     total = np.asarray(result.dense.latency)
     return Headroom(
         result.estimated,
@@ -82,12 +99,10 @@ def max_speedup(
 
 
 def required_efficiency(
-    target: float,
-    dense: OpTrace,
-    pruned: OpTrace,
-    *,
-    hardware: HardwareProfile | str,
-    stack: str | Stack | CostModel = "vendor",
+    target: float | None = None,
+    dense: Side | Speedup | None = None,
+    pruned: Side | None = None,
+    **question: Unpack[Question],
 ) -> FloatArray | float:
     """Return the share of its roofline that your kernel must reach for a target end-to-end speedup.
 
@@ -97,7 +112,10 @@ def required_efficiency(
     ----------
     target : float
         Speedup wanted over the dense model [1].
-    dense, pruned, hardware, stack : as in `pruninfersim.compare`
+    dense, pruned : OpTrace, Estimate or model
+        As in `pruninfersim.compare`; or a `Speedup` alone.
+    **question
+        Keywords of `pruninfersim.speedup`: `hardware` and `stack` of two traces, or the whole question by names.
 
     Returns
     -------
@@ -107,7 +125,7 @@ def required_efficiency(
     Raises
     ------
     InvalidInputError
-        If the target is not positive.
+        If the target is missing or not positive, or the question is not one.
 
     >>> from pruninfersim import Workload, pruning, trace
     >>> dense = trace("llama-3.1-8b", Workload.decode())
@@ -115,17 +133,16 @@ def required_efficiency(
     >>> 0.7 < required_efficiency(1.4, dense, pruned, hardware="h100-sxm", stack="ideal") < 0.85
     True
     """
+    if target is None or not isinstance(target, int | float | np.generic):
+        raise InvalidInputError("required_efficiency needs the speedup that you want first, for instance 1.3")
     wanted = float(checked("target", target, minimum=1e-9))
-    result, rest, perfect = _split(dense, pruned, hardware, stack)
+    result, rest, perfect = _split(sides("required_efficiency", dense, pruned, question))
     budget = np.asarray(result.dense.latency) / wanted - rest
     return scalar(np.where(budget > 0, perfect / np.where(budget > 0, budget, 1.0), np.inf))
 
 
-def _split(
-    dense: OpTrace, pruned: OpTrace, hardware: HardwareProfile | str, stack: str | Stack | CostModel
-) -> tuple[Speedup, FloatArray, FloatArray]:
+def _split(result: Speedup) -> tuple[Speedup, FloatArray, FloatArray]:
     """Return the comparison, the time that better kernels cannot touch, and the roofline of the changed ops [s]."""
-    result = compare_estimates(*(estimate(side, hardware=hardware, stack=stack) for side in (dense, pruned)))
     after, changed = result.pruned, ~twins(result.dense.trace, result.pruned.trace)[0]
     waits = 0.0 if after.chain is None else after.chain.wait
     rest = (after.trace.count * (after.gap - waits + np.where(changed, 0.0, after.run))).sum(axis=-1)

@@ -11,17 +11,34 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim._util.lazy import callable_module, shows
 from pruninfersim.errors import FileFormatError, InvalidInputError
 from pruninfersim.pruning import METHODS
+from pruninfersim.questions.answers import sides
+from pruninfersim.questions.vocabulary import KEYWORDS, Question, asked
 
 if TYPE_CHECKING:
     import pandas as pd
+
+__all__ = [
+    "COLUMNS",
+    "Curve",
+    "Frontier",
+    "best_method",
+    "curves",
+    "frontier",
+    "predicted_speeds",
+    "published_quality",
+    "read_quality",
+]
+
+__dir__ = shows(__all__)
 
 #: Columns of a quality table; further ones are kept.
 COLUMNS = ("method", "family", "sparsity", "gap_percent")
@@ -32,7 +49,7 @@ LARGEST_GAP = 1e4
 TINY = 1e-9
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Curve:
     """Speed over quality loss of one family, piecewise linear, from (0, 1).
 
@@ -49,12 +66,16 @@ class Curve:
     gap: FloatArray
     speed: FloatArray
 
+    def __repr__(self) -> str:
+        points = ", ".join(f"{gap:g} %: {speed:.2f}" for gap, speed in zip(self.gap, self.speed, strict=True))
+        return f"<Curve of {self.family}, speedup at a loss of {points}>"
+
     def at(self, gap: ArrayLike) -> FloatArray:
         """Return the speedup at a quality loss, shape of `gap`; NaN beyond the last point."""
         return np.asarray(np.interp(np.asarray(gap, dtype=float), self.gap, self.speed, right=np.nan))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Frontier:
     """The most speed that several curves offer for at most some quality loss: never less where more loss is allowed.
 
@@ -71,6 +92,10 @@ class Frontier:
     gap: FloatArray
     speed: FloatArray
     family: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        changes = "".join(f", {after} from {gap:.3g} %" for gap, _, after in self.transitions)
+        return f"<Frontier to a loss of {self.gap[-1]:g} %, speedup {self.speed[-1]:.2f}: {self.family[0]}{changes}>"
 
     @property
     def transitions(self) -> list[tuple[float, str, str]]:
@@ -120,50 +145,97 @@ def read_quality(path: str | Path) -> pd.DataFrame:
         frame = pd.read_csv(file, comment="#")
     except (OSError, ValueError, UnicodeDecodeError) as error:
         raise FileFormatError(f"{file.name}: cannot be read as a CSV table: {error}") from None
-    missing = [name for name in COLUMNS if name not in frame.columns]
+    return _checked_quality(frame, file.name)
+
+
+def _checked_quality(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return a quality table as it is if it is one."""
+    missing = [column for column in COLUMNS if column not in frame.columns]
     if missing:
-        raise FileFormatError(f"{file.name}: no column {', '.join(missing)}; a quality table has {', '.join(COLUMNS)}")
+        raise FileFormatError(f"{name}: no column {', '.join(missing)}; a quality table has {', '.join(COLUMNS)}")
     unknown = sorted(set(frame["family"]) - set(METHODS))
     if unknown:
-        raise FileFormatError(f"{file.name}: unknown family {unknown[0]!r}; allowed: {', '.join(sorted(METHODS))}")
+        raise FileFormatError(f"{name}: unknown family {unknown[0]!r}; allowed: {', '.join(sorted(METHODS))}")
     try:
         checked("sparsity", frame["sparsity"].to_numpy(), minimum=0, below=1)
         checked("gap_percent", frame["gap_percent"].to_numpy(), minimum=0)
     except InvalidInputError as error:
-        raise FileFormatError(f"{file.name}: {error}") from None
+        raise FileFormatError(f"{name}: {error}") from None
     return frame
 
 
 def curves(
-    quality: pd.DataFrame, speed: Mapping[tuple[str, float], float] | Callable[[str, float], float]
+    quality: pd.DataFrame | str | Path,
+    speed: Mapping[tuple[str, float], float] | Callable[[str, float], float] | None = None,
+    **question: Unpack[Question],
 ) -> dict[str, Curve]:
     """Return one curve per family, through its method of least loss at each sparsity.
 
     Parameters
     ----------
-    quality : DataFrame
-        As `read_quality` returns it.
-    speed : mapping or callable
+    quality : DataFrame, or path of a CSV file
+        As `read_quality` returns it, or takes it.
+    speed : mapping or callable, optional
         (family, sparsity) -> speedup [1], for instance the mean over workloads of `pruninfersim.speedup`.
+    **question
+        In place of `speed`: keywords of `pruninfersim.speedup` but method and sparsity, which predict it.
 
     Raises
     ------
     InvalidInputError
-        If a speedup is not a positive number.
+        If a speedup is not a positive number, or there is neither a speed nor a question.
+    FileFormatError
+        If the table lacks a column, or cannot be read.
 
     >>> best = curves(published_quality(), lambda family, s: 1 / (1 - s))
     >>> best["dynamic-depth"].gap.tolist()
     [0.0, 1.04, 3.96, 5.11, 15.59]
+    >>> mine = curves(published_quality(), model="llama-3.1-8b", hardware="h100-sxm", phase="decode", stack="ideal")
+    >>> best_method(mine, max_gap=6)[0]
+    'dynamic-depth'
     """
+    table = read_quality(quality) if isinstance(quality, str | Path) else _checked_quality(quality, "the table")
+    given = asked("pareto.curves", question, [name for name in KEYWORDS if name not in ("method", "sparsity")])
+    if (speed is None) == (not given):
+        raise InvalidInputError("give a speed, or the question that predicts it (model=..., hardware=...); one of them")
+    if speed is None:
+        speed = predicted_speeds(table, **given)
     lookup = speed if callable(speed) else lambda family, sparsity: speed[family, sparsity]
     out = {}
-    for family, rows in quality.groupby("family", sort=False):
+    for family, rows in table.groupby("family", sort=False):
         best = rows.groupby("sparsity")["gap_percent"].min()
         gaps = np.array([0.0, *best.to_numpy(dtype=float)])
         speeds = checked("speed", [1.0, *(lookup(str(family), float(s)) for s in best.index)], minimum=1e-9)
         order = np.argsort(gaps, kind="stable")
         out[str(family)] = Curve(str(family), gaps[order], speeds[order])
     return out
+
+
+def predicted_speeds(quality: pd.DataFrame, **question: Unpack[Question]) -> dict[tuple[str, float], float]:
+    """Return the speedup of every family and sparsity of a quality table: (family, sparsity) -> speedup [1].
+
+    Parameters
+    ----------
+    quality : DataFrame
+        As `read_quality` returns it.
+    **question
+        Keywords of `pruninfersim.speedup` but method and sparsity.
+
+    Raises
+    ------
+    UnknownNameError, InvalidInputError, MissingValueError
+        As `pruninfersim.speedup`.
+
+    >>> speeds = predicted_speeds(published_quality(), model="llama-3.1-8b", hardware="h100-sxm", stack="ideal")
+    >>> 1.8 < speeds["static-width", 0.5] < 2.0
+    True
+    """
+    given: dict[str, Any] = dict(question)
+    pairs = sorted({(str(f), float(s)) for f, s in zip(quality["family"], quality["sparsity"], strict=True)})
+    return {
+        (family, ratio): float(sides("pareto", None, None, given | {"method": family, "sparsity": ratio}).estimated)
+        for family, ratio in pairs
+    }
 
 
 def frontier(families: Mapping[str, Curve], *, largest_gap: float | None = None) -> Frontier:
@@ -229,3 +301,11 @@ def best_method(families: Mapping[str, Curve], max_gap: float) -> tuple[str, flo
     reach = {name: fastest(curve) for name, curve in families.items()}
     name = max(reach, key=lambda family: reach[family])
     return name, reach[name]
+
+
+def _frontier_of(quality: pd.DataFrame | str | Path, **question: Unpack[Question]) -> Frontier:
+    """Return the frontier of a quality table: what ``pruninfersim.pareto(table, model=..., hardware=...)`` does."""
+    return frontier(curves(quality, **question))
+
+
+callable_module(__name__, _frontier_of)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from dataclasses import dataclass
+from typing import Any, Never
 
 from numpy.typing import ArrayLike
 
 from pruninfersim import hardware as hardware_registry
 from pruninfersim import models, pruning, stacks
+from pruninfersim._util.callers import interactive, outside_of_package
+from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel, Estimate
 from pruninfersim.errors import InvalidInputError, ProvenanceWarning
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Method, Ratio
 from pruninfersim.questions.comparison import Speedup, compare_estimates, evidence_notes
+from pruninfersim.questions.vocabulary import asked, one_only
 from pruninfersim.stacks import Stack
 from pruninfersim.trace import OpTrace, trace
 from pruninfersim.workload import Logits, Workload
@@ -59,10 +62,15 @@ class Setup:
     def __init__(
         self,
         model: str | ModelConfig,
-        hardware: str | HardwareProfile,
+        hardware: str | HardwareProfile | None = None,
         stack: str | Stack | CostModel = stacks.DEFAULT,
         dtype: str | None = None,
+        **other: Never,
     ) -> None:
+        refuse("Setup", other, ["model", "hardware", "stack", "dtype"])
+        one_only("a setup", model=model, hardware=hardware, stack=stack, dtype=dtype)
+        if hardware is None:
+            raise InvalidInputError("a setup needs a GPU: Setup(model, 'h100-sxm')")
         config, gpu = models.get(model), hardware_registry.get(hardware)
         object.__setattr__(self, "model", config)
         object.__setattr__(self, "hardware", gpu)
@@ -89,10 +97,14 @@ class Setup:
 
     def compare(self, dense: OpTrace, pruned: OpTrace) -> Speedup:
         """Return the speedup of one trace over another; errors and warnings as `pruninfersim.compare`."""
-        return _warned(compare_estimates(*self.stack.predict_both(dense, pruned)))
+        return warned(compare_estimates(*self.stack.predict_both(dense, pruned)))
 
     def speedup(
-        self, method: Method, sparsity: Ratio | Workload | None = None, workload: Workload | None = None
+        self,
+        method: Method,
+        sparsity: Ratio | Workload | None = None,
+        workload: Workload | None = None,
+        **question: Any,
     ) -> Speedup:
         """Return the speedup of a pruning method on a workload.
 
@@ -105,6 +117,8 @@ class Setup:
             it directly.
         workload : Workload
             Array fields are sweep axes.
+        **question
+            In place of the workload: `phase`, `batch`, `context`, `logits`.
 
         Raises
         ------
@@ -118,125 +132,31 @@ class Setup:
         """
         if isinstance(sparsity, Workload):
             sparsity, workload = None, sparsity
+        given = asked("Setup.speedup", question, ["phase", "batch", "context", "logits"])
+        if given and workload is None:
+            workload = self.workload(**{"phase": "prefill"} | given)
+        elif given:
+            raise InvalidInputError(f"the workload says it already; leave {next(iter(given))} out")
         if workload is None:
             raise InvalidInputError("speedup needs a workload, for instance Workload.decode(batch=16, context=4096)")
+        return warned(self.compared(method, sparsity, workload))
+
+    def compared(self, method: Method, sparsity: Ratio | None, workload: Workload) -> Speedup:
+        """Return the speedup of a pruning method on a workload, without warning: the notes say what to know."""
         dense = self.trace(workload)
-        return _warned(
-            compare_estimates(*self.stack.predict_both(dense, dense.prune(pruning.resolve(method, sparsity))))
-        )
+        return compare_estimates(*self.stack.predict_both(dense, dense.prune(pruning.resolve(method, sparsity))))
 
     def __repr__(self) -> str:
         return f"<Setup {self.model.name} on {self.hardware.name}, stack {self.stack.stack}, {self.dtype}>"
 
 
-def _warned(result: Speedup) -> Speedup:
-    """Say where the caller of the public function stands that the two sides rest on different evidence."""
+def warned(result: Speedup) -> Speedup:
+    """Say where the caller of the public function stands that the two sides rest on different evidence.
+
+    Not in a notebook or an interactive session: there the result shows its notes itself.
+    """
+    if interactive():
+        return result
     for note in evidence_notes(result.dense, result.pruned):
-        warnings.warn(note, ProvenanceWarning, stacklevel=_outside_of_package())
+        warnings.warn(note, ProvenanceWarning, stacklevel=outside_of_package())
     return result
-
-
-def _outside_of_package() -> int:
-    """Return the stacklevel of the first frame that is not this package's."""
-    level, frame = 1, sys._getframe(1)
-    package = __name__.partition(".")[0]
-    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == package:
-        frame, level = frame.f_back, level + 1
-    return level
-
-
-def estimate(trace: OpTrace, *, hardware: HardwareProfile | str, stack: str | Stack | CostModel = "vendor") -> Estimate:
-    """Predict the time of one forward pass, op by op.
-
-    Parameters
-    ----------
-    trace : OpTrace
-    hardware : HardwareProfile or str
-    stack : str, callable or CostModel
-        "vendor", "paper", "ideal"; a function from a GPU to a cost model; or a cost model.
-
-    Raises
-    ------
-    UnknownNameError
-        If the GPU or the stack is not known, or the stack has no kernel for an op.
-    MissingValueError
-        If the profile lacks a figure that an op needs.
-
-    >>> from pruninfersim import Workload, trace
-    >>> step = estimate(trace("llama-3.1-8b", Workload.decode()), hardware="h100-sxm", stack="ideal")
-    >>> round(step.latency * 1e3, 2)
-    4.52
-    """
-    return stacks.get(stack, hardware_registry.get(hardware)).predict(trace)
-
-
-def compare(
-    dense: OpTrace,
-    pruned: OpTrace,
-    *,
-    hardware: HardwareProfile | str,
-    stack: str | Stack | CostModel = "vendor",
-) -> Speedup:
-    """Return the speedup of one trace over another on a GPU.
-
-    Warns
-    -----
-    ProvenanceWarning
-        If ops of more than 5 % of the time rest on evidence that the other side does not have, or 25 % more of the
-        time than on the other side.
-
-    >>> from pruninfersim import Workload, pruning, trace
-    >>> dense = trace("llama-3.1-8b", Workload.decode())
-    >>> compare(dense, dense.prune(pruning.StaticDepth(0.5)), hardware="h100-sxm", stack="ideal").estimated
-    1.87...
-    """
-    return _warned(compare_estimates(*stacks.get(stack, hardware_registry.get(hardware)).predict_both(dense, pruned)))
-
-
-def speedup(
-    *,
-    model: str | ModelConfig,
-    hardware: str | HardwareProfile,
-    method: Method,
-    sparsity: Ratio | None = None,
-    phase: str = "prefill",
-    batch: ArrayLike = 1,
-    context: ArrayLike = 1024,
-    stack: str | Stack | CostModel = "vendor",
-    dtype: str | None = None,
-    logits: Logits | None = None,
-) -> Speedup:
-    """Return the speedup of one pruning method, by names.
-
-    Parameters
-    ----------
-    model, hardware : str or object
-    method : str, method object, or a sequence of them
-        A sequence is a composition, applied in order.
-    sparsity : Ratio, optional
-        Fraction removed [1]; needed where a method is given by name.
-    phase : {"prefill", "decode"}
-    batch, context : array_like
-        Sequences; prompt tokens in prefill, keys attended to in decode. Arrays are sweep axes.
-    stack : str, callable or CostModel
-        "paper" follows the protocol of arXiv 2606.09080: the LM head runs on all prefill tokens.
-    dtype : str, optional
-        Precision of the linear layers; default is the model's own.
-    logits : {"last", "all"}, optional
-        Tokens that pass the LM head in prefill; default is the protocol of the stack.
-
-    Raises
-    ------
-    UnknownNameError, InvalidInputError, MissingValueError
-        For unknown names, values out of range, figures that a profile lacks.
-
-    Warns
-    -----
-    ProvenanceWarning
-        As in `compare`.
-
-    >>> speedup(model="llama-3.1-8b", hardware="h100-sxm", method="static-depth", sparsity=0.5, stack="ideal").flops
-    1.99...
-    """
-    setup = Setup(model, hardware, stack, dtype)
-    return setup.speedup(method, sparsity, setup.workload(phase, batch, context, logits))

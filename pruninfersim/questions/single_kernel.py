@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike
 from pruninfersim import hardware as hardware_registry
 from pruninfersim import stacks
 from pruninfersim._util.arrays import TOO_LARGE, FloatArray, checked
+from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel, scalar
-from pruninfersim.errors import unknown_name
+from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.hardware import HardwareProfile, precision
 from pruninfersim.kernels.base import Cache
 from pruninfersim.stacks import Stack
@@ -27,11 +28,12 @@ def gemm_latency(
     n: ArrayLike,
     k: ArrayLike,
     *,
-    hardware: str | HardwareProfile,
+    hardware: str | HardwareProfile | None = None,
     dtype: str = "bf16",
     kernel: str = "dense",
     cache: Cache = "cold",
     stack: str | Stack | CostModel = "vendor",
+    **other: Never,
 ) -> FloatArray | float:
     """Return the time of ``x[m, k] @ W[n, k].T``.
 
@@ -60,6 +62,7 @@ def gemm_latency(
     >>> bool(gemm_latency(4096, 4096, 4096, hardware="a100-sxm-80gb") > 2 * 4096**3 / 312e12)
     True
     """
+    refuse("gemm_latency", other, ["m", "n", "k", "hardware", "dtype", "kernel", "cache", "stack"])
     if kernel not in GEMM_KERNELS:
         raise unknown_name("kernel", kernel, GEMM_KERNELS)
     sizes = {name: checked(name, x, minimum=1e-9, below=TOO_LARGE) for name, x in (("m", m), ("n", n), ("k", k))}
@@ -87,10 +90,12 @@ def attention_latency(
     heads: ArrayLike,
     kv_heads: ArrayLike | None = None,
     head_dim: ArrayLike = 128,
-    hardware: str | HardwareProfile,
+    hardware: str | HardwareProfile | None = None,
     dtype: str = "bf16",
+    kv_dtype: str | None = None,
     cache: Cache = "cold",
     stack: str | Stack | CostModel = "vendor",
+    **other: Never,
 ) -> FloatArray | float:
     """Return the time of one causal attention layer: QK.T, softmax, PV, and the append to the KV cache.
 
@@ -101,7 +106,13 @@ def attention_latency(
         Sequences; new tokens of each; keys that the last of them attends to, itself included.
     heads, kv_heads, head_dim : array_like
         Query heads, KV heads (default: as many), width of a head.
-    hardware, dtype, cache, stack : as in `gemm_latency`
+    dtype : str
+        Precision of queries, products and outputs: "bf16", "fp16", "fp32" or "tf32". Beside linear layers of fp8, int8
+        or fp4 it is "bf16".
+    kv_dtype : str, optional
+        Precision of the KV cache: that of `dtype`, the default. No kernel that reads a narrower one was timed; half
+        the bytes are not half the time.
+    hardware, cache, stack : as in `gemm_latency`
 
     Returns
     -------
@@ -116,12 +127,14 @@ def attention_latency(
     >>> bool(1.5 < two / one < 2.1)
     True
     """
+    known = ("phase", "batch", "query_len", "context", "heads", "kv_heads", "head_dim")
+    refuse("attention_latency", other, [*known, "hardware", "dtype", "cache", "stack"])
     if phase not in ("prefill", "decode"):
         raise unknown_name("phase", phase, ["prefill", "decode"])
     given = {"batch": batch, "query_len": query_len, "context": context, "heads": heads, "head_dim": head_dim}
     size = {name: checked(name, value, minimum=1e-9, below=TOO_LARGE) for name, value in given.items()}
     groups = size["heads"] if kv_heads is None else checked("kv_heads", kv_heads, minimum=1e-9, below=TOO_LARGE)
-    form = precision.activations(dtype)
+    form = _attention_precision(dtype, kv_dtype)
     share = (
         1.0 if phase == "decode" else 1.0 - size["query_len"] / (2.0 * np.maximum(size["context"], size["query_len"]))
     )
@@ -151,12 +164,30 @@ def attention_latency(
     return _priced([attention, append] if apart else [attention], hardware, stack, cache)
 
 
+def _attention_precision(dtype: str, kv_dtype: str | None) -> precision.Precision:
+    """Return the precision of attention and its cache, if kernels of it are priced."""
+    form = precision.get(dtype)
+    if precision.activations(dtype) != form:
+        allowed = ", ".join(name for name in precision.PRECISIONS if precision.activations(name).dtype == name)
+        raise InvalidInputError(
+            f"attention is priced in {allowed}; got dtype={dtype!r}. Beside {dtype} linear layers it runs in bf16"
+        )
+    if kv_dtype is not None and precision.get(kv_dtype) != form:
+        raise InvalidInputError(
+            f"kv_dtype must be {dtype!r}, as dtype; got {kv_dtype!r}: attention over a KV cache of another precision "
+            "is not modelled"
+        )
+    return form
+
+
 def _priced(
-    rows: list[dict[str, Any]], hardware: str | HardwareProfile, stack: str | Stack | CostModel, cache: Cache
+    rows: list[dict[str, Any]], hardware: str | HardwareProfile | None, stack: str | Stack | CostModel, cache: Cache
 ) -> FloatArray | float:
     """Price rows and add them up."""
     if cache not in CACHES:
         raise unknown_name("cache", cache, CACHES)
+    if hardware is None:
+        raise InvalidInputError("a kernel needs a GPU to run on, for instance hardware='h100-sxm'")
     gpu = hardware_registry.get(hardware)
     cost_model = stacks.get(stack, gpu)
     ops = OpTrace.from_rows(rows)

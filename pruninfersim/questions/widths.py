@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Never
 
 import numpy as np
 
 from pruninfersim._util.arrays import checked
+from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.questions.setup import Setup
+from pruninfersim.questions.vocabulary import KEYWORDS
 from pruninfersim.stacks import Stack
-from pruninfersim.workload import Workload
+from pruninfersim.workload import Logits, Workload
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,14 +26,19 @@ EDGE = 2.0
 
 def suggest_width(
     model: str | ModelConfig,
-    workload: Workload,
+    workload: Workload | None = None,
     *,
     hardware: HardwareProfile | str,
     width: float,
+    phase: str = "prefill",
+    batch: float = 1,
+    context: float = 1024,
     within: float = 0.1,
     step: int = 16,
     stack: str | Stack | CostModel = "vendor",
     dtype: str | None = None,
+    logits: Logits | None = None,
+    **other: Never,
 ) -> pd.DataFrame:
     """Return FFN widths near a wanted one that fall on tile and wave edges, with what each buys.
 
@@ -42,8 +49,8 @@ def suggest_width(
     Parameters
     ----------
     model : str or ModelConfig
-    workload : Workload
-        A single one.
+    workload : Workload, optional
+        A single one; default is that of `phase`, `batch`, `context`, `logits`.
     width : float
         Wanted FFN width [features].
     within : float
@@ -69,10 +76,13 @@ def suggest_width(
     """
     import pandas as pd
 
+    known = [name for name in KEYWORDS if name not in ("method", "sparsity")]
+    refuse("suggest_width", other, [*known, "width", "within", "step"])
+    setup = Setup(model, hardware, stack, dtype)
+    workload = setup.workload(phase, batch, context, logits) if workload is None else workload
     if workload.shape:
         raise InvalidInputError(f"give a single workload; this one is a sweep of shape {workload.shape}")
     wanted = float(checked("width", width, minimum=step))
-    setup = Setup(model, hardware, stack, dtype)
     first, last = np.ceil(wanted * (1 - within) / step), np.floor(wanted * (1 + within) / step)
     widths = np.unique(np.append(np.arange(max(first, 1), last + 1) * step, wanted))
     ops = setup.trace(workload)

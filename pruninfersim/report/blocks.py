@@ -66,13 +66,15 @@ Block: TypeAlias = Text | Points | Heading | Code | Table | Figure
 Section: TypeAlias = tuple[str, Sequence[Block]]
 
 
-def to_html(title: str, lead: str, sections: Sequence[Section]) -> str:
-    """Return the page as one HTML text that loads nothing.
+def to_html(title: str, lead: str, sections: Sequence[Section], *, inline: bool = True) -> str:
+    """Return the page as one HTML text that loads nothing, or, if not `inline`, plotly.js from the file beside it.
 
     >>> "<p>a &lt; b</p>" in to_html("T", "lead", [("One", [Text("a < b")])])
     True
     """
-    return html.page(title, lead, [(name, [_html(block) for block in blocks]) for name, blocks in sections])
+    return html.page(
+        title, lead, [(name, [_html(block) for block in blocks]) for name, blocks in sections], inline=inline
+    )
 
 
 def _html(block: Block) -> Html:

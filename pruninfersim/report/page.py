@@ -19,7 +19,22 @@ POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:"
 )
 #: Options of plotly on the page: no logo, no button that would send data to a server.
-CONFIG = {"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": "", "responsive": False}
+CONFIG = {"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": "", "responsive": True}
+#: File that holds plotly.js where a page does not.
+SCRIPT_FILE = "plotly.min.js"
+#: Draws a figure; on a narrow screen the legend goes below, and margins shrink.
+DRAW = """
+function draw(name, data, layout, config) {
+  if (window.innerWidth < 640) {
+    layout.margin = {l: 48, r: 12, t: 60, b: 48};
+    layout.legend = Object.assign({}, layout.legend, {orientation: "h", x: 0, y: -0.25, yanchor: "top"});
+    layout.height = 560;
+    if (layout.title) layout.title.font = {size: 13};
+    config = Object.assign({}, config, {displayModeBar: false});
+  }
+  Plotly.newPlot(name, data, layout, config);
+}
+"""
 
 STYLE = """
 :root { color-scheme: light; }
@@ -47,6 +62,7 @@ figure { margin: 1rem 0 1.5rem; }
 figcaption { color: #444; font-size: .9rem; max-width: 85ch; }
 .plot { overflow-x: auto; }
 pre { background: #f6f8fa; padding: .75rem; overflow-x: auto; font-size: .85rem; white-space: pre-wrap; }
+.notice { border-left: 4px solid #E69F00; padding: .5rem .75rem; background: #fdf6e8; }
 .skip { position: absolute; left: -999px; }
 .skip:focus { left: 1rem; top: 1rem; background: #fff; padding: .5rem; }
 @media print {
@@ -125,6 +141,7 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]], f
 def figure(name: str, fig: go.Figure, caption: str) -> Html:
     """Return a figure with a caption; `name` is its id on the page."""
     spec: dict[str, Any] = json.loads(fig.to_json())
+    spec["layout"].pop("width", None)  # as wide as the page
     # Inside a script element no text may look like its end.
     data, layout = (
         json.dumps(spec[part]).replace("<", "\\u003c").replace("&", "\\u0026") for part in ("data", "layout")
@@ -133,12 +150,12 @@ def figure(name: str, fig: go.Figure, caption: str) -> Html:
     return Html(
         f"<figure><div class='plot'><div id='{name}' role='img' aria-label='{label}'></div></div>"
         f"<figcaption>{escaped(caption)}</figcaption>"
-        f"<script>Plotly.newPlot('{name}', {data}, {layout}, {json.dumps(CONFIG)});</script></figure>"
+        f"<script>draw('{name}', {data}, {layout}, {json.dumps(CONFIG)});</script></figure>"
     )
 
 
-def page(title: str, lead: str, sections: Sequence[tuple[str, Sequence[Html]]]) -> str:
-    """Return a whole page; plotly.js is in it once.
+def page(title: str, lead: str, sections: Sequence[tuple[str, Sequence[Html]]], *, inline: bool = True) -> str:
+    """Return a whole page; plotly.js is in it once, or beside it in `SCRIPT_FILE` if not `inline`.
 
     Parameters
     ----------
@@ -151,14 +168,19 @@ def page(title: str, lead: str, sections: Sequence[tuple[str, Sequence[Html]]]) 
         f"<section id='s{i}'><h2>{escaped(name)}</h2>{''.join(block.text for block in blocks)}</section>"
         for i, (name, blocks) in enumerate(sections, start=1)
     )
+    source = f"/* plotly.js of plotly.py {escaped(plotly.__version__)}, MIT licence */\n"
+    plotly_js = f"<script>{source}{get_plotlyjs()}</script>" if inline else f"<script src='{SCRIPT_FILE}'></script>"
+    # A file beside the page is of no origin: browsers want its scheme by name.
+    policy = POLICY if inline else POLICY.replace("script-src", "script-src 'self' file:")
     return (
         "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'>"
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
         f"<link rel='icon' href='data:,'><title>{escaped(title)}</title><style>{STYLE}</style>"
-        f"<script>/* plotly.js of plotly.py {escaped(plotly.__version__)}, MIT licence */\n{get_plotlyjs()}</script>"
-        "</head>"
+        f"{plotly_js}<script>{DRAW}</script></head>"
         f"<body><a class='skip' href='#main'>Skip to the report</a><header><h1>{escaped(title)}</h1>"
         f"<p class='lead'>{escaped(lead)}</p><nav aria-label='Sections'><ul>{links}</ul></nav></header>"
+        "<noscript><p class='notice'>The figures of this page are drawn by JavaScript, which is switched off here; "
+        "all tables are complete without it.</p></noscript>"
         f"<main id='main'>{body}</main></body></html>\n"
     )

@@ -104,6 +104,7 @@ def summary(case: Case) -> list[Block]:
     largest = max(parts, key=lambda part: parts[part])
     total = float(case.dense.latency) * 1e3
     lines = [
+        _verdict(case),
         f"The dense pass takes {_ms(case.dense.latency)} ({_interval(case.dense)}), "
         f"{case.workload.tokens / case.dense.latency:,.0f} tokens per second; "
         f"{parts[largest] / total:.0%} of it is {largest}.",
@@ -121,7 +122,7 @@ def summary(case: Case) -> list[Block]:
     room = max_speedup(case.dense.trace, why.speedup.pruned.trace, hardware=case.setup.hardware, stack=case.setup.stack)
     lines.append(
         f"Perfect kernels for the ops that {case.focus} changes would bring it from {room.estimated:.2f} to "
-        f"{room.perfect_changed:.2f}; its bound, with every kernel at its roofline, is {room.perfect_all:.2f}."
+        f"{room.perfect_changed:.2f}; its bound, with all kernels perfect and fused, is {room.perfect_all:.2f}."
     )
     slower = [name for name in ranked if float(case.results[name].estimated) < 1.0]
     if slower:
@@ -130,13 +131,34 @@ def summary(case: Case) -> list[Block]:
     return [Heading(case.name), Points(tuple(lines))]
 
 
+def _verdict(case: Case) -> str:
+    """Say what fits into the memory of the GPU, and what does not."""
+    room = case.setup.hardware.memory_size / 1e9
+    sides = {"dense": case.dense} | {name: result.pruned for name, result in case.results.items()}
+    fitting = [name for name, side in sides.items() if side.fits]
+    weights, cache = (float(size(case.dense.trace)) / 1e9 for size in (weight_memory, kv_memory))
+    need = f"{weights:.4g} GB of weights and {cache:.3g} GB of KV cache on {room:.4g} GB"
+    if case.dense.fits:
+        late = [name for name in sides if name not in fitting]
+        return f"Dense fits: {need}." + (f" These do not: {', '.join(late)}." if late else "")
+    rest = f"It fits with {', '.join(fitting)}." if fitting else "No method of this page makes it fit."
+    return f"Dense does not fit: {need}. {rest} Times are those of a card with enough memory."
+
+
 def _ms(seconds: Any) -> str:
-    return f"{float(seconds) * 1e3:.3g} ms"
+    """Return a time in the unit that suits it.
+
+    >>> _ms(0.0123), _ms(4.5678), _ms(3.2e-5)
+    ('12.3 ms', '4.57 s', '32 µs')
+    """
+    value = float(seconds)
+    factor, unit = (1.0, "s") if value >= 1.0 else (1e3, "ms") if value >= 1e-3 else (1e6, "µs")
+    return f"{value * factor:.3g} {unit}"
 
 
 def _interval(step: Estimate) -> str:
     low, high = step.interval
-    return f"90 % interval {float(low) * 1e3:.3g} to {float(high) * 1e3:.3g} ms"
+    return f"90 % interval {_ms(low)} to {_ms(high)}"
 
 
 def _speed(result: Speedup) -> str:

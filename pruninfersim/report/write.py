@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Literal, TypeAlias, TypedDict, Unpack, get_args
+
+from plotly.offline import get_plotlyjs
 
 from pruninfersim import pruning, stacks
 from pruninfersim._util.arrays import checked
 from pruninfersim._util.files import write_text
 from pruninfersim.cost import CostModel
-from pruninfersim.errors import InvalidInputError
+from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Method
@@ -18,8 +20,11 @@ from pruninfersim.questions.setup import Setup
 from pruninfersim.report import sections as of
 from pruninfersim.report.blocks import Points, Section, to_html
 from pruninfersim.report.figures import figures
+from pruninfersim.report.page import SCRIPT_FILE
 from pruninfersim.stacks import Stack
 from pruninfersim.workload import Workload
+
+PlotlyJs: TypeAlias = Literal["inline", "directory"]
 
 
 class Asked(TypedDict, total=False):
@@ -34,13 +39,15 @@ class Asked(TypedDict, total=False):
     dtype: str | None
 
 
-def write_report(out: str | Path, **asked: Unpack[Asked]) -> Path:
+def write_report(out: str | Path, *, plotlyjs: PlotlyJs = "inline", **asked: Unpack[Asked]) -> Path:
     """Write a report and return its path; a reader sees the whole file or none.
 
     Parameters
     ----------
     out : str or Path
         File to write; its directory must exist.
+    plotlyjs : {"inline", "directory"}
+        Where plotly.js is (4.8 MB): in the page, or in a file beside it, which the reports of a directory share.
     **asked
         As in `html_report`.
 
@@ -54,7 +61,13 @@ def write_report(out: str | Path, **asked: Unpack[Asked]) -> Path:
     >>> path.stat().st_size > 1e6  # plotly.js is in it
     True
     """
-    return write_text(Path(out), html_report(**asked))
+    if plotlyjs not in get_args(PlotlyJs):
+        raise unknown_name("value of plotlyjs", plotlyjs, get_args(PlotlyJs))
+    path = Path(out)
+    text = html_report(plotlyjs=plotlyjs, **asked)
+    if plotlyjs == "directory":
+        write_text(path.parent / SCRIPT_FILE, get_plotlyjs())
+    return write_text(path, text)
 
 
 def html_report(
@@ -66,6 +79,7 @@ def html_report(
     workloads: Workload | Iterable[Workload] | None = None,
     stack: str | Stack | CostModel = stacks.DEFAULT,
     dtype: str | None = None,
+    plotlyjs: PlotlyJs = "inline",
 ) -> str:
     """Return a report as one HTML page that loads nothing: summary, tables, figures, assumptions, provenance, versions.
 
@@ -79,6 +93,8 @@ def html_report(
         Of the methods that are given by name, in tables and breakdowns; curves go from 0 to 0.7 [1].
     workloads : Workload or several, optional
         Single workloads; default is prefill of 2048 tokens at batch 1 and decode at batch 16 and context 2048.
+    plotlyjs : {"inline", "directory"}
+        As in `write_report`, which also writes the file.
 
     Raises
     ------
@@ -109,7 +125,7 @@ def html_report(
         ("Provenance", of.provenance(cases)),
         ("Input and versions", of.question(cases, ratio)),
     ]
-    return to_html(title, lead, sections)
+    return to_html(title, lead, sections, inline=plotlyjs == "inline")
 
 
 def _several(methods: Iterable[Method]) -> list[Method]:

@@ -9,7 +9,7 @@ import numpy as np
 from pruninfersim import plots
 from pruninfersim.plots.breakdown import BreakdownInfo
 from pruninfersim.plots.curves import CurveInfo
-from pruninfersim.plots.style import COLOURS, SYMBOLS
+from pruninfersim.plots.style import COLOURS, PLACES, SYMBOLS
 from pruninfersim.questions import pareto
 from pruninfersim.report.blocks import Block, Figure, Heading, Table, Text
 from pruninfersim.reproduce import kernels as parts_of
@@ -102,11 +102,14 @@ def curves(frame: pd.DataFrame) -> list[Block]:
             info.append(CurveInfo(family, x, mean, low, high, bound, 1.0 / (1.0 - x)))
         fig = plots.curve_figure(info, "sparsity", f"Speedup over sparsity, {phase}")
         fig.update_yaxes(range=[0.6, 3.4])
-        for i, family in enumerate(FAMILIES):
+        for family in FAMILIES:
             seen = stated[(stated["family"] == family) & (stated["phase"] == phase)]
             fig.add_scatter(
                 x=seen["sparsity"], y=seen["mean"], mode="markers", showlegend=False, legendgroup=family,
-                marker={"color": COLOURS[i], "symbol": f"{SYMBOLS[i]}-open", "size": 13, "line": {"width": 2}},
+                marker={
+                    "color": COLOURS[PLACES[family]], "symbol": f"{SYMBOLS[PLACES[family]]}-open", "size": 13,
+                    "line": {"width": 2},
+                },
                 hovertemplate=f"{family}, measured: %{{y:.2f}}<extra></extra>",
             )  # fmt: skip
         shown = [s for s in passes.CURVE if round(10 * s, 6) == round(10 * s)]

@@ -1,5 +1,6 @@
 """Which software runs the ops: each stack is a function from a GPU to a cost model."""
 
+from pruninfersim._util.lazy import shows
 from pruninfersim.stacks.engines import ENGINES, HOSTS, Engine, Host, engine
 from pruninfersim.stacks.ideal import ideal
 from pruninfersim.stacks.paper.stack import paper
@@ -21,3 +22,5 @@ __all__ = [
     "paper",
     "vendor",
 ]
+
+__dir__ = shows(__all__)

@@ -46,7 +46,7 @@ def get(
     'vendor'
     """
     if isinstance(stack, CostModel):
-        if stack.hardware != hardware:
+        if stack.hardware != hardware.device:
             raise InvalidInputError(
                 f"this cost model is for {stack.hardware.name}, not for {hardware.name}; build one for each GPU, or "
                 "give the function that builds it"

@@ -16,15 +16,19 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from pruninfersim.calibration import kinds
 from pruninfersim.calibration.nearest import band, check_own, nearest_calibration
 from pruninfersim.calibration.record import Calibration
 from pruninfersim.cost import EVERYWHERE, CostModel, Graph, Priced, Protocol
-from pruninfersim.hardware import HardwareProfile
+from pruninfersim.hardware import HardwareProfile, traits
+from pruninfersim.kernels.attention_chunk import ChunkAttention
 from pruninfersim.kernels.attention_prefill import KVAppend
 from pruninfersim.kernels.attention_pruned import BlockSparseAttention, GatheredAttention
 from pruninfersim.kernels.base import KernelModel
 from pruninfersim.kernels.gemm_2of4 import Vendor24
-from pruninfersim.kernels.token_gemm import BatchedGemm, MaskSort, VendorTokenGemm
+from pruninfersim.kernels.token_gemm import BatchedGemm, MaskSort, TokenCopy, VendorTokenGemm
+from pruninfersim.stacks.copies import with_token_copies
+from pruninfersim.stacks.systolic import systolic
 from pruninfersim.trace import OpTrace
 
 #: Precisions of linear layers that have kernels of their own; 16-bit formats share theirs.
@@ -44,7 +48,8 @@ def vendor(hardware: HardwareProfile, calibrations: Sequence[Calibration] = ()) 
     """Return the vendor stack on a GPU.
 
     All timings are of NVIDIA's libraries. On an accelerator of another vendor the same formulas speak for libraries of
-    the same quality on its data sheet: extrapolated, with bands twice as wide.
+    the same quality on its data sheet: extrapolated, with bands twice as wide. Systolic parts (TPU, Gaudi) have no
+    tiles and waves to count: roofline at stated efficiencies, see `pruninfersim.stacks.systolic`.
 
     Parameters
     ----------
@@ -66,6 +71,7 @@ def vendor(hardware: HardwareProfile, calibrations: Sequence[Calibration] = ()) 
     check_own(calibrations, hardware)
     fitted = partial(_fitted, hardware=hardware, own=tuple(calibrations))
     gemm, prefill, decode = (fitted(kind, "bf16") for kind in ("gemm", "attention_prefill", "attention_decode"))
+    chunk = replace(prefill, model=ChunkAttention(prefill.model, decode.model))
     ops = {name: fitted(f"elementwise_{name}", "bf16") for name in ("norm", "qk_norm", "rope", "act", "embedding")}
     stream = ops["act"]
     kernels = {
@@ -73,33 +79,40 @@ def vendor(hardware: HardwareProfile, calibrations: Sequence[Calibration] = ()) 
         "lm_head": gemm,
         "router": gemm,
         "gemm_2of4": _sparse(gemm, fitted("gemm_2of4", "bf16")),
-        "token_gemm": _composed(VendorTokenGemm(gemm.model), gemm, "gather, dense GEMM, scatter"),
-        "attention_prefill": prefill,
+        "token_gemm": _composed(VendorTokenGemm(gemm.model), gemm, "dense GEMM on packed rows"),
+        "attention_prefill": chunk,
         "attention_decode": decode,
-        "token_attention_prefill": _composed(GatheredAttention(prefill.model, "prefill"), prefill, "gather, attention"),
-        "token_attention_decode": _composed(GatheredAttention(decode.model, "decode"), decode, "gather, attention"),
+        "token_attention_prefill": _composed(GatheredAttention(chunk.model, "prefill"), prefill, "packed rows"),
+        "token_attention_decode": _composed(GatheredAttention(decode.model, "decode"), decode, "packed rows"),
         "block_sparse_prefill": _composed(BlockSparseAttention(prefill.model, "prefill"), prefill, "block-sparse"),
         "block_sparse_decode": _composed(BlockSparseAttention(decode.model, "decode"), decode, "block-sparse"),
         "block_score": _beside(BatchedGemm(), gemm, "batched GEMM"),
         "kv_append": _beside(KVAppend(*(getattr(prefill.model, name) for name in WRITE)), prefill, "KV write"),
         **ops,
         "mask_sort": _beside(MaskSort(), stream, "sort and compaction"),
+        "token_copy": _beside(TokenCopy(), stream, "gather or scatter"),
         **dict.fromkeys(("transpose", "block_index", "elementwise"), stream),
     }
     for dtype in NARROW:
         dense = fitted("gemm", dtype)
         kernels[f"gemm/{dtype}"] = dense
         kernels[f"gemm_2of4/{dtype}"] = _sparse(dense, fitted("gemm_2of4", dtype))
-        kernels[f"token_gemm/{dtype}"] = _composed(VendorTokenGemm(dense.model), dense, "gather, dense GEMM, scatter")
-    return CostModel(
+        kernels[f"token_gemm/{dtype}"] = _composed(VendorTokenGemm(dense.model), dense, "dense GEMM on packed rows")
+    made = CostModel(
         ", own ".join(["vendor", *dict.fromkeys(calibration.kind for calibration in calibrations)]),
         hardware,
         kernels,
         clock=Graph(GRAPH_GAP),
-        lower=OpTrace.fuse_projections,
+        lower=_launched,
         protocol=Protocol(repeatability=REPEATABILITY),
         calibrated=partial(_with_more, hardware, tuple(calibrations)),
     )
+    return systolic(made, calibrations) if traits.systolic(hardware) else made
+
+
+def _launched(trace: OpTrace) -> OpTrace:
+    """Return what the stack launches: fused projections, and the copies around token-wise sub-layers."""
+    return with_token_copies(trace.fuse_projections())
 
 
 def _with_more(hardware: HardwareProfile, known: tuple[Calibration, ...], more: Sequence[Any]) -> CostModel:
@@ -109,7 +122,8 @@ def _with_more(hardware: HardwareProfile, known: tuple[Calibration, ...], more: 
 def _fitted(kind: str, dtype: str, *, hardware: HardwareProfile, own: Sequence[Calibration]) -> Priced:
     """Return the kernel of a calibration, with the error that belongs to where it comes from."""
     calibration, extrapolated = nearest_calibration(kind, dtype, hardware, own=own)
-    return calibration.priced(band(kind, calibration, extrapolated, hardware), extrapolated=extrapolated)
+    priced = calibration.priced(band(kind, calibration, extrapolated, hardware), extrapolated=extrapolated)
+    return replace(priced, model=kinds.get(kind).as_usual(priced.model))
 
 
 def _sparse(dense: Priced, ratio: Priced) -> Priced:
@@ -137,5 +151,4 @@ def _composed(model: KernelModel, part: Priced, what: str) -> Priced:
         provenance="extrapolated",
         spread=part.spread.with_independent(COMPOSED),
         source=f"{what} from: {part.source}",
-        launches=float(getattr(model, "copies", 0.0)) + part.launches,
     )

@@ -6,29 +6,34 @@ methods, and blocks are small enough to keep memory flat.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pruninfersim import hardware as hardware_registry
 from pruninfersim import models as model_registry
-from pruninfersim import pruning, stacks
+from pruninfersim import pruning
+from pruninfersim import stacks as stack_registry
 from pruninfersim._util.arrays import checked
+from pruninfersim._util.callers import outside_of_package
+from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel
-from pruninfersim.errors import InvalidInputError
+from pruninfersim.errors import InvalidInputError, LeftOutWarning
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Method
 from pruninfersim.questions.setup import Setup
-from pruninfersim.stacks import Stack
+from pruninfersim.questions.vocabulary import KEYWORDS, one_only
+from pruninfersim.stacks import DEFAULT, Stack
 from pruninfersim.sweep.blocks import FIELDS, Block, taken
 from pruninfersim.sweep.runs import run_blocks
 from pruninfersim.trace import PruningMethod
-from pruninfersim.workload import Workload
+from pruninfersim.workload import Logits, Workload
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,23 +50,37 @@ def sweep(
     *,
     models: Iterable[str | ModelConfig] | str | ModelConfig = (),
     hardware: Iterable[str | HardwareProfile] | str | HardwareProfile = (),
-    workloads: Iterable[Workload] | Workload = (),
+    workloads: Iterable[Workload] | Workload | None = None,
     methods: Iterable[Method] | PruningMethod | str | None = None,
     sparsity: ArrayLike = 0.5,
-    stacks: Iterable[str | Stack | CostModel] | str | Stack | CostModel = ("vendor",),
+    stacks: Iterable[str | Stack | CostModel] | str | Stack | CostModel | None = None,
     dtype: str | None = None,
+    model: Iterable[str | ModelConfig] | str | ModelConfig | None = None,
+    method: Method | None = None,
+    stack: Iterable[str | Stack | CostModel] | str | Stack | CostModel | None = None,
+    phase: Iterable[str] | str | None = None,
+    batch: ArrayLike | None = None,
+    context: ArrayLike | None = None,
+    logits: Logits | None = None,
     rows: pd.DataFrame | None = None,
     executor: Executor | None = None,
     out: str | Path | None = None,
     progress: bool | None = None,
+    **other: Never,
 ) -> pd.DataFrame:
     """Answer a grid of questions, or a frame of explicit ones.
 
     Parameters
     ----------
     models, hardware, workloads, methods, stacks : one or several
-        Axes of the grid. Workloads may have array fields, which are flattened. Methods are names (default: all), method
-        objects, or sequences of them, which are compositions.
+        Axes of the grid. Workloads may have array fields, which are flattened. Methods are names, method classes or
+        objects, or sequences of them, which are compositions. Default is every named method, where and as far as it can
+        do what is asked; what is left out is in ``frame.attrs["notes"]``.
+    model, method, stack
+        The words of `pruninfersim.speedup` for the same: `model` and `stack` are one or several; `method` is one, a
+        sequence being a composition.
+    phase, batch, context, logits
+        In place of `workloads`, each one or several: axes of the grid, phase first.
     sparsity : array_like, shape (sparsity,)
         Last axis of the grid [1], of the methods that are given by name. A method object has its own, and one row for
         each point of the other axes.
@@ -86,19 +105,82 @@ def sweep(
     Raises
     ------
     UnknownNameError, InvalidInputError
-        For unknown names and empty axes.
+        For unknown names and keywords, and empty axes.
+
+    Warns
+    -----
+    LeftOutWarning
+        If a method that nobody named cannot do what is asked, and was left out.
 
     >>> from pruninfersim import Workload
     >>> grid = sweep(models="llama-3.1-8b", hardware=["h100-sxm", "l40s"], workloads=Workload.decode(batch=[1, 8]),
     ...              methods="static-width", sparsity=[0.25, 0.5], stacks="ideal")
     >>> len(grid), grid["estimated_speedup"].round(2).tolist()[:2]
     (8, [1.3, 1.87])
+    >>> grid = sweep(model="llama-3.1-8b", hardware="h100-sxm", method="low-rank", phase="decode", stack="ideal",
+    ...              sparsity=[0.25, 0.5], context=[1024, 4096, 16384])
+    >>> len(grid)
+    6
     """
+    refuse("sweep", other, [*KEYWORDS, "models", "workloads", "methods", "stacks", "rows", "executor", "out"])
+    one_only("sweep", dtype=dtype)
+    notes: list[str] = []
     if rows is not None:
         blocks, order = _blocks_of_rows(rows, dtype)
     else:
-        blocks, order = _blocks_of_grid(models, hardware, workloads, methods, sparsity, stacks, dtype), None
-    return run_blocks(blocks, order=order, executor=executor, out=out, progress=progress)
+        axes = {
+            "models": _either("model", model, "models", models),
+            "hardware": hardware,
+            "methods": _either("method", None if method is None else [method], "methods", methods),
+            "stacks": (DEFAULT,) if stack is None and stacks is None else _either("stack", stack, "stacks", stacks),
+        }
+        asked = {"phase": phase, "batch": batch, "context": context, "logits": logits}
+        given = {name: value for name, value in asked.items() if value is not None}
+        if given and workloads is not None:
+            raise InvalidInputError(f"the workloads say it already; leave {next(iter(given))} out")
+        parts = _by_protocol(axes, given) if workloads is None else [(axes, workloads)]
+        blocks, order = [], None
+        for part, work in parts:
+            blocks += _blocks_of_grid(part, work, sparsity, dtype, notes, first_family=len(blocks))
+    for note in notes:
+        warnings.warn(note, LeftOutWarning, stacklevel=outside_of_package())
+    frame = run_blocks(blocks, order=order, executor=executor, out=out, progress=progress)
+    if notes:
+        frame.attrs["notes"] = tuple(notes)
+    return frame
+
+
+def _either(one: str, value: Any, several: str, values: Any) -> Any:
+    """Return what was given by one of two words for the same."""
+    if value is None:
+        return values
+    if values is not None and not (isinstance(values, tuple) and not values):
+        raise InvalidInputError(f"give {one} or {several}, not both")
+    return value
+
+
+def _by_protocol(axes: dict[str, Any], given: dict[str, Any]) -> list[tuple[dict[str, Any], list[Workload]]]:
+    """Return the workloads of the keywords, for each group of stacks that runs the LM head on the same tokens."""
+    several = _many(axes["stacks"], (str, CostModel), "stacks")
+    gpus = _many(axes["hardware"], (str, HardwareProfile), "hardware")
+    groups: dict[Any, list[Any]] = {}
+    for each in several:
+        protocol = stack_registry.get(each, hardware_registry.get(gpus[0])).protocol.logits
+        groups.setdefault(given.get("logits") or protocol, []).append(each)
+    batch, context = (
+        checked(name, given.get(name, default), minimum=1).reshape(-1)
+        for name, default in (("batch", 1), ("context", 1024))
+    )
+    return [
+        (
+            axes | {"stacks": members},
+            [
+                Workload.of(each, batch[:, None], context, logits)
+                for each in _many(given.get("phase", "prefill"), str, "phase")
+            ],
+        )
+        for logits, members in groups.items()
+    ]
 
 
 def _many(values: Any, kind: type | tuple[type, ...], name: str) -> list[Any]:
@@ -111,34 +193,88 @@ def _many(values: Any, kind: type | tuple[type, ...], name: str) -> list[Any]:
 
 
 def _blocks_of_grid(
-    models: Any, hardware: Any, workloads: Any, methods: Any, sparsity: ArrayLike, stacks: Any, dtype: str | None
+    axes: dict[str, Any],
+    workloads: Any,
+    sparsity: ArrayLike,
+    dtype: str | None,
+    notes: list[str],
+    *,
+    first_family: int = 0,
 ) -> list[Block]:
-    chosen = [model_registry.get(model) for model in _many(models, (str, ModelConfig), "models")]
-    gpus = [hardware_registry.get(gpu) for gpu in _many(hardware, (str, HardwareProfile), "hardware")]
+    """Return the blocks of a grid; `notes` gets what of the default methods is left out."""
+    chosen = [model_registry.get(model) for model in _many(axes["models"], (str, ModelConfig), "models")]
+    gpus = [hardware_registry.get(gpu) for gpu in _many(axes["hardware"], (str, HardwareProfile), "hardware")]
+    methods = axes["methods"]
     several = pruning.names() if methods is None else _many(methods, str, "methods")
-    named = tuple(method for method in several if pruning.takes_sparsity(method))
-    fixed = tuple(method for method in several if not pruning.takes_sparsity(method))
     ratios = np.atleast_1d(checked("sparsity", sparsity, minimum=0, below=1)).reshape(-1)
-    for method in several:
-        pruning.at(method, pruning.Axis(ratios))
-    parts = [(kind, axis) for kind, axis in ((named, ratios), (fixed, np.zeros(1))) if kind]
+    parts = _within_reach(several, ratios, notes) if methods is None else _parts(several, ratios)
     pieces = [
         piece
         for workload in _flattened(_many(workloads, Workload, "workloads"))
         for piece in _chunks(workload, max(1, BLOCK_POINTS // len(ratios)))
     ]
-    questions = [(gpu, stack) for gpu in gpus for stack in _many(stacks, (str, CostModel), "stacks")]
-    families: dict[tuple[int, ...], int] = {}
-    return [
-        Block(
-            model, gpu, stack, dtype, piece, methods, axis,
-            family=families.setdefault((i, question // TOGETHER, j, part), len(families)),
-        )
-        for i, model in enumerate(chosen)
-        for question, (gpu, stack) in enumerate(questions)
-        for j, piece in enumerate(pieces)
-        for part, (methods, axis) in enumerate(parts)
-    ]  # fmt: skip
+    questions = [(gpu, stack) for gpu in gpus for stack in _many(axes["stacks"], (str, CostModel), "stacks")]
+    families: dict[tuple[Any, ...], int] = {}
+    blocks = []
+    for i, model in enumerate(chosen):
+        for question, (gpu, stack) in enumerate(questions):
+            able = [
+                (_able(names, gpu, dtype or model.dtype, notes) if methods is None else names, axis)
+                for names, axis in parts
+            ]
+            blocks += [
+                Block(
+                    model, gpu, stack, dtype, piece, names, axis,
+                    family=families.setdefault(
+                        (i, question // TOGETHER, j, part, names if methods is None else ()),
+                        first_family + len(families),
+                    ),
+                )
+                for j, piece in enumerate(pieces)
+                for part, (names, axis) in enumerate(able)
+                if names
+            ]  # fmt: skip
+    return blocks
+
+
+def _parts(several: list[Any], ratios: NDArray[np.float64]) -> list[tuple[tuple[Any, ...], NDArray[np.float64]]]:
+    """Return the methods that take the sparsities, and those with sparsities of their own, checked."""
+    named = tuple(method for method in several if pruning.takes_sparsity(method))
+    fixed = tuple(method for method in several if not pruning.takes_sparsity(method))
+    for method in several:
+        pruning.at(method, pruning.Axis(ratios))
+    return [(kind, axis) for kind, axis in ((named, ratios), (fixed, np.zeros(1))) if kind]
+
+
+def _within_reach(
+    names: list[str], ratios: NDArray[np.float64], notes: list[str]
+) -> list[tuple[tuple[Any, ...], NDArray[np.float64]]]:
+    """Return the named methods by the sparsities that they can do; `notes` gets those that they cannot."""
+    groups: dict[tuple[float, ...], list[str]] = {}
+    for name in names:
+        can = ratios <= pruning.largest(pruning.METHODS[name])
+        if not can.all():
+            beyond = ", ".join(f"{ratio:g}" for ratio in ratios[~can])
+            _note(notes, f"left out at sparsity {beyond}: {pruning.unfit(pruning.METHODS[name], ratios)}")
+        groups.setdefault(tuple(ratios[can].tolist()), []).append(name)
+    return [(tuple(members), np.array(axis)) for axis, members in groups.items() if axis]
+
+
+def _able(names: tuple[str, ...], gpu: HardwareProfile, dtype: str, notes: list[str]) -> tuple[str, ...]:
+    """Return the named methods that a GPU can run; `notes` gets the others."""
+    able = []
+    for name in names:
+        why = pruning.unfit(pruning.METHODS[name], None, gpu, dtype)
+        if why:
+            _note(notes, f"left out: {why}")
+        else:
+            able.append(name)
+    return tuple(able)
+
+
+def _note(notes: list[str], text: str) -> None:
+    if text not in notes:
+        notes.append(text)
 
 
 def _blocks_of_rows(rows: pd.DataFrame, dtype: str | None) -> tuple[list[Block], NDArray[np.intp]]:
@@ -162,7 +298,7 @@ def _blocks_of_rows(rows: pd.DataFrame, dtype: str | None) -> tuple[list[Block],
             part = index[start : start + BLOCK_POINTS]
             batch, context, ratio = (rows[name].to_numpy()[part] for name in ("batch", "context", "sparsity"))
             which, lengths = np.unique(method[part], return_counts=True)
-            setup = Setup(label["model"], label["hardware"], label.get("stack", stacks.DEFAULT), dtype)
+            setup = Setup(label["model"], label["hardware"], label.get("stack", DEFAULT), dtype)
             blocks.append(
                 Block(
                     setup.model,

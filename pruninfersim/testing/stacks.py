@@ -53,7 +53,7 @@ def check_stack(
         cost_model, again = stack_registry.get(stack, gpu), stack_registry.get(stack, gpu)
     label = f"stack {cost_model.stack!r}"
     require(bool(cost_model.stack), "the stack has no label")
-    require(cost_model.hardware == gpu, f"{label}: built for {cost_model.hardware.name}, asked for {gpu.name}")
+    require(cost_model.hardware == gpu.device, f"{label}: built for {cost_model.hardware.name}, asked for {gpu.name}")
     require(again.stack == cost_model.stack, f"{label}: has another label the second time")
     for workload in workloads:
         dense = trace(model, workload)

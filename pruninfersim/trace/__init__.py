@@ -1,5 +1,6 @@
 """A forward pass as a struct of arrays: one row per operation."""
 
+from pruninfersim._util.lazy import shows
 from pruninfersim.trace.applied import Applied, PruningMethod, layer_weights
 from pruninfersim.trace.build import trace
 from pruninfersim.trace.optrace import FUSED, LABELS, NEUTRAL, OpTrace
@@ -18,3 +19,5 @@ __all__ = [
     "trace",
     "twins",
 ]
+
+__dir__ = shows(__all__)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from numpy.typing import ArrayLike
+
 from pruninfersim import models
+from pruninfersim.errors import InvalidInputError
 from pruninfersim.models import ModelConfig
 from pruninfersim.trace.optrace import OpTrace
-from pruninfersim.workload import Workload
+from pruninfersim.workload import Logits, Workload
 
 
-def trace(model: ModelConfig | str, workload: Workload, *, dtype: str | None = None) -> OpTrace:
+def trace(
+    model: ModelConfig | str,
+    workload: Workload | None = None,
+    *,
+    dtype: str | None = None,
+    phase: str | None = None,
+    batch: ArrayLike = 1,
+    context: ArrayLike = 1024,
+    logits: Logits = "last",
+) -> OpTrace:
     """Return the dense op trace of one forward pass.
 
     Parameters
@@ -17,6 +29,8 @@ def trace(model: ModelConfig | str, workload: Workload, *, dtype: str | None = N
         A configuration, or the name of a shipped one.
     workload : Workload
         Array fields are sweep axes.
+    phase, batch, context, logits : optional
+        In place of the workload, as `Workload.of` takes them.
     dtype : str, optional
         Precision of the linear layers (see `pruninfersim.hardware.precision`); default is the model's own.
 
@@ -29,6 +43,8 @@ def trace(model: ModelConfig | str, workload: Workload, *, dtype: str | None = N
     ------
     UnknownNameError
         If the model or dtype is not known.
+    InvalidInputError
+        If there is neither a workload nor a phase, or both.
 
     >>> from pruninfersim.workload import Workload
     >>> dense = trace("llama-3.1-8b", Workload.decode(batch=1, context=4096))
@@ -36,6 +52,10 @@ def trace(model: ModelConfig | str, workload: Workload, *, dtype: str | None = N
     >>> float((weights.b_traffic * weights.count).sum()) / 1e9
     15.009316864
     """
+    if (workload is None) == (phase is None):
+        raise InvalidInputError("trace needs a workload, for instance Workload.decode(batch=16), or phase='decode'")
+    if workload is None:
+        workload = Workload.of(str(phase), batch, context, logits)
     config = models.get(model)
     rows = config.rows(workload, dtype or config.dtype)
     return OpTrace.from_rows(rows, model=config, workload=workload)

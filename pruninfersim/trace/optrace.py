@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +16,9 @@ from pruninfersim.errors import unknown_name
 from pruninfersim.models import ModelConfig
 from pruninfersim.trace.applied import Applied, PruningMethod, worked_out
 from pruninfersim.workload import Workload
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Neutral value of every numeric column: what a row has if nobody says otherwise.
 NEUTRAL: dict[str, float] = {
@@ -34,6 +38,8 @@ NEUTRAL: dict[str, float] = {
     "b_reads": 1.0,
     "out_writes": 1.0,
     "launches": 1.0,
+    "kept": 1.0,
+    "grain": 1.0,
 }
 #: Labels of a row, with their neutral value.
 LABELS: dict[str, Any] = {
@@ -82,6 +88,9 @@ class OpTrace(ReadOnly):
     launches : ndarray
         Kernels that one run of the op is, as the software launches it: 1 in a fresh trace; a stack's lowering says
         what it is there.
+    kept, grain : ndarray
+        Of a pattern of blocks that is chosen at run time: share of the blocks that is kept (part of ``mac_fraction``),
+        and tokens on the side of a block. Both 1 where there is none.
     name, kernel, block, dtype : tuple of str
         Role of the op; key of the kernel that runs it; attention, mlp, embedding or head; compute dtype.
     pattern : tuple of str
@@ -109,6 +118,8 @@ class OpTrace(ReadOnly):
     b_reads: FloatArray
     out_writes: FloatArray
     launches: FloatArray
+    kept: FloatArray
+    grain: FloatArray
     name: tuple[str, ...]
     kernel: tuple[str, ...]
     block: tuple[str, ...]
@@ -311,6 +322,78 @@ class OpTrace(ReadOnly):
             trace = after if noted else replace(after, applied=(*trace.applied, worked_out(method, trace, after)))
         return trace
 
+    def at(self, index: tuple[int, ...], shape: tuple[int, ...] | None = None) -> OpTrace:
+        """Return one point of a sweep.
+
+        Parameters
+        ----------
+        index : tuple of int
+            Place on each axis.
+        shape : tuple of int, optional
+            Of a sweep that this trace broadcasts to; default is its own.
+
+        >>> from pruninfersim.trace import trace
+        >>> from pruninfersim.workload import Workload
+        >>> float(trace("llama-3.1-8b", Workload.decode(batch=[1, 8])).at((1,)).workload.batch)
+        8.0
+        """
+        sweep = self.sweep_shape if shape is None else shape
+
+        def point(values: ArrayLike) -> FloatArray:
+            return sealed(np.array(np.broadcast_to(values, sweep)[index]))
+
+        columns: dict[str, Any] = {
+            name: sealed(np.array(np.broadcast_to(getattr(self, name), (*sweep, len(self)))[index])) for name in NEUTRAL
+        }
+        applied = tuple(
+            Applied(
+                each.method,
+                point(each.asked),
+                {block: point(value) for block, value in each.achieved.items()},
+                {role: point(value) for role, value in each.by_role.items()},
+            )
+            for each in self.applied
+        )
+        workload = self.workload
+        if workload is not None:
+            sizes: dict[str, Any] = {name: point(getattr(workload, name)) for name in ("batch", "query_len", "context")}
+            workload = replace(workload, **sizes)
+        return replace(self, **columns, workload=workload, applied=applied)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per op (and per sweep point, in C order): labels, sizes, FLOPs and bytes of all its runs."""
+        import pandas as pd
+
+        points = int(np.prod(self.sweep_shape, dtype=int))
+        flat: dict[str, Any] = {"point": np.repeat(np.arange(points), len(self))} if self.sweep_shape else {}
+        flat |= {name: list(getattr(self, name)) * points for name in ("name", "block", "kernel", "dtype")}
+        numbers = {name: getattr(self, name) for name in ("count", "batch", "m", "n", "k")}
+        numbers |= {"flops": self.flops * self.count, "bytes": self.traffic * self.count}
+        flat |= {name: np.broadcast_to(column, self.shape).reshape(-1) for name, column in numbers.items()}
+        return pd.DataFrame(flat)
+
     def __repr__(self) -> str:
+        of = f" of {self.model.name}" if self.model is not None else ""
+        methods = " + ".join(applied.method for applied in self.applied)
         sweep = f", sweep {self.sweep_shape}" if self.sweep_shape else ""
-        return f"<OpTrace of {len(self)} ops{sweep}>"
+        return f"<OpTrace{of}: {len(self)} ops{f', {methods}' if methods else ''}{sweep}>"
+
+    def __str__(self) -> str:
+        head = ("name", "kernel", "count", "batch", "m", "n", "k", "GFLOP", "MB")
+        scaled = {"GFLOP": self.flops * self.count / 1e9, "MB": self.traffic * self.count / 1e6}
+        numbers = scaled | {name: getattr(self, name) for name in head[2:7]}
+        lines: list[tuple[str, ...]] = [head]
+        for i in range(len(self)):
+            cells = (_ends(np.asarray(numbers[name])[..., i]) for name in head[2:])
+            lines.append((self.name[i], self.kernel[i], *cells))
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        return "\n".join([repr(self)[1:-1], *("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)])
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def _ends(values: FloatArray) -> str:
+    """Return one number, or the ends of those along a sweep."""
+    low, high = float(values.min()), float(values.max())
+    return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"

@@ -65,7 +65,7 @@ window.addEventListener('load', async () => {
 </script>"""
 
 
-def opened(page: str, folder: Path) -> tuple[str, dict]:
+def opened(page: str, folder: Path, width: int = 1000) -> tuple[str, dict]:
     """Open a page and return its DOM and what the probe saw."""
     file = folder / "page.html"
     start, end = page.replace("<head>", f"<head>{EARLY}", 1).rsplit("</body>", 1)
@@ -75,7 +75,7 @@ def opened(page: str, folder: Path) -> tuple[str, dict]:
             BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
             "--disable-background-networking", "--disable-component-update", "--disable-sync",
             "--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={folder / 'profile'}",
-            "--window-size=1000,1400", "--virtual-time-budget=30000", "--dump-dom", file.as_uri(),
+            f"--window-size={width},1400", "--virtual-time-budget=30000", "--dump-dom", file.as_uri(),
         ],
         capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
@@ -115,6 +115,26 @@ def test_the_page_is_no_wider_than_1000_pixels(seen):
     needed, given = probe["width"]
     assert needed <= given == 1000
     assert max(plot["right"] for plot in probe["plots"]) <= 1000
+
+
+def test_plots_are_no_wider_than_a_narrow_screen(tmp_path):
+    """500 pixels: the least that the browser does without a window; legends go below the plots."""
+    page = pis.report.html_report(stack="ideal", methods=["static-width"], workloads=pis.Workload.decode())
+    _, probe = opened(page, tmp_path, width=500)
+    assert probe["errors"] == []
+    assert probe["width"][0] <= probe["width"][1] <= 500
+    assert all(plot["right"] <= 500 for plot in probe["plots"]), probe["plots"]
+
+
+def test_a_page_with_its_script_beside_it_draws_too(tmp_path):
+    path = pis.report.write_report(
+        tmp_path / "r.html", plotlyjs="directory", stack="ideal", methods=["static-width"],
+        workloads=pis.Workload.decode(),
+    )  # fmt: skip
+    assert path.stat().st_size < 1e6 < (tmp_path / "plotly.min.js").stat().st_size
+    _, probe = opened(path.read_text(encoding="utf-8"), tmp_path)
+    assert probe["errors"] == probe["blocked"] == []
+    assert len(probe["plots"]) == 7
 
 
 def test_nothing_is_asked_of_the_network(seen):

@@ -103,10 +103,12 @@ def token_gemm(m, n, k, keep, c: C, g: Gpu) -> float:
     if m <= 64:
         seconds = stream(m, n, k, c, g)[0] * (1 - (1 - keep) ** m)
         return seconds * c["token_single_penalty"] if m == 1 else seconds / c["token_batch_efficiency"]
-    rows = min(m * keep / 128 + 0.5, math.ceil(m / 128))
+    runs = 1 - (1 - keep) ** m
+    rows = min(m * keep / runs / 128 + 0.5, math.ceil(m / 128))
     waves = max(1.0, rows * math.ceil(n / 128) / g.sms)
     compute = waves * 2 * 128 * 128 * k / (c["token_efficiency"] * c["compute_efficiency"] * g.peak / g.sms)
-    return compute + c["tile_start"] + c["token_zero_fill"] * 2 * m * n / (c["elementwise_efficiency"] * g.bandwidth)
+    fill = c["token_zero_fill"] * 2 * m * n / (c["elementwise_efficiency"] * g.bandwidth)
+    return runs * compute + c["tile_start"] + fill
 
 
 def passes(size, kernels, c: C, g: Gpu, fused=0.0) -> float:
@@ -164,7 +166,8 @@ def step(mo: Model, g: Gpu, c: C, family: str, s: float, phase: str, batch: int,
         keys, rows = 4 * batch * context * kv, 4 * batch * q
         rate = c["attention_stream"] * g.bandwidth
         if family == "dynamic-depth":
-            seconds += keep * ((keys + rows) / rate + c["attention_decode_start"])
+            # The op runs if any token of the batch is active, on those that are.
+            seconds += keep * (keys + rows) / rate + (1 - (1 - keep) ** batch) * c["attention_decode_start"]
         elif family == "sparse-attention":
             seconds += (keep * keys + rows) / (rate * c["block_stream"]) + c["attention_decode_start"]
         else:

@@ -37,7 +37,8 @@ class PaperPrefillAttention:
 class PaperDecodeAttention:
     """Time of split-KV attention of a decode step: the keys and values that are read, plus a start-up time.
 
-    Dynamic depth skips the whole op, start-up included, where its token is not active (`skips`).
+    Dynamic depth skips the whole op, start-up included, where no token of the batch is active (`skips`): of tokens
+    that are kept with probability p, any is with probability 1 - (1 - p)^batch.
 
     Values, units, meanings and anchors of the fields: ``hardware_profiles/stacks/paper.toml``.
     """
@@ -48,7 +49,7 @@ class PaperDecodeAttention:
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
         """Return the expected time of one run of each op, shape (*sweep, op) [s]."""
-        start = self.start * (ops.mac_fraction if self.skips else 1.0)
+        start = self.start * (1.0 - (1.0 - np.minimum(ops.a_reads, 1.0)) ** ops.sequences if self.skips else 1.0)
         return np.asarray(ops.traffic / (self.efficiency * hardware.memory_bandwidth) + start)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import Cache
+from pruninfersim.stacks.paper.alignment import PaperAlignment
 from pruninfersim.trace import OpTrace
 
 #: Largest number of tokens for which a GEMM is a stream of weights (a decode step) and not a grid of tiles.
@@ -80,6 +81,7 @@ class PaperGemm:
     tail_stream: float
     replay_bandwidth: float
     replay_cta_stream: float
+    alignment: PaperAlignment
     #: Rate of the LM head: one large grid, no tiles and no small-m rules.
     whole_grid: bool = False
     quantised: bool = True
@@ -111,16 +113,17 @@ class PaperGemm:
         return np.where(ops.m > STREAM_TOKENS, self.tiled(ops, hardware, cache), few)
 
     def without_quantisation(self) -> PaperGemm:
-        """Return the same kernel with fractions of waves."""
+        """Return the same kernel with fractions of waves, whatever the alignment of n and k."""
         return replace(self, quantised=False)
 
     def tiled(self, ops: OpTrace, hardware: HardwareProfile, cache: Cache = "cold") -> FloatArray:
         """Return the time of the best tile, shape (*sweep, op) [s]."""
         peak = dense_peaks(ops, hardware)
+        share = self.share(ops)
         size = operands(ops)
         dram = size / bandwidth(size, hardware, self.memory_efficiency, self.replay_bandwidth, cache)
         if self.whole_grid:
-            compute = 2.0 * ops.batch * ops.m * ops.n * ops.k / (self.compute_efficiency * peak)
+            compute = 2.0 * ops.batch * ops.m * ops.n * ops.k / (self.compute_efficiency * share * peak)
             return np.asarray(np.maximum(compute, dram) + self.tile_start)
         best: FloatArray = np.full(ops.shape, np.inf)
         for rows, columns, most_tokens in self.TILES:
@@ -129,11 +132,15 @@ class PaperGemm:
             waves = np.maximum(1.0, np.ceil(waves)) if self.quantised else np.maximum(1.0, waves)
             rate = self.compute_efficiency * self.small_tile_efficiency ** ((rows < 128.0) + (columns < 128.0))
             tile = 2.0 * rows * columns * (ops.k + self.tile_overhead)
-            tensor = waves * tile * hardware.sm_count / (rate * peak)
+            tensor = waves * tile * hardware.sm_count / (rate * share * peak)
             reread = ops.batch * ops.k * (across * ops.m * ops.a_bytes + down * ops.n * ops.b_bytes)
             seconds = smooth_max(tensor, reread / (self.feed * peak), dram)
             best = np.minimum(best, np.where(ops.m <= most_tokens, seconds, np.inf))
         return best + self.tile_start
+
+    def share(self, ops: OpTrace) -> FloatArray:
+        """Return the share of the tensor-core rate that the alignment of n and k leaves [1]."""
+        return self.alignment.share(ops) if self.quantised else np.ones(())
 
     def stream(self, ops: OpTrace, hardware: HardwareProfile, cache: Cache = "cold") -> FloatArray:
         """Return the time of the operands at the DRAM rate, plus the start-up, shape (*sweep, op) [s]."""

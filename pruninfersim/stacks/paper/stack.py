@@ -20,6 +20,7 @@ from pruninfersim.errors import FileFormatError
 from pruninfersim.hardware import HardwareProfile, profiles_directory
 from pruninfersim.hardware.toml import read_toml
 from pruninfersim.kernels.base import KernelModel, Roofline
+from pruninfersim.stacks.paper.alignment import PaperAlignment
 from pruninfersim.stacks.paper.attention import PaperBlockScore, PaperDecodeAttention, PaperPrefillAttention
 from pruninfersim.stacks.paper.elementwise import PaperElementwise
 from pruninfersim.stacks.paper.gemm import PaperGemm
@@ -34,6 +35,8 @@ MEASURED_ON = ("rtx-pro-6000", "rtx-pro-6000-server")
 #: the mean, which is 2.7 % at 90 % of a normal distribution; masks are drawn when a graph is captured, and three
 #: captures are averaged.
 PROTOCOL = Protocol(logits="all", repeatability=0.027, mask_draws=3)
+#: Constants of `PaperAlignment`.
+ALIGNMENT = ("misaligned_k", "misaligned_n", "quarter_n", "narrow_k", "narrow_k_16", "narrow_k_32")
 #: How much wider the bands of the stack are on a GPU whose timings set none of its constants.
 CARRIED_OVER = 2.0
 
@@ -186,6 +189,7 @@ def kernels_from(c: Mapping[str, float]) -> dict[str, KernelModel]:
         tail_stream=c["tail_stream"],
         replay_bandwidth=c["replay_bandwidth"],
         replay_cta_stream=c["replay_cta_stream"],
+        alignment=PaperAlignment(**{name: c[name] for name in ALIGNMENT}),
     )
     head = replace(gemm, compute_efficiency=c["compute_efficiency"] * c["head_efficiency"], whole_grid=True)
     sparse = PaperSparse24(
@@ -257,6 +261,6 @@ def _elementwise(c: Mapping[str, float]) -> dict[str, KernelModel]:
         "norm": passes(5.0 / 4.0),
         # Fused SiLU and product move 3 elements; SiLU (2) and product (3) move 5.
         "act": passes(5.0 / 3.0),
-        **dict.fromkeys(("rope", "qk_norm", "kv_append", "embedding", "router", "elementwise"), once),
+        **dict.fromkeys(("rope", "qk_norm", "kv_append", "embedding", "router", "elementwise", "token_copy"), once),
         "transpose": passes(c["sparse24_transposes"]),
     }

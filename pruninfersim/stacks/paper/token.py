@@ -10,6 +10,7 @@ import numpy as np
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import Cache
+from pruninfersim.kernels.token_gemm import RARE
 from pruninfersim.stacks.paper.gemm import STREAM_TOKENS, PaperGemm, dense_peaks
 from pruninfersim.trace import OpTrace
 
@@ -19,7 +20,8 @@ class PaperTokenGemm:
     """Expected time of a GEMM on the share of the tokens that is active, without its launch gap.
 
     Prefill: active tokens are packed into tiles of 128 x 128; a wave is the least, above it time grows without steps
-    (Table 7: 2.53 waves of `up` take 2.56 times one). The rows of skipped tokens are filled with zeros beforehand.
+    (Table 7: 2.53 waves of `up` take 2.56 times one). It runs if any token is active. The rows of skipped tokens are
+    filled with zeros beforehand.
     Decode: the stream of the dense kernel times the share of the weights that is read, which is the probability that
     any token of the batch is active; one token runs as a GEMV.
 
@@ -47,17 +49,20 @@ class PaperTokenGemm:
         return replace(self, quantised=False, dense=self.dense.without_quantisation())
 
     def _tiled(self, ops: OpTrace, hardware: HardwareProfile) -> FloatArray:
-        active = ops.m * ops.mac_fraction / self.TILE
+        # The wave runs if any token is active (`b_reads`), then on those that are.
+        runs = np.clip(ops.b_reads, RARE, 1.0)
+        active = ops.m * ops.mac_fraction / runs / self.TILE
         across = ops.n / self.TILE
         if self.quantised:
             # A random number of active tokens fills its last tile by half in the mean; never more tiles than dense.
             active, across = np.minimum(active + 0.5, np.ceil(ops.m / self.TILE)), np.ceil(across)
         waves = np.maximum(1.0, ops.batch * active * across / hardware.sm_count)
         tile = 2.0 * self.TILE**2 * ops.k * hardware.sm_count
-        compute = waves * tile / (self.efficiency * self.dense.compute_efficiency * dense_peaks(ops, hardware))
+        rate = self.efficiency * self.dense.compute_efficiency * self.dense.share(ops)
+        compute = waves * tile / (rate * dense_peaks(ops, hardware))
         zeros = self.zero_fill * ops.batch * ops.m * ops.n * ops.out_bytes
         fill = zeros / (self.copy_efficiency * hardware.memory_bandwidth)
-        return np.asarray(compute + self.dense.tile_start + fill)
+        return np.asarray(runs * compute + self.dense.tile_start + fill)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,62 @@
+"""What other libraries and other functions call a keyword, and what it is called here."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from pruninfersim.errors import InvalidInputError
+
+#: Word of another library, or of another function -> keyword here.
+INSTEAD = {
+    "models": "model",
+    "config": "model",
+    "gpu": "hardware",
+    "gpus": "hardware",
+    "device": "hardware",
+    "methods": "method",
+    "pruning": "method",
+    "ratio": "sparsity",
+    "pruning_ratio": "sparsity",
+    "sparsities": "sparsity",
+    "phases": "phase",
+    "mode": "phase",
+    "batch_size": "batch",
+    "batches": "batch",
+    "bs": "batch",
+    "tokens": "context",
+    "seq_len": "context",
+    "sequence_length": "context",
+    "prompt": "context",
+    "contexts": "context",
+    "input_len": "context",
+    "stacks": "stack",
+    "backend": "stack",
+    "engine": "stack",
+    "precision": "dtype",
+    "workload": "phase, batch and context",
+    "workloads": "phase, batch and context",
+}
+
+
+def refuse(function: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise one clear line for the first keyword that a function does not have: it names the one that it has.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is any.
+
+    >>> refuse("speedup", ["tokens"], ["model", "context"])
+    Traceback (most recent call last):
+    pruninfersim.errors.InvalidInputError: speedup has no keyword 'tokens'; it is called context here
+    """
+    words = list(known)
+    for name in given:
+        meant = INSTEAD.get(name, name.removesuffix("s"))
+        if meant.partition(",")[0] not in words or meant == name:
+            near = difflib.get_close_matches(name, words, n=1, cutoff=0.6)
+            if not near:
+                raise InvalidInputError(f"{function} has no keyword {name!r}. It has: {', '.join(words)}")
+            meant = near[0]
+        raise InvalidInputError(f"{function} has no keyword {name!r}; it is called {meant} here")

@@ -1,0 +1,176 @@
+"""Attention on grids of shapes: monotone but for a wave, chunks between decode and prompt, splits of all heads."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import pruninfersim as pis
+from pruninfersim import hardware
+from pruninfersim.errors import InvalidInputError, ProvenanceWarning
+
+GRID = Path(__file__).parents[1] / "validation" / "grid_attention.py"
+GPUS = ("h100-pcie", "a100-sxm-80gb", "l40s", "b200-sxm", "mi325x", "rtx-4090", "jetson-agx-orin")
+HEADS = {"heads": 32, "kv_heads": 8}
+
+
+@pytest.fixture(scope="module")
+def grid() -> ModuleType:
+    if not GRID.exists():
+        pytest.skip("no validation scripts here")
+    spec = importlib.util.spec_from_file_location("grid_attention", GRID)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ProvenanceWarning)
+        yield
+
+
+def seconds(**shape) -> np.ndarray:
+    return np.asarray(pis.attention_latency(**shape))
+
+
+@pytest.mark.parametrize("gpu", GPUS)
+def test_more_work_is_faster_by_a_wave_at_most(grid: ModuleType, gpu: str) -> None:
+    for what, worst in grid.judge(hardware.get(gpu), every=3):
+        assert worst <= grid.SLACK, what
+
+
+def test_one_more_token_of_a_prompt_does_not_empty_its_tiles() -> None:
+    # 7 heads of a group x 18 tokens fill one tile of 128 rows, x 19 two: each still walks a whole block of keys.
+    length = np.arange(1, 129)
+    time = seconds(
+        phase="prefill", query_len=length, context=length, heads=14, kv_heads=2, head_dim=256, hardware="h100-pcie"
+    )
+    assert (np.diff(time) > -1e-12).all()
+
+
+@pytest.mark.parametrize("gpu", ["h100-sxm", "h200-sxm", "b200-sxm"])
+def test_decode_of_flash_attention_3_never_gets_faster_with_a_key(gpu: str) -> None:
+    keys = np.concatenate([np.arange(1, 3000), np.arange(16000, 17000)])
+    for batch in (1, 4, 19, 64):
+        for heads, kv_heads in ((32, 8), (7, 1), (71, 71)):
+            time = seconds(phase="decode", batch=batch, context=keys, heads=heads, kv_heads=kv_heads, hardware=gpu)
+            assert (time[1:] >= time[:-1] * (1 - 1e-12)).all()
+
+
+# --- short chunks ---------------------------------------------------------------------------------------------------
+
+
+def test_sixteen_queries_on_many_keys_cost_about_what_one_costs() -> None:
+    # The keys and values are read once; 16 queries of 4 heads fill half of one tile.
+    one = seconds(phase="decode", context=131072, hardware="h100-sxm", **HEADS)
+    chunk = seconds(phase="prefill", query_len=[1, 2, 16, 32], context=131072, hardware="h100-sxm", **HEADS)
+    np.testing.assert_allclose(chunk, one, rtol=0.01)
+
+
+@pytest.mark.parametrize("gpu", ["h100-sxm", "a100-sxm-80gb", "l40s", "b200-sxm"])
+@pytest.mark.parametrize("context", [8192, 131072])
+def test_chunks_grow_from_a_decode_step_to_a_prompt(gpu: str, context: int) -> None:
+    queries = np.unique(np.round(np.geomspace(1, context, 60)))
+    time = seconds(phase="prefill", query_len=queries, context=context, hardware=gpu, **HEADS)
+    step = seconds(phase="decode", context=context, hardware=gpu, **HEADS)
+    assert time[0] == pytest.approx(step, rel=0.01)
+    assert (time[1:] > time[:-1] * 0.95).all()
+    # Never a jump by more than the queries grow, and a tile is at most half full.
+    assert (time[1:] / time[:-1] <= 2.1).all()
+    flops = 4 * queries * (context - queries / 2) * 128 * 32
+    assert (time >= flops / hardware.get(gpu).peak_flops("bf16")).all()
+
+
+def test_a_prompt_is_priced_as_it_was_timed() -> None:
+    from pruninfersim import stacks
+    from pruninfersim.kernels.attention_chunk import ChunkAttention
+
+    gpu = hardware.get("h100-sxm")
+    model = stacks.get("vendor", gpu).priced("attention_prefill", "bf16").model
+    assert isinstance(model, ChunkAttention)
+    ops = pis.trace("llama-3.1-8b", pis.Workload.prefill(np.array([1, 8]), np.array([[64], [4096]])))
+    row = ops.select(ops.mask(names=["attention"]))
+    np.testing.assert_allclose(model.latency(row, gpu), model.whole.latency(row, gpu), rtol=1e-12)
+
+
+# --- heads that share no keys ---------------------------------------------------------------------------------------
+
+
+def test_long_contexts_of_ungrouped_heads_are_as_published() -> None:
+    # DuoAttention, full attention: Llama-2-7B, one sequence on an A100, figure labels rounded to 1 ms
+    # (github.com/mit-han-lab/duo-attention).
+    published = {20000: 20.0, 40000: 26.0, 60000: 32.0, 80000: 39.0, 100000: 45.0, 120000: 51.0}
+    trace = pis.trace("llama-2-7b", pis.Workload.decode(batch=1, context=np.array(list(published))))
+    found = 1e3 * pis.estimate(trace, hardware="a100-sxm-80gb").latency
+    errors = np.abs(found / np.array(list(published.values())) - 1)
+    assert errors.mean() < 0.16
+    assert errors.max() < 0.2
+
+
+def test_pruned_keys_of_ungrouped_heads_are_as_published() -> None:
+    # The same source: a quarter of the heads keep all keys, the others a few hundred.
+    published = {20000: 1.111, 40000: 1.444, 60000: 1.684, 80000: 1.857, 100000: 1.957, 120000: 2.125}
+    keys = np.array(list(published))
+    whole = pis.estimate(
+        pis.trace("llama-2-7b", pis.Workload.decode(batch=1, context=keys)), hardware="a100-sxm-80gb"
+    ).latency
+    one = {"phase": "decode", "hardware": "a100-sxm-80gb"}
+    saved = seconds(context=keys, heads=32, **one) - seconds(context=keys, heads=8, **one)
+    pruned = whole - 32 * (saved - seconds(context=320, heads=24, **one))
+    np.testing.assert_allclose(whole / pruned, list(published.values()), rtol=0.2)
+
+
+def test_more_heads_of_their_own_take_longer() -> None:
+    time = seconds(phase="decode", context=100_000, heads=np.array([8, 16, 32]), hardware="a100-sxm-80gb")
+    assert (time[1:] / time[:-1] > 1.5).all()
+
+
+# --- precision of the cache -----------------------------------------------------------------------------------------
+
+
+def test_a_narrow_cache_is_not_priced_in_silence() -> None:
+    shape = {"phase": "decode", "context": 4096, "hardware": "h100-sxm", **HEADS}
+    with pytest.raises(InvalidInputError, match=r"priced in bf16, fp16.*got dtype='fp8'"):
+        pis.attention_latency(dtype="fp8", **shape)
+    with pytest.raises(InvalidInputError, match=r"kv_dtype must be 'bf16'.*got 'fp8'"):
+        pis.attention_latency(kv_dtype="fp8", **shape)
+    assert pis.attention_latency(kv_dtype="bf16", **shape) == pis.attention_latency(**shape)
+
+
+# --- the stack ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gpu", ["a100-sxm-80gb", "h100-sxm", "l40s", "rtx-pro-6000-server"])
+def test_stacks_split_as_libraries_do_and_fits_as_what_was_timed(gpu: str) -> None:
+    from pruninfersim import stacks
+    from pruninfersim.calibration import nearest
+
+    profile = hardware.get(gpu)
+    model = stacks.get("vendor", profile).priced("attention_decode", "bf16").model
+    fitted, _ = nearest.nearest_calibration("attention_decode", "bf16", profile)
+    assert (model.splits, fitted.kernel.splits) == ("any", "vllm")
+    assert nearest.starting_kernel("attention_decode", "bf16", profile) == model
+
+
+@pytest.mark.parametrize(("gpu", "family"), [("b200-sxm", "static-depth"), ("mi325x", "dynamic-depth")])
+@pytest.mark.parametrize("stack", ["vendor", "paper"])
+def test_a_step_does_not_get_faster_with_a_sequence_or_a_key(gpu: str, family: str, stack: str) -> None:
+    rng = np.random.default_rng(0)
+    batch, context = rng.integers(1, 129, 100), np.round(np.exp(rng.uniform(np.log(64), np.log(131072), 100)))
+    step = np.array([[0, 0], [1, 0], [0, 1]])
+    for model in ("llama-3.1-8b", "qwen2.5-0.5b"):
+        work = pis.Workload.decode(batch=batch + step[:, :1], context=context + step[:, 1:])
+        found = pis.estimate(
+            pis.trace(model, work).prune(pis.pruning.get(family, 0.5)), hardware=gpu, stack=stack
+        ).latency
+        # Not by more than a wave of the attention of all layers, some percent of the shortest steps.
+        assert (found[1:] > 0.97 * found[0]).all()

@@ -1,0 +1,66 @@
+"""A card that is faster in one figure is never slower: sampled here, whole in validation/monotone.py."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+
+import pruninfersim as pis
+from pruninfersim import gemm_latency, hardware
+
+SPEC = importlib.util.spec_from_file_location("monotone", ROOT / "validation" / "monotone.py")
+assert SPEC is not None
+assert SPEC.loader is not None
+monotone = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(monotone)
+#: A card with a fit, one at half rate, one without a fit, one of another vendor, and a systolic one.
+SAMPLE = ("l40s", "rtx-4090", "jetson-agx-orin", "mi300x", "gaudi2")
+GEMMS = ("gemm", "lm_head", "router", "token_gemm")
+
+
+@pytest.mark.parametrize("figure", monotone.FIGURES)
+@pytest.mark.parametrize("gpu", SAMPLE)
+def test_no_gemm_is_slower_on_a_faster_card(gpu: str, figure: str) -> None:
+    found = list(monotone.slower(gpu, [figure], (0.5, 0.75, 0.8, 1.0, 1.03, 2.0)))
+    assert [each for each in found if each.kernel in GEMMS] == []
+
+
+@pytest.mark.parametrize("figure", [figure for figure in monotone.FIGURES if figure != "sm_count"])
+@pytest.mark.parametrize("gpu", SAMPLE)
+def test_no_attention_or_elementwise_op_is_slower_on_a_faster_card(gpu: str, figure: str) -> None:
+    found = list(monotone.slower(gpu, [figure], (0.5, 0.8, 1.0, 1.03, 2.0)))
+    assert [each for each in found if each.kernel not in (*GEMMS, "gemm_2of4")] == []
+
+
+@given(
+    gpu=st.sampled_from(hardware.names()), figure=st.sampled_from(monotone.FIGURES),
+    factors=st.tuples(st.floats(0.3, 3.0), st.floats(0.3, 3.0)),
+    shape=st.tuples(*(st.integers(1, 10**6) for _ in "mnk")),
+)  # fmt: skip
+def test_any_gemm_on_any_faster_card(
+    gpu: str, figure: str, factors: tuple[float, float], shape: tuple[int, int, int]
+) -> None:
+    profile = hardware.get(gpu)
+    cards = [monotone.raised(profile, figure, factor) for factor in sorted(factors)]
+    if None in cards:
+        return
+    dtype = "bf16" if "bf16" in profile.peak else "fp16"
+    slow, fast = (float(np.asarray(gemm_latency(*shape, hardware=card, dtype=dtype))) for card in cards)
+    assert fast <= slow * (1 + monotone.ROUNDING)
+
+
+def test_a_slower_clone_keeps_the_trait_of_its_card() -> None:
+    """Prefill on an L40S of which only the peak falls: no switch to the parameters of cards at half rate."""
+    card, trace = hardware.get("l40s"), pis.trace("llama-3.1-8b", pis.Workload.prefill(1, 2048))
+    times = []
+    for factor in (0.7, 0.75, 0.8, 1.0):
+        clone = card.clone("slower", peak={"bf16": factor * card.peak["bf16"]})
+        times.append(pis.estimate(trace, hardware=clone).latency)
+    assert times == sorted(times, reverse=True)
+    assert times[1] < 1.1 * times[2]
+    assert pis.estimate(trace, hardware=card.clone("same")).latency == pytest.approx(times[-1], rel=1e-12)
