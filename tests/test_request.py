@@ -183,6 +183,8 @@ def test_it_takes_less_than_a_second_of_cpu():
 
 
 def test_the_capacity_command_and_a_host():
-    assert "largest batch" in command("capacity", "--gpu", "rtx-4090", "--method", "static-depth")
-    text = command("request", "--stack", "transformers", "--host", "slow", "--model", "llama-3.2-1b", "--gpu", "l4")
-    assert "host-bound" in text
+    rooms = json.loads(command("capacity", "--gpu", "rtx-4090", "--method", "static-depth", "--format", "json"))
+    assert rooms["static-depth"]["largest_batch"] > 4 * rooms["dense"]["largest_batch"]
+    words = "--stack transformers --host slow --model llama-3.2-1b --gpu l4 --format json"
+    found = json.loads(command("request", *words.split()))
+    assert any(note.startswith("host-bound") for note in found["dense"]["notes"])

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import nnls
 
 import pruninfersim as pis
 from pruninfersim.errors import ProvenanceWarning
@@ -163,6 +164,29 @@ HEADER = (
 )
 
 
+def held_out(frame: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Return the errors with time per step and sequence fitted again, without one model or one card at a time."""
+    lines = []
+    for stack, phase in (("vllm-0.5", "request"), ("tensorrt-llm-0.9", "request"), ("vllm", "step_decode")):
+        wanted = (frame["stack"] == stack) & (frame["phase"] == phase) & (frame["method"] == "dense")
+        part = frame[wanted & ((stack != "vllm") | frame["dtype"].isin(["int8", "fp8"]))].reset_index(drop=True)
+        bare = replace(pis.stacks.ENGINES[stack], step=0.0, sequence=0.0)
+        alone = np.array([predicted(row, bare)[0] for row in part.itertuples()]) / part["seconds"].to_numpy()
+        steps = np.where(part["phase"] == "request", part["output_len"].fillna(1.0), 1.0)
+        terms = np.stack([steps, steps * part["batch"].round()], axis=1) / part["seconds"].to_numpy()[:, None]
+        known = pis.stacks.ENGINES[stack]
+        errors = [np.abs(1.0 - alone), np.abs(terms @ [known.step, known.sequence] + alone - 1.0)]
+        for key in ("config", "card"):
+            error = np.empty(len(part))
+            for value in part[key].unique():
+                out = part[key] == value
+                fitted = nnls(terms[~out], 1.0 - alone[~out])[0]
+                error[out] = np.abs(terms[out] @ fitted + alone[out] - 1.0)
+            errors.append(error)
+        lines.append((stack, str(len(part)), *(f"{100 * each.mean():.1f}" for each in errors)))
+    return lines
+
+
 def sparse_speedups(frame: pd.DataFrame, stack: Engine | str = "vllm") -> pd.DataFrame:
     """Return measured and predicted 2:4 speedups of vLLM: dense and 2:4 twins of one step."""
     key = ["card", "config", "phase", "dtype", "batch", "context"]
@@ -266,6 +290,12 @@ casys-kaist/LLMServingSim and peremartra/llama-glu-expansion-pruning (MIT), pyto
 """
 
 
+HELD_OUT = """\
+The two constants of an engine, fitted again without the model, or without the card, that is then predicted (8-bit steps
+of vLLM): what they are worth elsewhere.
+"""
+
+
 def section(directory: Path) -> str:
     """Return the section of the accuracy page on engines, or what it lacks."""
     from accuracy_kernels import markdown
@@ -277,7 +307,9 @@ def section(directory: Path) -> str:
     frame = judged(directory)
     goals = markdown(pd.DataFrame(reached(directory, frame), columns=["row", "aim", "reached", "inside"]))
     table = markdown(pd.DataFrame(engines_table(frame), columns=list(HEADER)))
-    return "\n".join([TEXT, table, "What was aimed at, on the visible rows:\n", goals])
+    names = ["engine, dense", "n", "no own time", "as shipped", "without the model", "without the card"]
+    left = markdown(pd.DataFrame(held_out(frame), columns=names))
+    return "\n".join([TEXT, table, HELD_OUT, left, "What was aimed at, on the visible rows:\n", goals])
 
 
 if __name__ == "__main__":
