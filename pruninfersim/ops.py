@@ -47,8 +47,15 @@ CATALOGUE: dict[str, Op] = {
     for op in (
         Op("gemm", "GEMM", "gemm", "weights"),
         Op("lm_head", "LM head", "gemm", "weights"),
+        Op("shared_head", "LM head", "gemm", "activations"),  # its weights are counted where they are stored
         Op("gemm_2of4", "GEMM", "gemm", "weights", pattern="2:4"),
         Op("token_gemm", "GEMM", "gemm", "weights"),
+        Op("gemm_unstructured", "GEMM", "gemm", "weights"),
+        Op("column_gemm", "GEMM", "gemm", "weights"),
+        Op("group_gemm_n", "GEMM", "gemm", "weights"),
+        Op("group_gemm_k", "GEMM", "gemm", "weights"),
+        Op("fine_gemm_n", "GEMM", "gemm", "weights"),
+        Op("fine_gemm_k", "GEMM", "gemm", "weights"),
         Op("router", "overhead ops", "gemm", "weights"),
         Op("attention_prefill", "attention", "attention", "cache"),
         Op("attention_decode", "attention", "attention", "cache"),

@@ -95,12 +95,14 @@ def asks(**defaults: Any) -> Callable[[Callable[..., None]], Callable[..., None]
 
 
 def methods(text: str) -> list[Method]:
-    """Return the methods in an option: names separated by commas, "a+b" for one after the other, or all.
+    """Return the methods in an option: names separated by commas, "a+b" for one after the other, all, or every.
+
+    "all" are the seven families of arXiv 2606.09080, "every" are all methods that have a name.
 
     >>> methods("low-rank,static-depth+semi-structured")
     ['low-rank', ('static-depth', 'semi-structured')]
     """
-    if text == "all":
-        return list(pis.pruning.names())
+    if text in ("all", "every"):
+        return list(pis.pruning.names(every=text == "every"))
     parts = [[name.strip() for name in part.split("+") if name.strip()] for part in text.split(",") if part.strip()]
     return [names[0] if len(names) == 1 else tuple(names) for names in parts]

@@ -35,7 +35,7 @@ def speedup(
         warnings.simplefilter("ignore", ProvenanceWarning)
         for chosen in methods(method):
             # Of all methods, those that cannot do what is asked are left out; of the ones that were named, none.
-            all_of = pis.pruning.METHODS[chosen] if method == "all" and isinstance(chosen, str) else None
+            all_of = pis.pruning.EVERY[chosen] if method == "all" and isinstance(chosen, str) else None
             why = all_of and pis.pruning.unfit(all_of, sparsity, setup.hardware, setup.dtype)
             if why:
                 notes.append(f"{chosen}: left out, {why}")

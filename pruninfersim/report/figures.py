@@ -90,7 +90,7 @@ def _reach(method: Any) -> list[float]:
     if not pruning.takes_sparsity(method):
         return [0.0]
     parts = [method] if isinstance(method, str) else [part for part in method if isinstance(part, str)]
-    end = min(pruning.largest(pruning.METHODS[part]) for part in parts)
+    end = min(pruning.largest(pruning.EVERY[part]) for part in parts)
     return [s for s in CURVE if s <= end]
 
 
