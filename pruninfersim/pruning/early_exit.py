@@ -71,7 +71,8 @@ class EarlyExit:
         check_sweep(trace, self.sparsity)
         left = np.asarray(self.sparsity, dtype=np.float64)[..., None]
         if trace.workload is None or trace.workload.phase != "decode":
-            return record(trace, self.name, self.sparsity, dict.fromkeys(("attention", "mlp"), 0.0 * left[..., 0]))
+            same = trace.with_columns(count=trace.count + 0.0 * left)  # at every sparsity
+            return record(same, self.name, self.sparsity, dict.fromkeys(("attention", "mlp"), 0.0 * left[..., 0]))
         late = np.arange(layers) >= first
         skip = DynamicDepth(PerLayer(left * late), router="none", kv="kept" if self.kv == "filled" else "skipped")
         try:
