@@ -1,4 +1,4 @@
-"""GEMMs on weights of which a part is not loaded: compressed ones, and ones whose columns or groups a token chooses."""
+"""Kernels that load a part of a weight, or run for a part of a batch: columns, groups of channels, early exit."""
 
 from __future__ import annotations
 
@@ -66,5 +66,63 @@ class MaskedGemm:
         return self.dense.latency(ops.with_columns(kernel=("gemm",) * len(ops), **whole), hardware, cache=cache)
 
     def without_quantisation(self) -> MaskedGemm:
+        """Return the same kernel in fractions of tiles and waves."""
+        return replace(self, dense=self.dense.without_quantisation()) if isinstance(self.dense, Quantised) else self
+
+
+@dataclass(frozen=True)
+class ExitGemm:
+    """A GEMM of the tokens that have not left: of m, ``mac_fraction`` m stay in the mean, and it runs if any does.
+
+    Tokens leave for the rest of the pass, so that no layer gathers anything.
+
+    Attributes
+    ----------
+    dense : KernelModel
+        Prices the dense GEMM.
+    """
+
+    dense: KernelModel
+
+    def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
+        """Return the expected time of one run of each op, shape (*sweep, op) [s]."""
+        runs = np.clip(ops.b_reads, RARE, 1.0)
+        one = np.ones_like(runs)
+        full = {"mac_fraction": one, "a_reads": one, "b_reads": one, "out_writes": one}
+        rows = np.maximum(ops.m * ops.mac_fraction / runs, 1.0)
+        kept = ops.with_columns(kernel=("gemm",) * len(ops), m=rows, **full)
+        return np.asarray(runs * self.dense.latency(kept, hardware, cache=cache))
+
+    def without_quantisation(self) -> ExitGemm:
+        """Return the same kernel in fractions of tiles and waves."""
+        return replace(self, dense=self.dense.without_quantisation()) if isinstance(self.dense, Quantised) else self
+
+
+@dataclass(frozen=True)
+class ExitAttention:
+    """Decode attention of the sequences that have not left, as `ExitGemm`.
+
+    Attributes
+    ----------
+    dense : KernelModel
+        Prices the dense attention.
+    """
+
+    dense: KernelModel
+
+    def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
+        """Return the expected time of one run of each op, shape (*sweep, op) [s]."""
+        keep = np.clip(ops.a_reads, RARE, 1.0)
+        runs = -np.expm1(ops.sequences * np.log1p(-np.minimum(keep, 1.0 - RARE)))
+        share = np.maximum(keep / runs, 1.0 / ops.sequences)
+        one = np.ones_like(share)
+        kept = ops.with_columns(
+            kernel=("attention_decode",) * len(ops), batch=ops.batch * share, b_batch=ops.b_batch * share,
+            sequences=ops.sequences * share, mac_fraction=ops.mac_fraction / keep, a_reads=one, b_reads=one,
+            out_writes=one,
+        )  # fmt: skip
+        return np.asarray(runs * self.dense.latency(kept, hardware, cache=cache))
+
+    def without_quantisation(self) -> ExitAttention:
         """Return the same kernel in fractions of tiles and waves."""
         return replace(self, dense=self.dense.without_quantisation()) if isinstance(self.dense, Quantised) else self

@@ -8,12 +8,17 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pruninfersim._util.arrays import checked
+from pruninfersim._util.arrays import FloatArray, checked
 from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.pruning.base import mean_where, record
-from pruninfersim.pruning.dynamic_depth import DynamicDepth
+from pruninfersim.pruning.dynamic_depth import DynamicDepth, active_share
 from pruninfersim.pruning.ratios import PerLayer, check_ratio, check_sweep, model_of
 from pruninfersim.trace import OpTrace
+
+#: Elementwise work of a token that has left, where its keys and values are filled in.
+FILL = ("attn_norm", "rope", "qk_norm", "kv_append")
+#: Kernel of dynamic depth -> the kernel on a batch that has been compacted once.
+EXIT = {"token_gemm": "exit_gemm", "token_attention_decode": "exit_attention"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +85,9 @@ class EarlyExit:
         except InvalidInputError as error:
             raise InvalidInputError(str(error).replace(skip.name, self.name)) from None
         rows = self._judges(trace)
-        pruned = replace(pruned, applied=trace.applied).concat(*([OpTrace.from_rows(rows)] if rows else []))
+        pruned = replace(self._compacted(pruned, left, first), applied=trace.applied).concat(
+            *([OpTrace.from_rows(rows)] if rows else [])
+        )
         each = trace.unfold()
         behind = np.array([bool(row) and row[0] >= first for row in each.layers])
         gone = {
@@ -88,6 +95,23 @@ class EarlyExit:
             for block in ("attention", "mlp")
         }
         return record(pruned, self.name, self.sparsity, gone)
+
+    def _compacted(self, trace: OpTrace, left: FloatArray, first: int) -> OpTrace:
+        """Return the trace with kernels that need no gather, and elementwise work on the tokens that stay."""
+        late = np.array([bool(row) and row[0] >= first for row in trace.layers])
+        filled = trace.mask(names=FILL) if self.kv == "filled" else np.zeros(len(trace), dtype=bool)
+        small = late & ~filled & (np.asarray(trace.gemms) == 0.0)
+        runs = np.where(small, active_share(trace.m, left), 1.0)
+        # What the step of dynamic depth has scaled already, and what not.
+        scaled = trace.mask(kernels=["act"]) | (trace.mask(kernels=["kv_append"]) & (self.kv == "skipped"))
+        stay = np.where(small, np.where(scaled, 1.0, 1.0 - left) / runs, 1.0)
+        kernels = [EXIT.get(key, key) if at else key for key, at in zip(trace.kernel, late, strict=True)]
+        return trace.with_columns(
+            kernel=tuple(kernels),
+            count=trace.count * runs,
+            a_reads=trace.a_reads * stay,
+            out_writes=trace.out_writes * stay,
+        )
 
     def _judges(self, trace: OpTrace) -> list[dict[str, Any]]:
         """Return the LM head again, whose weights are stored once."""

@@ -20,6 +20,9 @@ FORMATS: dict[str, Callable[[FloatArray, FloatArray], FloatArray]] = {
     "bitmap": lambda keep, value: keep * value + 1.0 / 8.0,
     # A position of 16 bits beside every value (tiled CSL of Flash-LLM, arXiv 2309.10285).
     "csr": lambda keep, value: keep * (value + 2.0),
+    # A step of 4 bits from the value before, and a value of 0 where a gap is longer than 16: at random places that is
+    # 1 / (1 - s^16) values for each (MACKO, github.com/vlejd/macko_spmv).
+    "delta": lambda keep, value: keep / (1.0 - (1.0 - keep) ** 16.0) * (value + 0.5),
     # Zeros are stored: what a library without a sparse kernel does.
     "dense": lambda keep, value: value + 0.0 * keep,
 }
@@ -33,8 +36,9 @@ class Unstructured:
     ----------
     sparsity : Ratio
         Share of the weights that are zero [1]; `PerRole` gives each linear layer its own.
-    format : {"bitmap", "csr", "dense"}
-        How the rest is stored. In bf16 a bitmap is smaller than dense above 6.25 %, 16-bit positions above 50 %;
+    format : {"bitmap", "csr", "delta", "dense"}
+        How the rest is stored. In bf16 a bitmap is smaller than dense above 6.25 %, 4-bit steps above 20 %, 16-bit
+        positions above 50 %;
         "dense" keeps the zeros and the library's own kernel, and gains nothing.
 
     >>> from pruninfersim import Workload, trace

@@ -23,7 +23,7 @@ from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.attention_prefill import KVAppend
 from pruninfersim.kernels.attention_pruned import BlockSparseAttention, GatheredAttention
 from pruninfersim.kernels.base import KernelModel
-from pruninfersim.kernels.compressed import ColumnGemm, MaskedGemm
+from pruninfersim.kernels.compressed import ColumnGemm, ExitAttention, ExitGemm, MaskedGemm
 from pruninfersim.kernels.gemm_2of4 import Vendor24
 from pruninfersim.kernels.token_gemm import BatchedGemm, MaskSort, VendorTokenGemm
 from pruninfersim.trace import OpTrace
@@ -76,6 +76,7 @@ def vendor(hardware: HardwareProfile, calibrations: Sequence[Calibration] = ()) 
         "router": gemm,
         "gemm_2of4": _sparse(gemm, fitted("gemm_2of4", "bf16")),
         "token_gemm": _composed(VendorTokenGemm(gemm.model), gemm, "gather, dense GEMM, scatter"),
+        "exit_attention": _composed(ExitAttention(decode.model), decode, "attention of a smaller batch"),
         "attention_prefill": prefill,
         "attention_decode": decode,
         "token_attention_prefill": _composed(GatheredAttention(prefill.model, "prefill"), prefill, "gather, attention"),
@@ -111,6 +112,7 @@ def _without_library(gemm: Priced) -> dict[str, Priced]:
     return {
         "gemm_unstructured": _composed(gemm.model, gemm, "weights unpacked on the way into a dense GEMM"),
         "column_gemm": _composed(ColumnGemm(gemm.model), gemm, "dense GEMM on the columns that are read"),
+        "exit_gemm": _composed(ExitGemm(gemm.model), gemm, "dense GEMM of a smaller batch"),
         **dict.fromkeys(("group_gemm_n", "group_gemm_k", "fine_gemm_n", "fine_gemm_k"), masked),
     }
 

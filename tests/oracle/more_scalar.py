@@ -61,6 +61,9 @@ class Pass:
     def appended(self, layer: int) -> float:
         return 1.0
 
+    def moved(self, layer: int, what: str, amount: float) -> float:
+        return amount
+
     def vocabulary(self) -> float:
         return self.model.vocab
 
@@ -82,22 +85,22 @@ class Pass:
             m = self.batch * self.queries(layer)
             q, kv = self.heads(layer) * model.head_dim, self.kv_heads(layer) * model.head_dim
             if self.has(layer, "attention"):
-                yield 0.0, 8.0 * m * h
+                yield 0.0, self.moved(layer, "attn_norm", 8.0 * m * h)
                 for name, n, k in (("q", q, h), ("k", kv, h), ("v", kv, h), ("o", h, q)):
                     yield from self.linear(layer, name, m, n, k)
-                yield 0.0, 4.0 * m * (q + kv) * (2 if model.qk_norm else 1)
-                yield 0.0, 4.0 * m * 2 * kv * self.appended(layer)
+                yield 0.0, self.moved(layer, "qkv", 4.0 * m * (q + kv) * (2 if model.qk_norm else 1))
+                yield 0.0, self.moved(layer, "qkv", 4.0 * m * 2 * kv * self.appended(layer))
                 yield from self.attention(layer)
                 if model.four_norms:
-                    yield 0.0, 4.0 * m * h
+                    yield 0.0, self.moved(layer, "norm", 4.0 * m * h)
             if self.has(layer, "mlp"):
                 f = self.ffn(layer)
-                yield 0.0, 8.0 * m * h
+                yield 0.0, self.moved(layer, "norm", 8.0 * m * h)
                 for name, n, k in (("gate", f, h), ("up", f, h), ("down", h, f)):
                     yield from self.linear(layer, name, m, n, k)
-                yield 0.0, 6.0 * m * f * self.act_share(layer)
+                yield 0.0, self.moved(layer, "act", 6.0 * m * f * self.act_share(layer))
                 if model.four_norms:
-                    yield 0.0, 4.0 * m * h
+                    yield 0.0, self.moved(layer, "norm", 4.0 * m * h)
             yield from self.extra(layer)
         m = self.batch * self.queries(model.layers - 1)
         yield 0.0, 8.0 * m * h
@@ -342,11 +345,9 @@ class Exit(Pass):
         moved = 2 * self.model.heads * self.query * (1 - s) + 2 * self.model.kv_heads * n * (1 - s)
         yield 4 * self.batch * self.model.heads * share * n * (1 - s) * d, 2 * self.batch * moved * d
 
-    def act_share(self, layer):
-        return 1 - self.gone(layer)
-
-    def appended(self, layer):
-        return 1.0 if self.filled else 1 - self.gone(layer)
+    def moved(self, layer, what, amount):
+        stays = self.filled and what in ("attn_norm", "qkv")
+        return amount * (1.0 if stays else 1 - self.gone(layer))
 
     def once(self):
         if self.decode:

@@ -33,6 +33,7 @@ CASES = [
     ),
     (pruning.Unstructured(0.6), made(oracle.Compressed, stored=0.4 * 2 + 1 / 8)),
     (pruning.Unstructured(0.6, "csr"), made(oracle.Compressed, stored=0.4 * 4)),
+    (pruning.Unstructured(0.6, "delta"), made(oracle.Compressed, stored=0.4 / (1 - 0.6**16) * 2.5)),
     (pruning.Unstructured(0.6, "dense"), made(oracle.Compressed)),
     (pruning.NOfM(kept=2, of=8, backend="memory"), made(oracle.Compressed, stored=0.25 * (2 + 3 / 8))),
     (pruning.NOfM(kept=2, of=8), made(oracle.Windows)),
