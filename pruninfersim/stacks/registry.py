@@ -8,6 +8,7 @@ from functools import lru_cache
 from pruninfersim.cost import CostModel
 from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.hardware import HardwareProfile
+from pruninfersim.stacks.fused_dynamic import fused_dynamic
 from pruninfersim.stacks.ideal import ideal
 from pruninfersim.stacks.paper.stack import paper
 from pruninfersim.stacks.vendor import vendor
@@ -17,7 +18,7 @@ Stack = Callable[[HardwareProfile], CostModel]
 #: Stack of the command line, and of every function, where none is named.
 DEFAULT = "vendor"
 #: Name -> stack. One of your own needs no entry here: pass the function itself.
-STACKS: dict[str, Stack] = {"ideal": ideal, "paper": paper, "vendor": vendor}
+STACKS: dict[str, Stack] = {"fused-dynamic": fused_dynamic, "ideal": ideal, "paper": paper, "vendor": vendor}
 
 
 def get(
@@ -70,7 +71,7 @@ def names() -> list[str]:
     """Return the names of all stacks, sorted.
 
     >>> names()
-    ['ideal', 'paper', 'vendor']
+    ['fused-dynamic', 'ideal', 'paper', 'vendor']
     """
     return sorted(STACKS)
 
