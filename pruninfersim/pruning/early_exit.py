@@ -21,6 +21,12 @@ FILL = ("attn_norm", "rope", "qk_norm", "kv_append")
 EXIT = {"token_gemm": "exit_gemm", "token_attention_decode": "exit_attention"}
 
 
+class _Skip(DynamicDepth):
+    """Dynamic depth that complains under the name of early exit."""
+
+    name: ClassVar[str] = "early-exit"
+
+
 @dataclass(frozen=True, eq=False)
 class EarlyExit:
     """Let a share of the tokens of a decode step leave in front of layer `layer`; prompts run in full.
@@ -79,11 +85,8 @@ class EarlyExit:
             same = trace.with_columns(count=trace.count + 0.0 * left)  # at every sparsity
             return record(same, self.name, self.sparsity, dict.fromkeys(("attention", "mlp"), 0.0 * left[..., 0]))
         late = np.arange(layers) >= first
-        skip = DynamicDepth(PerLayer(left * late), router="none", kv="kept" if self.kv == "filled" else "skipped")
-        try:
-            pruned = skip.apply(trace)
-        except InvalidInputError as error:
-            raise InvalidInputError(str(error).replace(skip.name, self.name)) from None
+        skip = _Skip(PerLayer(left * late), router="none", kv="kept" if self.kv == "filled" else "skipped")
+        pruned = skip.apply(trace)
         rows = self._judges(trace)
         pruned = replace(self._compacted(pruned, left, first), applied=trace.applied).concat(
             *([OpTrace.from_rows(rows)] if rows else [])

@@ -60,8 +60,11 @@ class KVSelection:
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with attention to chosen pages, and the work of choosing them."""
         trace, sparsity = with_ratio(trace, self.sparsity)
-        attention = targets(trace, self.name, ["attention"], ["attention_prefill", "attention_decode"])
-        decode = attention & trace.mask(kernels=["attention_decode"])
+        attention = trace.mask(names=["attention"])
+        prompt = trace.workload is not None and trace.workload.phase == "prefill"
+        decode = attention & (not prompt)
+        if not prompt:
+            decode = targets(trace, self.name, ["attention"], ["attention_decode"])
         kept = kept_keys(trace.n, sparsity, self.budget, self.page)
         keep = np.where(decode, kept / trace.n, 1.0)
         sparse = trace.with_columns(
@@ -91,7 +94,7 @@ class KVSelection:
                 "n": self.summaries * trace.k[..., i] / self.page, "a_bytes": trace.b_bytes[..., i],
                 "out_bytes": trace.b_bytes[..., i],
             })  # fmt: skip
-        if trace.kernel[i] != "attention_decode":
+        if trace.kernel[i] != "attention_decode":  # of a prompt
             return rows
         own: dict[str, Any] = {}
         if self.index_heads:

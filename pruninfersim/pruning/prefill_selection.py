@@ -62,8 +62,11 @@ class PrefillSelection:
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with block-sparse prefill attention and the scoring of its blocks."""
         trace, sparsity = with_ratio(trace, self.sparsity)
-        attention = targets(trace, self.name, ["attention"], ["attention_prefill", "attention_decode"])
-        prefill = attention & trace.mask(kernels=["attention_prefill"])
+        attention = trace.mask(names=["attention"])
+        step = trace.workload is not None and trace.workload.phase == "decode"
+        prefill = attention & (not step)
+        if not step:
+            prefill = targets(trace, self.name, ["attention"], ["attention_prefill"])
         skipped = sparsity * (0.5 if self.estimator == "threshold" else 1.0)  # one of the two products
         sparse = trace.with_columns(
             kernel=tuple(np.where(prefill, "block_sparse_prefill", trace.kernel).tolist()),
