@@ -23,8 +23,14 @@ Measured speedups that papers and their repositories state, beside the predictio
 GPU and workload. Nothing was fitted to them. A row can be compared if its model, GPU, batch, lengths and sparsity are
 stated; the others stand below with what is missing.
 
-What the predictions leave out: the software around the kernels (most papers measure eager PyTorch, whose host time pulls
-speedups of small batches towards 1), image encoders, queues. A request is its prompt and its steps at the middle context.
+What the predictions leave out: the software around the kernels (most papers measure eager PyTorch, whose host time
+pulls speedups of small batches towards 1), image encoders, queues. A request is its prompt and its steps at the middle
+context. Kernels of attention are priced with the heads of Llama-3.1-8B, where a paper names none.
+
+Where it misses, and why: FlashAttention 2 as vLLM pages it does not split the cache of Llama-2, so that fewer heads
+bring nothing there (DuoAttention measured with a kernel that does); block-sparse attention at 90 % has costs at short
+prompts that the kernel model does not have; 2:4 in Hugging Face transformers does not use the library's decode path;
+first tokens of LLaVA contain its image encoder; GPUs of papers run at clocks that they do not state.
 """
 
 
