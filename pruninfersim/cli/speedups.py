@@ -13,7 +13,7 @@ import pruninfersim as pis
 from pruninfersim.cli.options import Format, Output, Question, Sparsity, asks, methods
 from pruninfersim.cli.program import app
 from pruninfersim.cli.show import show
-from pruninfersim.errors import ProvenanceWarning
+from pruninfersim.errors import ProvenanceWarning, UnknownNameError
 
 
 @app.command()
@@ -21,7 +21,8 @@ from pruninfersim.errors import ProvenanceWarning
 def speedup(
     question: Question,
     method: Annotated[
-        str, typer.Option(help="Pruning methods: a name, several with commas, a+b for one after the other, or all.")
+        str,
+        typer.Option(help="Pruning methods: a name, several with commas, a+b for one after the other, all, or every."),
     ] = "all",
     sparsity: Sparsity = 0.5,
     output: Output = Format.table,
@@ -35,12 +36,19 @@ def speedup(
         warnings.simplefilter("ignore", ProvenanceWarning)
         for chosen in methods(method):
             # Of all methods, those that cannot do what is asked are left out; of the ones that were named, none.
-            all_of = pis.pruning.EVERY[chosen] if method == "all" and isinstance(chosen, str) else None
+            named = method not in ("all", "every") or not isinstance(chosen, str)
+            all_of = None if named else pis.pruning.EVERY[str(chosen)]
             why = all_of and pis.pruning.unfit(all_of, sparsity, setup.hardware, setup.dtype)
             if why:
                 notes.append(f"{chosen}: left out, {why}")
                 continue
-            result = setup.speedup(chosen, sparsity, workload)
+            try:
+                result = setup.speedup(chosen, sparsity, workload)
+            except UnknownNameError as error:
+                if named:
+                    raise
+                notes.append(f"{chosen}: left out, {str(error).partition('. ')[0]}")
+                continue
             results[result.method] = result
     if output is Format.json:
         typer.echo(json.dumps({name: result.to_dict() for name, result in results.items()}, indent=2))
