@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import more_scalar as oracle
+import more_scalar_weights as weights
 import numpy as np
 import pytest
 from cases import total, workload
@@ -31,29 +32,29 @@ CASES = [
         (pruning.PrefillSelection(0.7, estimator=how), made(oracle.Prefill, s=0.7, how=how))
         for how in ("pooled", "sampled", "antidiagonal", "every-query", "threshold")
     ),
-    (pruning.Unstructured(0.6), made(oracle.Compressed, stored=0.4 * 2 + 1 / 8)),
-    (pruning.Unstructured(0.6, "csr"), made(oracle.Compressed, stored=0.4 * 4)),
-    (pruning.Unstructured(0.6, "delta"), made(oracle.Compressed, stored=0.4 / (1 - 0.6**16) * 2.5)),
-    (pruning.Unstructured(0.6, "dense"), made(oracle.Compressed)),
-    (pruning.NOfM(kept=2, of=8, backend="memory"), made(oracle.Compressed, stored=0.25 * (2 + 3 / 8))),
-    (pruning.NOfM(kept=2, of=8), made(oracle.Windows)),
-    (pruning.NOfM(kept=2, of=10), made(oracle.Windows, of=10)),
-    (pruning.NOfM(kept=6, of=8), made(oracle.Windows, kept=6)),
-    (pruning.ActivationSparsity(0.4), made(oracle.Active, s=0.4)),
-    (pruning.ActivationSparsity(0.4, "gated"), made(oracle.Active, s=0.4, gated=True)),
-    (pruning.DynamicWidth(0.5), made(oracle.Groups)),
-    (pruning.DynamicWidth(0.3, group=32), made(oracle.Groups, s=0.3, group=32)),
-    (pruning.TokenPruning(0.5), made(oracle.Fewer)),
-    (pruning.TokenPruning(0.3, layer=0), made(oracle.Fewer, s=0.3, first=0)),
-    (pruning.EarlyExit(0.5), made(oracle.Exit)),
-    (pruning.EarlyExit(0.2, kv="skipped"), made(oracle.Exit, s=0.2, filled=False)),
-    (pruning.Vocabulary(size=32001), made(oracle.Words, size=32001)),
-    (pruning.LayerChoices(ATTENTION, MLP), made(oracle.Table, attention_table=ATTENTION, mlp_table=MLP)),
-    (pruning.StaticWidth(0.3, heads="query"), made(oracle.QueryHeads, s=0.3)),
-    (pruning.LowRank(rank=512), made(oracle.Rank)),
-    (pruning.DynamicDepth(0.5, router="none"), made(oracle.Skip)),
-    (pruning.DynamicDepth(0.5, router="layer", blocks=("mlp",)), made(oracle.Skip, blocks=("mlp",), routers=1)),
-    (pruning.DynamicDepth(0.3, router="layer", kv="skipped"), made(oracle.Skip, s=0.3, stored=False, routers=1)),
+    (pruning.Unstructured(0.6), made(weights.Compressed, stored=0.4 * 2 + 1 / 8)),
+    (pruning.Unstructured(0.6, "csr"), made(weights.Compressed, stored=0.4 * 4)),
+    (pruning.Unstructured(0.6, "delta"), made(weights.Compressed, stored=0.4 / (1 - 0.6**16) * 2.5)),
+    (pruning.Unstructured(0.6, "dense"), made(weights.Compressed)),
+    (pruning.NOfM(kept=2, of=8, backend="memory"), made(weights.Compressed, stored=0.25 * (2 + 3 / 8))),
+    (pruning.NOfM(kept=2, of=8), made(weights.Windows)),
+    (pruning.NOfM(kept=2, of=10), made(weights.Windows, of=10)),
+    (pruning.NOfM(kept=6, of=8), made(weights.Windows, kept=6)),
+    (pruning.ActivationSparsity(0.4), made(weights.Active, s=0.4)),
+    (pruning.ActivationSparsity(0.4, "gated"), made(weights.Active, s=0.4, gated=True)),
+    (pruning.DynamicWidth(0.5), made(weights.Groups)),
+    (pruning.DynamicWidth(0.3, group=32), made(weights.Groups, s=0.3, group=32)),
+    (pruning.TokenPruning(0.5), made(weights.Fewer)),
+    (pruning.TokenPruning(0.3, layer=0), made(weights.Fewer, s=0.3, first=0)),
+    (pruning.EarlyExit(0.5), made(weights.Exit)),
+    (pruning.EarlyExit(0.2, kv="skipped"), made(weights.Exit, s=0.2, filled=False)),
+    (pruning.Vocabulary(size=32001), made(weights.Words, size=32001)),
+    (pruning.LayerChoices(ATTENTION, MLP), made(weights.Table, attention_table=ATTENTION, mlp_table=MLP)),
+    (pruning.StaticWidth(0.3, heads="query"), made(weights.QueryHeads, s=0.3)),
+    (pruning.LowRank(rank=512), made(weights.Rank)),
+    (pruning.DynamicDepth(0.5, router="none"), made(weights.Skip)),
+    (pruning.DynamicDepth(0.5, router="layer", blocks=("mlp",)), made(weights.Skip, blocks=("mlp",), routers=1)),
+    (pruning.DynamicDepth(0.3, router="layer", kv="skipped"), made(weights.Skip, s=0.3, stored=False, routers=1)),
 ]
 
 
