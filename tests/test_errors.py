@@ -88,7 +88,9 @@ def test_unknown_gpu():
 
 
 def test_unknown_method():
-    with pytest.raises(UnknownNameError, match=r"Did you mean 'sparse-attention'\? Known: dynamic-depth, low-rank"):
+    with pytest.raises(
+        UnknownNameError, match=r"Did you mean 'sparse-attention'\? Known: activation-sparsity, dynamic-depth"
+    ):
         pis.pruning.get("sparse-atention", 0.5)
 
 

@@ -159,7 +159,7 @@ def _sides(
     config = pis.models.get(model)
     names = pis.pruning.names() if method == "all" else values.methods([method] if method else [])
     for chosen in names:
-        all_of = pis.pruning.METHODS[chosen] if method == "all" and isinstance(chosen, str) else None
+        all_of = pis.pruning.EVERY[chosen] if method == "all" and isinstance(chosen, str) else None
         why = all_of and pis.pruning.unfit(all_of, sparsity, pis.hardware.get(gpu), dtype or config.dtype)
         if why:
             notes.append(f"{chosen}: left out, {why}")

@@ -56,28 +56,28 @@ def method_name(method: str | tuple[str, ...]) -> str:
     import pruninfersim as pis
 
     if isinstance(method, str):
-        return method if method in pis.pruning.METHODS else pis.pruning.aliases.find(method, pis.pruning.METHODS)
+        return method if method in pis.pruning.EVERY else pis.pruning.aliases.find(method, pis.pruning.EVERY)
     return " + ".join(method_name(part) for part in method)
 
 
 def pruned_cases(question: Question, method: list[str], sparsity: list[str]) -> Iterator[Pruned]:
     """Yield every case with every method at every sparsity.
 
-    Of ``all`` methods, those that cannot do what is asked are left out, which is told on standard error; of the ones
-    that were named, none.
+    Of ``all`` methods (the seven families of arXiv 2606.09080) or ``every`` one, those that cannot do what is asked are
+    left out, which is told on standard error; of the ones that were named, none.
     """
     import pruninfersim as pis
 
     ratios = values.read("--sparsity", sparsity, values.fraction)
-    every = values.several(method) == ["all"]
-    named = pis.pruning.names() if every else values.methods(method)
+    every = values.several(method) in (["all"], ["every"])
+    named = pis.pruning.names(every="every" in method) if every else values.methods(method)
     if not named:
         raise InvalidInputError("--method needs a name, several with commas, or all")
     left_out = []
     for case in question.cases:
         for ratio in ratios:
             for chosen in named:
-                family = pis.pruning.METHODS[chosen] if every and isinstance(chosen, str) else None
+                family = pis.pruning.EVERY[chosen] if every and isinstance(chosen, str) else None
                 why = family and pis.pruning.unfit(family, ratio, case.setup.hardware, case.setup.dtype)
                 if why:
                     left_out.append(("", f"{chosen}: left out, {why}"))

@@ -1,11 +1,21 @@
-"""Pruning methods: frozen objects that turn a trace into a trace. One file per family of the taxonomy."""
+"""Pruning methods: frozen objects that turn a trace into a trace. One file per method."""
 
 from pruninfersim._util.lazy import shows
+from pruninfersim.pruning.activation_sparsity import ActivationSparsity
 from pruninfersim.pruning.dynamic_depth import DynamicDepth, active_share
+from pruninfersim.pruning.dynamic_width import DynamicWidth
+from pruninfersim.pruning.early_exit import EarlyExit
+from pruninfersim.pruning.kv_eviction import KVEviction
+from pruninfersim.pruning.kv_selection import KVSelection
+from pruninfersim.pruning.layer_choices import LayerChoices
 from pruninfersim.pruning.low_rank import LowRank, low_rank_rank
+from pruninfersim.pruning.n_of_m import NOfM
+from pruninfersim.pruning.prefill_selection import PrefillSelection
 from pruninfersim.pruning.ratios import Axis, PerBlock, PerLayer, PerRole, Ratio
 from pruninfersim.pruning.registry import (
+    EVERY,
     METHODS,
+    MORE,
     Composed,
     Method,
     at,
@@ -21,23 +31,39 @@ from pruninfersim.pruning.sparse_attention import SparseAttention
 from pruninfersim.pruning.static_depth import StaticDepth
 from pruninfersim.pruning.static_width import StaticWidth
 from pruninfersim.pruning.static_width_cross import StaticWidthCross
+from pruninfersim.pruning.token_pruning import TokenPruning
+from pruninfersim.pruning.unstructured import Unstructured
+from pruninfersim.pruning.vocabulary import Vocabulary
 
 __all__ = [
+    "EVERY",
     "METHODS",
+    "MORE",
+    "ActivationSparsity",
     "Axis",
     "Composed",
     "DynamicDepth",
+    "DynamicWidth",
+    "EarlyExit",
+    "KVEviction",
+    "KVSelection",
+    "LayerChoices",
     "LowRank",
     "Method",
+    "NOfM",
     "PerBlock",
     "PerLayer",
     "PerRole",
+    "PrefillSelection",
     "Ratio",
     "SemiStructured",
     "SparseAttention",
     "StaticDepth",
     "StaticWidth",
     "StaticWidthCross",
+    "TokenPruning",
+    "Unstructured",
+    "Vocabulary",
     "active_share",
     "at",
     "get",

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from pruninfersim._util.arrays import TOO_LARGE, FloatArray, checked
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.pruning.base import LINEAR, mean_where, record, round_up, targets
-from pruninfersim.pruning.ratios import Ratio, check_ratio, with_ratio
+from pruninfersim.pruning.ratios import Axis, Ratio, check_ratio, parts, values_of, with_ratio
 from pruninfersim.trace import OpTrace
 
 
@@ -43,6 +43,9 @@ class LowRank:
         Fraction of the parameters of each weight removed [1]; `PerRole` gives each linear layer its own.
     alignment : float
         The rank is rounded up to a multiple of this.
+    rank : array_like, optional
+        Rank of every pair, instead of a sparsity; of a weight smaller than it, its smaller side. What share of the
+        parameters that removes is in the record; it may be negative, since full rank stores more than the weight.
 
     >>> from pruninfersim import Workload, trace
     >>> pruned = trace("llama-3.1-8b", Workload.decode()).prune(LowRank(0.5))
@@ -52,11 +55,16 @@ class LowRank:
 
     name: ClassVar[str] = "low-rank"
 
-    sparsity: Ratio
+    sparsity: Ratio = 0.0
     alignment: float = 16
+    rank: ArrayLike | None = None
 
     def __post_init__(self) -> None:
         check_ratio("sparsity", self.sparsity)
+        if self.rank is not None:
+            checked("rank", self.rank, minimum=1, whole=True)
+            if any(np.any(values_of(part)) for _, part in parts(self.sparsity)):
+                raise InvalidInputError("give a sparsity or a rank of the factors, not both")
         checked("alignment", self.alignment, minimum=1, whole=True)
 
     def apply(self, trace: OpTrace) -> OpTrace:
@@ -65,7 +73,7 @@ class LowRank:
         linear = targets(trace, self.name, LINEAR, ["gemm"], keeps_kernel=True)
         if "rank" in trace.n_axis:
             raise InvalidInputError("the GEMMs are low-rank pairs already; apply low-rank once, at the final sparsity")
-        rank = low_rank_rank(trace.n, trace.k, sparsity, self.alignment)
+        rank = self._ranks(trace, sparsity)
         order = np.repeat(np.arange(len(trace)), np.where(linear, 2, 1))
         second = np.concatenate([[False], order[1:] == order[:-1]])
         first = np.concatenate([second[1:], [False]])
@@ -84,4 +92,13 @@ class LowRank:
             block: mean_where(removed, linear & trace.mask(blocks=[block]), size * trace.count)
             for block in ("attention", "mlp")
         }
-        return record(pruned, self.name, self.sparsity, achieved, of=trace, sparsity=sparsity)
+        asked = self.sparsity
+        if self.rank is not None:
+            asked = Axis(np.clip(mean_where(removed, linear, size * trace.count), 0.0, None))
+        return record(pruned, self.name, asked, achieved, of=trace, sparsity=sparsity)
+
+    def _ranks(self, trace: OpTrace, sparsity: FloatArray) -> FloatArray:
+        if self.rank is None:
+            return low_rank_rank(trace.n, trace.k, sparsity, self.alignment)
+        given = np.asarray(self.rank, dtype=np.float64)[..., None]
+        return round_up(given, self.alignment, np.minimum(trace.n, trace.k))

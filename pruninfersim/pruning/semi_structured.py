@@ -56,16 +56,16 @@ class SemiStructured:
         trace, sparsity = with_ratio(trace, self.sparsity, roles=True)
         # One ratio speaks for all layers, so whole layers of them; a ratio per layer makes its layer 2:4 or not.
         layers = np.where(per_layer_ops(trace, self.sparsity), 1, model_of(trace).num_layers)
-        share = np.floor(sparsity / HALF * layers + TINY) / layers
+        share = np.floor(sparsity / self.largest * layers + TINY) / layers
         linear = targets(trace, self.name, LINEAR, ["gemm"])
         dense = trace.with_columns(count=trace.count * np.where(linear, 1.0 - share, 1.0))
         sparse = self._sparse(trace, linear, share)
-        extra = [row for block in ("attention", "mlp") for row in _transpose_rows(trace, block)]
+        extra = [row for block in ("attention", "mlp") for row in self._added(trace, block)]
         used = [part.select(np.any(part.count > 0, axis=tuple(range(part.count.ndim - 1)))) for part in (dense, sparse)]
-        pruned = used[0].concat(used[1], OpTrace.from_rows(extra))
+        pruned = used[0].concat(used[1], *([OpTrace.from_rows(extra)] if extra else []))
         weights = trace.n * trace.k * trace.count
         achieved = {
-            block: HALF * mean_where(share, linear & trace.mask(blocks=[block]), weights)
+            block: self.largest * mean_where(share, linear & trace.mask(blocks=[block]), weights)
             for block in ("attention", "mlp")
         }
         return record(pruned, self.name, self.sparsity, achieved, of=trace, sparsity=sparsity)
@@ -81,8 +81,7 @@ class SemiStructured:
             b_bytes=precision.sparse_bytes(twin.b_bytes),
         )
 
-
-def _transpose_rows(trace: OpTrace, block: str) -> list[dict[str, Any]]:
-    """Return the activation transposes and padding of one kind of sub-layer, as wide as its norm."""
-    axes = {"n_axis": "hidden", "k_axis": "hidden"}
-    return overhead_rows(trace, block, wide=("n", "k"), name=f"transpose_{block}", kernel="transpose", **axes)
+    def _added(self, trace: OpTrace, block: str) -> list[dict[str, Any]]:
+        """Return the activation transposes and padding of one kind of sub-layer, as wide as its norm."""
+        axes = {"n_axis": "hidden", "k_axis": "hidden"}
+        return overhead_rows(trace, block, wide=("n", "k"), name=f"transpose_{block}", kernel="transpose", **axes)

@@ -2,6 +2,7 @@
 
 from pruninfersim._util.lazy import shows
 from pruninfersim.stacks.engines import ENGINES, HOSTS, Engine, Host, engine
+from pruninfersim.stacks.fused_dynamic import fused_dynamic
 from pruninfersim.stacks.ideal import ideal
 from pruninfersim.stacks.paper.stack import paper
 from pruninfersim.stacks.registry import DEFAULT, STACKS, Stack, get, names
@@ -16,6 +17,7 @@ __all__ = [
     "Host",
     "Stack",
     "engine",
+    "fused_dynamic",
     "get",
     "ideal",
     "names",

@@ -9,6 +9,7 @@ from pruninfersim.cost import CostModel
 from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.stacks.engines import ENGINES
+from pruninfersim.stacks.fused_dynamic import fused_dynamic
 from pruninfersim.stacks.ideal import ideal
 from pruninfersim.stacks.paper.stack import paper
 from pruninfersim.stacks.vendor import vendor
@@ -18,7 +19,9 @@ Stack = Callable[[HardwareProfile], CostModel]
 #: Stack of the command line, and of every function, where none is named.
 DEFAULT = "vendor"
 #: Name -> stack. One of your own needs no entry here: pass the function itself.
-STACKS: dict[str, Stack] = {"ideal": ideal, "paper": paper, "vendor": vendor, **ENGINES}
+STACKS: dict[str, Stack] = {
+    "fused-dynamic": fused_dynamic, "ideal": ideal, "paper": paper, "vendor": vendor, **ENGINES
+}  # fmt: skip
 
 
 def get(
@@ -71,7 +74,7 @@ def names() -> list[str]:
     """Return the names of all stacks, sorted.
 
     >>> names()
-    ['ideal', 'paper', 'sglang', 'tensorrt-llm', 'tensorrt-llm-0.9', 'torch-compile', 'transformers', 'vendor', ...]
+    ['fused-dynamic', 'ideal', 'paper', 'sglang', 'tensorrt-llm', ...]
     """
     return sorted(STACKS)
 

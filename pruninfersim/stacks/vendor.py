@@ -25,6 +25,7 @@ from pruninfersim.kernels.attention_chunk import ChunkAttention
 from pruninfersim.kernels.attention_prefill import KVAppend
 from pruninfersim.kernels.attention_pruned import BlockSparseAttention, GatheredAttention
 from pruninfersim.kernels.base import KernelModel
+from pruninfersim.kernels.compressed import ColumnGemm, ExitAttention, ExitGemm, MaskedGemm
 from pruninfersim.kernels.gemm_2of4 import Vendor24
 from pruninfersim.kernels.token_gemm import BatchedGemm, MaskSort, TokenCopy, VendorTokenGemm
 from pruninfersim.stacks.copies import with_token_copies
@@ -76,10 +77,12 @@ def vendor(hardware: HardwareProfile, calibrations: Sequence[Calibration] = ()) 
     stream = ops["act"]
     kernels = {
         "gemm": gemm,
-        "lm_head": gemm,
+        **dict.fromkeys(("lm_head", "shared_head"), gemm),
+        **_without_library(gemm),
         "router": gemm,
         "gemm_2of4": _sparse(gemm, fitted("gemm_2of4", "bf16")),
         "token_gemm": _composed(VendorTokenGemm(gemm.model), gemm, "dense GEMM on packed rows"),
+        "exit_attention": _composed(ExitAttention(decode.model), decode, "attention of a smaller batch"),
         "attention_prefill": chunk,
         "attention_decode": decode,
         "token_attention_prefill": _composed(GatheredAttention(chunk.model, "prefill"), prefill, "packed rows"),
@@ -96,6 +99,7 @@ def vendor(hardware: HardwareProfile, calibrations: Sequence[Calibration] = ()) 
     for dtype in NARROW:
         dense = fitted("gemm", dtype)
         kernels[f"gemm/{dtype}"] = dense
+        kernels |= {f"{key}/{dtype}": priced for key, priced in _without_library(dense).items()}
         kernels[f"gemm_2of4/{dtype}"] = _sparse(dense, fitted("gemm_2of4", dtype))
         kernels[f"token_gemm/{dtype}"] = _composed(VendorTokenGemm(dense.model), dense, "dense GEMM on packed rows")
     made = CostModel(
@@ -113,6 +117,17 @@ def vendor(hardware: HardwareProfile, calibrations: Sequence[Calibration] = ()) 
 def _launched(trace: OpTrace) -> OpTrace:
     """Return what the stack launches: fused projections, and the copies around token-wise sub-layers."""
     return with_token_copies(trace.fuse_projections())
+
+
+def _without_library(gemm: Priced) -> dict[str, Priced]:
+    """Return GEMMs that no library has: what the best dense kernel makes of them, see `kernels.compressed`."""
+    masked = _composed(MaskedGemm(gemm.model), gemm, "dense GEMM, masked")
+    return {
+        "gemm_unstructured": _composed(gemm.model, gemm, "weights unpacked on the way into a dense GEMM"),
+        "column_gemm": _composed(ColumnGemm(gemm.model), gemm, "dense GEMM on the columns that are read"),
+        "exit_gemm": _composed(ExitGemm(gemm.model), gemm, "dense GEMM of a smaller batch"),
+        **dict.fromkeys(("group_gemm_n", "group_gemm_k", "fine_gemm_n", "fine_gemm_k"), masked),
+    }
 
 
 def _with_more(hardware: HardwareProfile, known: tuple[Calibration, ...], more: Sequence[Any]) -> CostModel:

@@ -252,10 +252,10 @@ def _within_reach(
     """Return the named methods by the sparsities that they can do; `notes` gets those that they cannot."""
     groups: dict[tuple[float, ...], list[str]] = {}
     for name in names:
-        can = ratios <= pruning.largest(pruning.METHODS[name])
+        can = ratios <= pruning.largest(pruning.EVERY[name])
         if not can.all():
             beyond = ", ".join(f"{ratio:g}" for ratio in ratios[~can])
-            _note(notes, f"left out at sparsity {beyond}: {pruning.unfit(pruning.METHODS[name], ratios)}")
+            _note(notes, f"left out at sparsity {beyond}: {pruning.unfit(pruning.EVERY[name], ratios)}")
         groups.setdefault(tuple(ratios[can].tolist()), []).append(name)
     return [(tuple(members), np.array(axis)) for axis, members in groups.items() if axis]
 
@@ -264,7 +264,7 @@ def _able(names: tuple[str, ...], gpu: HardwareProfile, dtype: str, notes: list[
     """Return the named methods that a GPU can run; `notes` gets the others."""
     able = []
     for name in names:
-        why = pruning.unfit(pruning.METHODS[name], None, gpu, dtype)
+        why = pruning.unfit(pruning.EVERY[name], None, gpu, dtype)
         if why:
             _note(notes, f"left out: {why}")
         else:

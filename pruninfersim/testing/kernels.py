@@ -26,6 +26,11 @@ HALVED = (
     pruning.StaticWidthCross(0.5),
     pruning.DynamicDepth(0.5),
     pruning.SparseAttention(0.5),
+    pruning.Unstructured(0.5),
+    pruning.ActivationSparsity(0.5),
+    pruning.DynamicWidth(0.5),
+    pruning.DynamicWidth(0.5, group=32),
+    pruning.EarlyExit(0.5),
 )
 #: Awkward but legal sizes (tokens, outputs, inputs): single rows and columns, and an expected number of tokens.
 AWKWARD = ((1.0, 1.0, 1.0), (1.0, 1.0, 4096.0), (1.0, 4096.0, 16.0), (3.7, 4096.0, 4096.0), (65536.0, 16.0, 128.0))
