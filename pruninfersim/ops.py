@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 #: What a reader calls the parts of a pass, in the order of tables and plots.
-PARTS = ("GEMM", "attention", "LM head", "overhead ops", "elementwise", "other")
+PARTS = ("GEMM", "attention", "LM head", "overhead ops", "elementwise", "communication", "other")
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,13 @@ CATALOGUE: dict[str, Op] = {
         Op("gemm_2of4", "GEMM", "gemm", "weights", pattern="2:4"),
         Op("token_gemm", "GEMM", "gemm", "weights"),
         Op("router", "overhead ops", "gemm", "weights"),
+        Op("moe", "GEMM", "gemm", "weights"),
+        Op("per_head_gemm", "GEMM", "gemm", "weights"),
         Op("attention_prefill", "attention", "attention", "cache"),
         Op("attention_decode", "attention", "attention", "cache"),
+        Op("mla_prefill", "attention", "attention", "cache"),
+        Op("mla_decode", "attention", "attention", "cache"),
+        Op("linear_attention", "attention", "attention", "cache"),
         Op("token_attention_prefill", "attention", "attention", "cache"),
         Op("token_attention_decode", "attention", "attention", "cache"),
         Op("block_sparse_prefill", "attention", "attention", "cache"),
@@ -66,6 +71,7 @@ CATALOGUE: dict[str, Op] = {
         Op("embedding", "elementwise", "elementwise", "none"),
         Op("transpose", "overhead ops", "elementwise", "none"),
         Op("mask_sort", "overhead ops", "elementwise", "none"),
+        Op("all_reduce", "communication", "elementwise", "none"),
         Op("elementwise", "elementwise", "elementwise", "none", stand_in="norm"),
     )
 }

@@ -252,15 +252,10 @@ def test_a_wrong_value_is_one_clear_line(tmp_path, changes, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["mixtral", "qwen3_moe", "gpt_oss", "deepseek_v3", "opt", "falcon", None, 5])
+@pytest.mark.parametrize("kind", ["jamba", "bert", "t5", None, 5])
 def test_an_unsupported_type_names_the_supported_ones(kind):
-    with pytest.raises(UnknownNameError, match=r"not supported.* gemma2, gemma3, llama, mistral, olmo2, phi3, qwen2"):
+    with pytest.raises(UnknownNameError, match=r"not supported.* gemma2, gemma3,.* llama,.* mistral,.* phi3, qwen2"):
         hf(model_type=kind)
-
-
-def test_experts_are_noticed_under_a_supported_type():
-    with pytest.raises(UnknownNameError, match="mixtures of experts are not"):
-        hf(num_local_experts=8)
 
 
 # --- the object ---------------------------------------------------------------------------------------------------
