@@ -24,6 +24,7 @@ from pruninfersim.kernels.attention_prefill import KVAppend
 from pruninfersim.kernels.attention_pruned import BlockSparseAttention, GatheredAttention
 from pruninfersim.kernels.base import KernelModel
 from pruninfersim.kernels.gemm_2of4 import Vendor24
+from pruninfersim.kernels.linear_attention import LinearScan
 from pruninfersim.kernels.token_gemm import BatchedGemm, MaskSort, VendorTokenGemm
 from pruninfersim.trace import OpTrace
 
@@ -74,12 +75,19 @@ def vendor(hardware: HardwareProfile, calibrations: Sequence[Calibration] = ()) 
         "router": gemm,
         "gemm_2of4": _sparse(gemm, fitted("gemm_2of4", "bf16")),
         "token_gemm": _composed(VendorTokenGemm(gemm.model), gemm, "gather, dense GEMM, scatter"),
+        "moe": fitted("moe", "bf16"),
+        "moe/fp8": fitted("moe", "fp8"),
+        "per_head_gemm": _beside(BatchedGemm(), gemm, "batched GEMM"),
         "attention_prefill": prefill,
         "attention_decode": decode,
         "token_attention_prefill": _composed(GatheredAttention(prefill.model, "prefill"), prefill, "gather, attention"),
         "token_attention_decode": _composed(GatheredAttention(decode.model, "decode"), decode, "gather, attention"),
         "block_sparse_prefill": _composed(BlockSparseAttention(prefill.model, "prefill"), prefill, "block-sparse"),
         "block_sparse_decode": _composed(BlockSparseAttention(decode.model, "decode"), decode, "block-sparse"),
+        "mla_prefill": fitted("mla_prefill", "bf16"),
+        "mla_decode": fitted("mla_decode", "bf16"),
+        "linear_attention": _beside(LinearScan(), prefill, "share of the roofline"),
+        "all_reduce": fitted("all_reduce_trtllm", "bf16"),
         "block_score": _beside(BatchedGemm(), gemm, "batched GEMM"),
         "kv_append": _beside(KVAppend(*(getattr(prefill.model, name) for name in WRITE)), prefill, "KV write"),
         **ops,

@@ -3,6 +3,7 @@
 from pruninfersim.trace.applied import Applied, PruningMethod, layer_weights
 from pruninfersim.trace.build import trace
 from pruninfersim.trace.optrace import FUSED, LABELS, NEUTRAL, OpTrace
+from pruninfersim.trace.parallel import shard
 from pruninfersim.trace.twins import SHAPE_COLUMNS, alike, twins
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "PruningMethod",
     "alike",
     "layer_weights",
+    "shard",
     "trace",
     "twins",
 ]

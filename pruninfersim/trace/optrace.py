@@ -34,6 +34,7 @@ NEUTRAL: dict[str, float] = {
     "b_reads": 1.0,
     "out_writes": 1.0,
     "launches": 1.0,
+    "ranks": 1.0,
 }
 #: Labels of a row, with their neutral value.
 LABELS: dict[str, Any] = {
@@ -67,7 +68,7 @@ class OpTrace(ReadOnly):
     batch, b_batch : ndarray
         Instances of A and out (attention: batch x query heads), and of B (batch x KV heads).
     sequences : ndarray
-        Sequences in the batch, where a kernel needs it apart from ``batch`` (attention).
+        Sequences in the batch, where a kernel needs it apart from ``batch`` (attention); routed tokens (experts).
     gemms : ndarray
         GEMMs fused in the op: 0 (elementwise), 1, or 2 (attention).
     count : ndarray
@@ -82,10 +83,13 @@ class OpTrace(ReadOnly):
     launches : ndarray
         Kernels that one run of the op is, as the software launches it: 1 in a fresh trace; a stack's lowering says
         what it is there.
+    ranks : ndarray
+        GPUs that run the op together, each a part of it; the other columns are those of one of them.
     name, kernel, block, dtype : tuple of str
         Role of the op; key of the kernel that runs it; attention, mlp, embedding or head; compute dtype.
     pattern : tuple of str
-        Structured sparsity of B that the tensor cores have a rate for ("2:4"), or "".
+        Structured sparsity of B that the tensor cores have a rate for ("2:4"), the routing of experts if it is not
+        uniform, or "".
     layers : tuple of tuple of int
         Layers that the row stands for (empty outside the layers).
     n_axis, k_axis : tuple of str
@@ -109,6 +113,7 @@ class OpTrace(ReadOnly):
     b_reads: FloatArray
     out_writes: FloatArray
     launches: FloatArray
+    ranks: FloatArray
     name: tuple[str, ...]
     kernel: tuple[str, ...]
     block: tuple[str, ...]
@@ -205,6 +210,12 @@ class OpTrace(ReadOnly):
     def traffic(self) -> FloatArray:
         """Bytes that cross HBM per run of the op [B]."""
         return self.a_traffic + self.b_traffic + self.out_traffic
+
+    @property
+    def wire(self) -> FloatArray:
+        """Bytes that each rank sends over its link, and receives, per run [B]: those of an all-reduce, once each."""
+        between = np.array([key == "all_reduce" for key in self.kernel]) & (self.ranks > 1.0)
+        return np.asarray(np.where(between, self.batch * self.m * self.n * self.out_bytes, 0.0))
 
     # --- change without mutation --------------------------------------------------------------------------------
 

@@ -6,6 +6,9 @@ popularity of experts is drawn from x^-a, the more skewed the larger a (the skew
 
 from __future__ import annotations
 
+from functools import lru_cache
+from statistics import NormalDist
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -34,21 +37,58 @@ def checked_routing(routing: str) -> str:
     return routing
 
 
-def popularity(tokens: float, top_k: float, experts: int, routing: str) -> FloatArray:
-    """Return the tokens of each expert in whole numbers, most popular first, shape (experts,).
+def skewed_counts(tokens: float, mean: float, experts: int, routing: str) -> FloatArray:
+    """Return the tokens of each expert under a power law, least popular first, in whole numbers, shape (experts,).
 
-    Deterministic quantiles stand for the draws of a power law. Their sum is that of a benchmark, tokens x top_k after
-    rounding.
+    Deterministic quantiles stand for draws of popularities; they are scaled to `mean` tokens per expert and rounded, no
+    expert has more than all tokens, and what rounding lost goes to experts that have none.
+
+    >>> skewed_counts(16, 1.0, 8, "power_law_1.2").tolist()
+    [0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 2.0, 4.0]
     """
-    pairs = tokens * top_k
-    if routing == "balanced":
-        least = np.floor(pairs / experts)
-        return np.asarray(least + (np.arange(experts) < pairs - least * experts))
     exponent = 1.0 - float(routing.removeprefix("power_law_"))
-    low, high = (1.0, max(SPAN * tokens, 1.0 + 1e-9)) if pairs > experts else LOW
-    rank = (np.arange(experts)[::-1] + 0.5) / experts
+    low, high = (1.0, max(SPAN * tokens, 1.0 + 1e-9)) if mean > 1.0 else LOW
+    rank = (np.arange(experts) + 0.5) / experts
     drawn = (rank * (high**exponent - low**exponent) + low**exponent) ** (1.0 / exponent)
-    return np.asarray(np.minimum(np.rint(drawn / drawn.sum() * pairs), tokens))
+    counts = np.minimum(np.rint(drawn / drawn.sum() * mean * experts), tokens)
+    idle = np.flatnonzero(counts == 0)
+    missing = int(np.clip(np.rint(mean * experts - counts.sum()), 0, idle.size))
+    counts[idle[idle.size - missing :]] = 1.0
+    return np.asarray(counts)
+
+
+def busiest_rank(
+    tokens: ArrayLike, top_k: ArrayLike, experts: ArrayLike, ranks: ArrayLike, routing: str
+) -> FloatArray:
+    """Return the load of the most loaded of the ranks that share the experts, over the mean load, shape broadcast.
+
+    Experts sit on ranks at random: a rank's load has the spread of a sum of E/ranks of them, and the largest of `ranks`
+    normal variables lies about ``sqrt(2 ln ranks)``-ish above the mean (exact for 2, Blom's approximation beyond).
+
+    >>> float(busiest_rank(1024, 8, 128, 1, "power_law_1.2"))
+    1.0
+    """
+    wide = np.broadcast_arrays(*(np.asarray(x, dtype=np.float64) for x in (tokens, top_k, experts, ranks)))
+    out = np.ones(wide[0].shape)
+    if routing == "balanced":
+        return out
+    for i, (t, k, e, n) in enumerate(zip(*(x.ravel() for x in wide), strict=True)):
+        if n > 1:
+            out.flat[i] = _busiest(float(t), float(k), int(e), float(n), routing)
+    return out
+
+
+@lru_cache(maxsize=20_000)
+def _busiest(tokens: float, top_k: float, experts: int, ranks: float, routing: str) -> float:
+    mean = tokens * top_k / experts
+    if routing == "uniform":
+        variation = np.sqrt(max(1.0 - top_k / experts, 0.0) / mean)
+    else:
+        counts = skewed_counts(tokens, mean, experts, routing)
+        variation = counts.std() / max(counts.mean(), 1e-12)
+    largest = NormalDist().inv_cdf((ranks - 0.375) / (ranks + 0.25))
+    spread = variation * np.sqrt(ranks / experts * (1.0 - 1.0 / ranks) * experts / max(experts - 1.0, 1.0))
+    return float(min(1.0 + largest * spread, ranks))
 
 
 def active_share(tokens: ArrayLike, top_k: ArrayLike, experts: ArrayLike, routing: str = "uniform") -> FloatArray:
@@ -66,7 +106,7 @@ def active_share(tokens: ArrayLike, top_k: ArrayLike, experts: ArrayLike, routin
     if routing == "balanced":
         return np.asarray(np.minimum(1.0, tokens * top_k / experts))
     shares = [
-        float((popularity(t, k, int(e), routing) > 0).mean())
+        float((skewed_counts(t, t * k / e, int(e), routing) > 0).mean())
         for t, k, e in zip(tokens.ravel(), top_k.ravel(), experts.ravel(), strict=True)
     ]
     return np.reshape(np.maximum(shares, np.minimum(1.0, top_k / experts).ravel()), tokens.shape)
