@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pruninfersim.questions.break_even import break_even
     from pruninfersim.questions.hardware_ranking import compare_hardware
     from pruninfersim.questions.headroom import max_speedup, required_efficiency
+    from pruninfersim.questions.layer_kernels import all_reduce_latency, mla_latency, moe_latency
     from pruninfersim.questions.widths import suggest_width
 
 __version__ = "0.1.0"
@@ -41,11 +42,14 @@ __version__ = "0.1.0"
 #: Names that need a heavy import (scipy, pandas, plotly) -> where they live; imported when first asked for.
 _LAZY = {
     "Calibration": "pruninfersim.calibration.record",
+    "all_reduce_latency": "pruninfersim.questions.layer_kernels",
     "break_even": "pruninfersim.questions.break_even",
     "calibrate": "pruninfersim.calibration.fit",
     "compare_hardware": "pruninfersim.questions.hardware_ranking",
     "max_speedup": "pruninfersim.questions.headroom",
     "memory": "pruninfersim.cost.memory:",
+    "mla_latency": "pruninfersim.questions.layer_kernels",
+    "moe_latency": "pruninfersim.questions.layer_kernels",
     "pareto": "pruninfersim.questions.pareto:",
     "plots": "pruninfersim.plots:",
     "read_timings": "pruninfersim.calibration.timings",
@@ -69,6 +73,7 @@ __all__ = [
     "Setup",
     "Speedup",
     "Workload",
+    "all_reduce_latency",
     "attention_latency",
     "break_even",
     "calibrate",
@@ -81,7 +86,9 @@ __all__ = [
     "hardware",
     "max_speedup",
     "memory",
+    "mla_latency",
     "models",
+    "moe_latency",
     "pareto",
     "plots",
     "pruning",

@@ -58,7 +58,9 @@ def test_published_counts(name):
 @pytest.mark.skipif(not DATA, reason="the folder of real configurations is not here")
 def test_every_real_file_loads_with_the_published_count():
     folder = Path(str(DATA))
-    known = {row["file"]: row for row in csv.DictReader((folder / "models.csv").read_text().splitlines()) if row["file"]}
+    known = {
+        row["file"]: row for row in csv.DictReader((folder / "models.csv").read_text().splitlines()) if row["file"]
+    }
     files = [*folder.glob("models/*.json"), *folder.glob("models/today/*.json")]
     assert len(files) == 82
     for file in files:
@@ -97,9 +99,7 @@ def test_lists_of_sizes():
 def test_a_pruned_file_is_as_a_pruned_trace():
     """Layers that a file leaves out cost what removing them from the parent leaves."""
     keep = [0, 1] * 8
-    blocks = [
-        {"attention": {"no_op": not flag}, "ffn": {"no_op": not flag}} for flag in (*(1,) * 16, *keep)
-    ]
+    blocks = [{"attention": {"no_op": not flag}, "ffn": {"no_op": not flag}} for flag in (*(1,) * 16, *keep)]
     pruned = pis.trace(ModelConfig.from_hf({**LLAMA, "block_configs": blocks}), pis.Workload.decode(batch=4))
     gone = tuple(16 + i for i, flag in enumerate(keep) if not flag)
     parent = pis.trace(ModelConfig.from_hf(LLAMA), pis.Workload.decode(batch=4))
@@ -180,7 +180,8 @@ def test_expected_active_experts():
     drawn = np.mean([np.unique([rng.permutation(128)[:8] for _ in range(16)]).size for _ in range(400)]) / 128
     assert float(active_share(16, 8, 128)) == pytest.approx(drawn, abs=0.01)
     assert float(active_share(1, 8, 128)) == float(active_share(1, 8, 128, "balanced")) == 8 / 128
-    assert [round(float(active_share(t, 8, 128, "power_law_1.2")), 1) for t in (8, 16, 32, 64)] == [0.3, 0.4, 0.8, 0.9]
+    skewed = [float(active_share(t, 8, 128, "power_law_1.2")) for t in (8, 16, 32, 64)]
+    assert skewed == pytest.approx([0.34, 0.45, 0.84, 0.92], abs=0.03)
 
 
 def test_the_cache_of_mla_is_the_latent():

@@ -42,11 +42,14 @@ class Question:
     stack: Annotated[str, typer.Option(help="Software that runs the ops: vendor, paper or ideal.")] = pis.stacks.DEFAULT
     dtype: Annotated[str | None, typer.Option(help="Precision of the linear layers; default: the model's own.")] = None
 
+    tp: Annotated[int, typer.Option(help="GPUs over which the model is split (tensor parallelism).")] = 1
+    ep: Annotated[int, typer.Option(help="Groups of these GPUs that share the experts; a divisor of --tp.")] = 1
+
     @functools.cached_property
     def setup(self) -> pis.Setup:
         """The model on the GPU."""
         model = self.model if self.config is None else pis.ModelConfig.from_hf(self.config)
-        return pis.Setup(model, self.gpu, self.stack, self.dtype)
+        return pis.Setup(model, self.gpu, self.stack, self.dtype, self.tp, self.ep)
 
     def workload(self, phase: str | None = None) -> pis.Workload:
         """Return the workload, or that of another phase."""

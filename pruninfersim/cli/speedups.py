@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
@@ -24,16 +25,28 @@ def speedup(
         str, typer.Option(help="Pruning methods: a name, several with commas, a+b for one after the other, or all.")
     ] = "all",
     sparsity: Sparsity = 0.5,
+    against: Annotated[
+        Path | None, typer.Option(help="config.json of the parent: compare this (pruned) model with it, no method.")
+    ] = None,
     output: Output = Format.table,
 ) -> None:
-    """Predict the speedup of pruning methods."""
+    """Predict the speedup of pruning methods, or of a pruned checkpoint over its parent."""
     setup, workload = question.setup, question.workload()
     results: dict[str, pis.Speedup] = {}
     notes: list[str] = []
     with warnings.catch_warnings():
         # The notes of each result say the same and are printed below the table.
         warnings.simplefilter("ignore", ProvenanceWarning)
-        for chosen in methods(method):
+        if against is not None:
+            result = pis.compare(
+                pis.ModelConfig.from_hf(against),
+                setup.model,
+                hardware=setup.hardware,
+                stack=setup.stack,
+                workload=workload,
+            )
+            results[result.method] = result
+        for chosen in methods(method) if against is None else []:
             # Of all methods, those that cannot do what is asked are left out; of the ones that were named, none.
             all_of = pis.pruning.METHODS[chosen] if method == "all" and isinstance(chosen, str) else None
             why = all_of and pis.pruning.unfit(all_of, sparsity, setup.hardware, setup.dtype)

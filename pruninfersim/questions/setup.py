@@ -15,6 +15,7 @@ from pruninfersim.errors import InvalidInputError, ProvenanceWarning
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Method, Ratio
+from pruninfersim.questions.checkpoints import both_traces
 from pruninfersim.questions.comparison import Speedup, compare_estimates, evidence_notes
 from pruninfersim.stacks import Stack
 from pruninfersim.trace import OpTrace, trace
@@ -180,13 +181,32 @@ def estimate(trace: OpTrace, *, hardware: HardwareProfile | str, stack: str | St
 
 
 def compare(
-    dense: OpTrace,
-    pruned: OpTrace,
+    dense: OpTrace | ModelConfig | str,
+    pruned: OpTrace | ModelConfig | str,
     *,
     hardware: HardwareProfile | str,
     stack: str | Stack | CostModel = "vendor",
+    workload: Workload | None = None,
+    tp: int = 1,
+    ep: int = 1,
 ) -> Speedup:
-    """Return the speedup of one trace over another on a GPU.
+    """Return the speedup of one trace over another on a GPU, or of a pruned checkpoint over its parent.
+
+    Parameters
+    ----------
+    dense, pruned : OpTrace, or ModelConfig, name or path of a ``config.json``
+        Two traces, or two models.
+    hardware : HardwareProfile or str
+    stack : str, callable or CostModel
+    workload : Workload, optional
+        What two models do; traces know it.
+    tp, ep : int
+        As in `Setup`.
+
+    Raises
+    ------
+    InvalidInputError
+        If two models come without a workload, or the second has more weights than the first.
 
     Warns
     -----
@@ -199,7 +219,14 @@ def compare(
     >>> compare(dense, dense.prune(pruning.StaticDepth(0.5)), hardware="h100-sxm", stack="ideal").estimated
     1.87...
     """
-    return _warned(compare_estimates(*stacks.get(stack, hardware_registry.get(hardware)).predict_both(dense, pruned)))
+    if isinstance(dense, OpTrace) and isinstance(pruned, OpTrace):
+        both = dense, pruned
+    elif isinstance(dense, OpTrace) or isinstance(pruned, OpTrace):
+        raise InvalidInputError("compare takes two traces or two models, not one of each")
+    else:
+        both = both_traces(dense, pruned, workload)
+    cost_model = stacks.parallel(stacks.get(stack, hardware_registry.get(hardware)), tp, ep)
+    return _warned(compare_estimates(*cost_model.predict_both(*both)))
 
 
 def speedup(

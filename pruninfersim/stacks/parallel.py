@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from pruninfersim.cost import CostModel
 from pruninfersim.cost.model import Lowering
@@ -30,9 +32,13 @@ def parallel(cost_model: CostModel, tp: int = 1, ep: int = 1) -> CostModel:
         cost_model,
         stack=cost_model.stack + label,
         lower=partial(_lowered, cost_model.lower, tp, ep),
-        calibrated=None,
+        calibrated=cost_model.calibrated and partial(_calibrated, cost_model, tp, ep),
     )
 
 
 def _lowered(lower: Lowering, tp: int, ep: int, trace: OpTrace) -> OpTrace:
     return lower(shard(trace, tp, ep))
+
+
+def _calibrated(cost_model: CostModel, tp: int, ep: int, calibrations: Sequence[Any]) -> CostModel:
+    return parallel(cost_model.with_calibrations(*calibrations), tp, ep)

@@ -57,9 +57,7 @@ def skewed_counts(tokens: float, mean: float, experts: int, routing: str) -> Flo
     return np.asarray(counts)
 
 
-def busiest_rank(
-    tokens: ArrayLike, top_k: ArrayLike, experts: ArrayLike, ranks: ArrayLike, routing: str
-) -> FloatArray:
+def busiest_rank(tokens: ArrayLike, top_k: ArrayLike, experts: ArrayLike, ranks: ArrayLike, routing: str) -> FloatArray:
     """Return the load of the most loaded of the ranks that share the experts, over the mean load, shape broadcast.
 
     Experts sit on ranks at random: a rank's load has the spread of a sum of E/ranks of them, and the largest of `ranks`
