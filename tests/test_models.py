@@ -69,8 +69,25 @@ def tensors(model: ModelConfig) -> list[tuple[int, ...]]:
     return shapes
 
 
+# Models that are described layer by layer: total and active, from the same table.
+LAYERED = {
+    "mixtral-8x7b": (46.703, 12.880), "mixtral-8x22b": (140.621, 39.152), "qwen3-30b-a3b": (30.532, 3.353),
+    "qwen3-235b-a22b": (235.094, 22.191), "deepseek-v2-lite": (15.706, 2.661), "deepseek-v3": (671.026, 37.552),
+    "gpt-oss-20b": (20.915, 4.187), "gpt-oss-120b": (116.829, 5.712), "opt-6.7b": (6.658, 6.658),
+    "opt-13b": (12.853, 12.853), "opt-30b": (29.975, 29.975), "opt-66b": (65.720, 65.720),
+    "falcon-7b": (6.922, 6.922), "falcon-40b": (41.303, 41.303),
+}  # fmt: skip
+
+
 def test_every_named_model_has_a_count():
-    assert models.names() == sorted(COUNTS)
+    assert models.names() == sorted({*COUNTS, *LAYERED})
+
+
+@pytest.mark.parametrize("name", LAYERED)
+def test_parameter_counts_of_layered_models(name):
+    model, (total, active) = models.get(name), LAYERED[name]
+    assert model.parameters == pytest.approx(total * 1e9, rel=2e-4)
+    assert model.active_parameters == pytest.approx(active * 1e9, rel=2e-4)
 
 
 @pytest.mark.parametrize("name", COUNTS)

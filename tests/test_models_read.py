@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -205,3 +206,9 @@ def test_parallel_blocks_have_one_norm():
     ops = pis.trace(ModelConfig.from_hf(FALCON), pis.Workload.decode())
     assert ops.mask(names=["mlp_norm"]).sum() == 0
     assert ops.mask(names=["gate"]).sum() == 0
+
+
+def test_the_page_of_the_documentation_is_up_to_date():
+    root = Path(__file__).resolve().parents[1]
+    page = runpy.run_path(str(root / "docs" / "make_models_page.py"))["page"]()
+    assert (root / "docs" / "models.md").read_text(encoding="utf-8") == page, "run docs/make_models_page.py"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.hardware import HardwareProfile
@@ -136,17 +138,18 @@ class LatentPrefill:
 # --- how timings of it are read, fitted and judged ------------------------------------------------------------------
 
 
-def mla_columns(
-    batch: FloatArray,
-    query_len: FloatArray,
-    context: FloatArray,
-    heads: FloatArray,
-    cache_bytes: FloatArray,
-    *,
-    form: str,
-    phase: str,
-) -> dict[str, FloatArray]:
-    """Return the columns of DeepSeek's MLA, as `pruninfersim.models.architectures.mla` makes them; all broadcast."""
+def mla_columns(sizes: Mapping[str, FloatArray], cache_bytes: ArrayLike, *, form: str, phase: str) -> dict[str, Any]:
+    """Return the columns of DeepSeek's MLA, as `pruninfersim.models.architectures.mla` makes them.
+
+    Parameters
+    ----------
+    sizes : mapping
+        batch, query_len, context, heads; they broadcast.
+    cache_bytes : array_like
+        Of an element of the cache [B].
+    form, phase : str
+    """
+    batch, query_len, context, heads = (sizes[name] for name in ("batch", "query_len", "context", "heads"))
     width = ABSORBED if form == "absorbed" else EXPANDED
     stored = (LATENT + ROPE) / (2.0 * width)
     share = np.ones(np.broadcast_shapes(query_len.shape, context.shape))
@@ -167,10 +170,11 @@ def mla_columns(
 
 
 def _as_ops(frame: pd.DataFrame) -> OpTrace:
-    given = [frame[name].to_numpy(dtype=np.float64) for name in ("batch", "q_len", "kv_len", "heads")]
+    names = {"batch": "batch", "query_len": "q_len", "context": "kv_len", "heads": "heads"}
+    given = {name: frame[column].to_numpy(dtype=np.float64) for name, column in names.items()}
     phase, form = str(frame["phase"].iloc[0]), str(frame["form"].iloc[0])
     width = np.where(frame["kv_dtype"].to_numpy() == "fp8", 1.0, 2.0)
-    columns = mla_columns(*given, width, form=form, phase=phase)
+    columns = mla_columns(given, width, form=form, phase=phase)
     ops = rows_as_ops(frame, {**columns, "a_bytes": 2.0, "out_bytes": 2.0}, kernel=f"mla_{phase}")
     return ops.with_columns(dtype=("bf16",) * len(frame))
 
@@ -193,7 +197,7 @@ def _kind(kernel: type[LatentDecode] | type[LatentPrefill], family: str, spread:
 
 DECODE = _kind(LatentDecode, "mla_decode", Spread(-0.3, 0.3, 0.6))
 PREFILL = _kind(LatentPrefill, "mla_prefill", Spread(-0.25, 0.25, 0.6))
-#: phase -> library -> kind of the calibrations. SGLang's prefill on Hopper stays absorbed.
+#: Kinds of the calibrations. SGLang's prefill on Hopper stays absorbed.
 KINDS = {
     "mla_decode": DECODE,
     "mla_decode_sglang": DECODE,

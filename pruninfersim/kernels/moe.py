@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import NormalDist
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.hardware import HardwareProfile
@@ -160,21 +162,25 @@ def _skewed_tiles(tokens: float, mean: float, experts: int, routing: str) -> tup
 # --- how timings of it are read, fitted and judged ------------------------------------------------------------------
 
 
-def moe_columns(
-    tokens: FloatArray,
-    hidden: FloatArray,
-    inter: FloatArray,
-    experts: FloatArray,
-    top_k: FloatArray,
-    tp: FloatArray,
-    ep: FloatArray,
-    gated: FloatArray,
-    routing: str,
-) -> dict[str, FloatArray]:
-    """Return the columns of the op that the most loaded of the ranks runs; all arguments broadcast.
+#: Sizes of a layer, and columns of a timings file that have another name.
+SIZES = ("tokens", "hidden", "inter", "experts", "top_k", "tp", "ep")
+_COLUMN = {"top_k": "topk"}
 
-    The width of an expert is split over `tp` ranks, the experts over `ep`.
+
+def moe_columns(sizes: Mapping[str, FloatArray], *, gated: ArrayLike, routing: str) -> dict[str, Any]:
+    """Return the columns of the op that the most loaded of the ranks runs.
+
+    Parameters
+    ----------
+    sizes : mapping
+        tokens, hidden, inter, experts, top_k, tp, ep; they broadcast. The width of an expert is split over `tp` ranks,
+        the experts over `ep`.
+    gated : array_like
+        1 with a gate, 0 without.
+    routing : str
+        One for all.
     """
+    tokens, hidden, inter, experts, top_k, tp, ep = (sizes[name] for name in SIZES)
     local = experts / ep
     mean = busiest_rank(tokens, top_k, experts, ep, routing) * tokens * top_k / experts
     if routing.startswith("power_law"):
@@ -194,13 +200,12 @@ def moe_columns(
         "batch": local,
         "b_batch": local,
         "sequences": tokens,
-        "gemms": 2.0 + gated,
+        "gemms": 2.0 + np.asarray(gated),
         "b_reads": np.minimum(share, 1.0),
     }
 
 
 def _as_ops(frame: pd.DataFrame) -> OpTrace:
-    names = ("tokens", "hidden", "inter", "experts", "topk", "tp", "ep")
     columns = {
         name: np.empty(len(frame)) for name in ("m", "n", "k", "batch", "b_batch", "sequences", "gemms", "b_reads")
     }
@@ -208,8 +213,8 @@ def _as_ops(frame: pd.DataFrame) -> OpTrace:
     gated = frame["gated"].astype(str).str.lower().isin(["true", "1"]).to_numpy(dtype=np.float64)
     for routing in sorted(set(routings)):
         rows = routings == routing
-        given = [frame[name].to_numpy(dtype=np.float64)[rows] for name in names]
-        for name, values in moe_columns(*given, gated[rows], routing=str(routing)).items():
+        given = {name: frame[_COLUMN.get(name, name)].to_numpy(dtype=np.float64)[rows] for name in SIZES}
+        for name, values in moe_columns(given, gated=gated[rows], routing=str(routing)).items():
             columns[name][rows] = values
     ops = rows_as_ops(frame, dict(columns), kernel="moe", name="experts")
     return ops.with_columns(pattern=tuple("" if r == "uniform" else str(r) for r in routings))

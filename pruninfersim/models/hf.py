@@ -7,7 +7,7 @@ files, leave out sizes too; all others must give them.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.models.architectures.attention import Attention
@@ -75,7 +75,12 @@ OTHER_NAMES = {"num_layers": "num_hidden_layers", "model_max_length": "max_posit
 #: Sizes without a default, unless a family has one above.
 REQUIRED = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 #: Norms of the q and k heads, and where the norms of a sub-layer sit.
-QK_NORM = {"qwen3": "head", "qwen3_vl": "head", "gemma3": "head", "olmo2": "full"}
+QK_NORM: dict[str, Literal["none", "head", "full"]] = {
+    "qwen3": "head",
+    "qwen3_vl": "head",
+    "gemma3": "head",
+    "olmo2": "full",
+}
 NORM_PLACEMENT = {"olmo2": "post", "gemma2": "both", "gemma3": "both"}
 #: Families whose files may switch the bias of q, k and v (and of o) on; in others the key is of no effect.
 BIASED = ("llama", "granite", "nemotron-nas", "qwen3", "qwen3_vl", "olmo2", "gemma2", "gemma3", "mimo")

@@ -104,7 +104,7 @@ def deepseek(keys: Keys) -> Read:
     listed = keys.get("mlp_layer_types")
 
     def sparse(index: int) -> bool:
-        return listed[index] == "sparse" if listed else index >= first and index % step == 0
+        return bool(listed[index] == "sparse") if listed else index >= first and index % step == 0
 
     count = keys["num_hidden_layers"]
     if listed and len(listed) != count:

@@ -85,7 +85,7 @@ def moe_latency(
         if (size[part] > size[whole]).any():
             raise InvalidInputError(f"{part} must not be above {whole}")
     form = precision.get(dtype)
-    columns = moe.moe_columns(*size.values(), gated=np.asarray(float(bool(gated))), routing=routing)
+    columns = moe.moe_columns(size, gated=float(bool(gated)), routing=routing)
     row: dict[str, Any] = {
         "name": "experts",
         "kernel": "moe",
@@ -191,8 +191,8 @@ def mla_latency(
     if kv_dtype not in CACHE_BYTES:
         raise unknown_name("kv_dtype", kv_dtype, CACHE_BYTES)
     given = {"batch": batch, "query_len": query_len, "context": context, "heads": heads}
-    size = np.broadcast_arrays(*(_size(name, value) for name, value in given.items()))
-    columns = mla.mla_columns(*size, np.asarray(CACHE_BYTES[kv_dtype]), form=form, phase=phase)
+    size = dict(zip(given, np.broadcast_arrays(*(_size(name, value) for name, value in given.items())), strict=True))
+    columns = mla.mla_columns(size, CACHE_BYTES[kv_dtype], form=form, phase=phase)
     kind = "mla_decode_sglang" if phase == "decode" and library == "sglang" else f"mla_{phase}"
     if phase == "prefill" and form == "absorbed":
         kind = "mla_prefill_absorbed"

@@ -1,7 +1,8 @@
 """Tensor and expert parallelism: a trace becomes that of one rank, with the all-reduces between the sub-layers.
 
 Column-parallel where the outputs of a GEMM are heads or channels, row-parallel where its inputs are (Megatron-LM, arXiv
-1909.08053): each sub-layer ends in one all-reduce of the residual. KV heads are split as far as there are any, and then
+1909.08053): each sub-layer ends in one all-reduce of the residual. The two halves of a low-rank pair are split as well,
+along the rank where nothing else is, so that the products of the first halves are exchanged in between. KV heads are split as far as there are any, and then
 replicated; MLA's latent is on every rank. The vocabulary is split, embedding and head alike.
 """
 
@@ -72,6 +73,8 @@ def _columns(trace: OpTrace, tp: float, ep: float) -> dict[str, Any]:
     experts = kernel == "moe"
     elementwise = np.asarray(trace.gemms).reshape(-1, len(trace)).max(axis=0) == 0
     by_n, by_k = np.isin(n_axis, SPLIT), np.isin(k_axis, SPLIT)
+    by_n = by_n | (n_axis == "rank") & (k_axis == "hidden")
+    by_k = by_k | (k_axis == "rank") & (n_axis == "hidden")
     kv_n = n_axis == "kv_heads"
     attention = (np.asarray(trace.gemms).reshape(-1, len(trace)).max(axis=0) == 2.0) & ~experts
     scored = (kernel == "block_score") | (kernel == "per_head_gemm")
@@ -132,23 +135,24 @@ def _all_reduces(trace: OpTrace, tp: float) -> list[tuple[int, dict[str, Any]]]:
     """
     parallel = {i for i, layer in enumerate(trace.model.layers) if layer.parallel} if trace.model else set()
     ends: dict[tuple[str, tuple[int, ...]], int] = {}
+    ranks: dict[tuple[str, tuple[int, ...], str], list[int]] = {}
     for i, (n_axis, k_axis, kernel) in enumerate(zip(trace.n_axis, trace.k_axis, trace.kernel, strict=True)):
-        partial = k_axis in SPLIT and n_axis in ("hidden", "rank") and kernel in ("gemm", "gemm_2of4", "token_gemm")
-        if partial or kernel == "moe":
+        linear = kernel in ("gemm", "gemm_2of4", "token_gemm")
+        if linear and n_axis == "rank":
+            ranks.setdefault((trace.block[i], trace.layers[i], k_axis), []).append(i)
+        if (linear and k_axis in (*SPLIT, "rank") and n_axis == "hidden") or kernel == "moe":
             block = "mlp" if trace.layers[i] and trace.layers[i][0] in parallel else trace.block[i]
             ends[block, trace.layers[i]] = i  # the last one
+    halves = [(index[-1], _exchange(trace, index, tp)) for index in ranks.values()]
     rows = [(i, _row(trace, i, tp)) for i in ends.values()]
     embedding = np.flatnonzero(trace.mask(names=["embedding"]))
-    return [*((int(i), _row(trace, int(i), tp)) for i in embedding), *rows]
+    return [*((int(i), _row(trace, int(i), tp)) for i in embedding), *halves, *rows]
 
 
 def _row(trace: OpTrace, i: int, tp: float) -> dict[str, Any]:
     """Return the all-reduce after an op: one value of the residual per token."""
     experts = trace.kernel[i] == "moe"
-    lowered = trace.n_axis[i] == "rank"
     width = trace.k[..., i] if experts or trace.name[i] == "embedding" else trace.n[..., i]
-    if lowered and trace.model is not None:
-        width = np.asarray(float(trace.model.hidden_size))
     return {
         "name": "all_reduce",
         "kernel": "all_reduce",
@@ -165,6 +169,13 @@ def _row(trace: OpTrace, i: int, tp: float) -> dict[str, Any]:
         "k_axis": "hidden",
         "ranks": tp,
     }
+
+
+def _exchange(trace: OpTrace, index: list[int], tp: float) -> dict[str, Any]:
+    """Return the exchange of the products of first halves of low-rank pairs: half of an all-reduce (gather, scatter)."""
+    row = _row(trace, index[0], tp)
+    width = trace.n[..., index].sum(axis=-1) / 2.0
+    return row | {"name": "rank_exchange", "n": width, "k": width, "n_axis": "rank", "k_axis": "rank"}
 
 
 def _after(length: int, places: list[int]) -> list[int]:

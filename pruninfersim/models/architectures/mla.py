@@ -73,7 +73,7 @@ class MLA(Record):
 
     def rows(self, make: Rows, layers: Sequence[int], hidden: int) -> list[Row]:
         """Return the rows of some layers, folded."""
-        rows = [make.gemm(name, "attention", layers, *sizes) for name, *sizes in self._projections(hidden)]
+        rows = [make.gemm(name, "attention", layers, n, k, *axes) for name, n, k, *axes in self._projections(hidden)]
         width = self.latent + self.rope
         norms = self.q_rank + self.latent
         rows += [
