@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import FloatArray
-from pruninfersim.hardware import HardwareProfile
+from pruninfersim.hardware import HardwareProfile, traits
 from pruninfersim.kernels.base import Cache, parameter, pnorm
 from pruninfersim.kernels.evidence import Quantity, Spread, keys, sequences
 from pruninfersim.kernels.kind import Kind, Regime, rows_as_ops
@@ -29,7 +29,7 @@ ABSORBED, EXPANDED = (2 * LATENT + ROPE) / 2.0, (KEY + VALUE) / 2.0
 class LatentDecode:
     """Time of absorbed MLA decode.
 
-    All heads share one latent per token; a CTA holds 64 heads, and the blocks of 64 tokens of all sequences are spread
+    All heads share one latent per token; a CTA holds 64 heads, or 128, and the blocks of 64 tokens of all sequences are spread
     evenly over the SMs. Cache bytes cross DRAM once, whatever the number of heads; at 128 heads compute and DRAM tie.
 
     >>> from pruninfersim import hardware
@@ -43,24 +43,26 @@ class LatentDecode:
     launch: float = parameter(7e-6, 1e-6, 3e-5, "s", "start-up and drain")
     memory_efficiency: float = parameter(0.95, 0.1, 1.2, "1", "DRAM rate over its data-sheet rate")
     l2_share: float = parameter(0.3, 0.02, 2.0, "1", "share of L2 in which a replayed benchmark keeps the cache")
-    block: float = parameter(1.5e-6, 1e-7, 6e-6, "s", "64 tokens times 64 heads in one CTA")
+    block: float = parameter(1.5e-6, 1e-7, 6e-6, "s", "64 tokens times the heads of one CTA")
     row: float = parameter(1e-9, 1e-11, 1e-8, "s", "one head of one sequence")
     combine: float = parameter(1.8e-6, 1e-8, 1e-5, "s", "adding up the parts where a sequence is split")
     ramp: float = parameter(1.4e-5, 1e-8, 1e-4, "s", "time that DRAM loses before it is at full rate")
     walk: float = parameter(4.8e-6, 1e-7, 2e-5, "s", "latency of one sequence's walk")
     quantised: bool = True
 
+    #: Heads of a CTA: rows of the tensor core's tile, which are 128 on data-centre Blackwell.
+    heads: float = 64.0
+
     OVERLAP: ClassVar[float] = 4.0
     MISS: ClassVar[float] = 12.0
     TOKENS: ClassVar[float] = 64.0
-    HEADS: ClassVar[float] = 64.0
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
         """Return the time of one run of each op, shape (*sweep, op) [s]."""
         batch, length = np.maximum(ops.sequences, 1.0), ops.n
         heads = ops.batch / batch * ops.m
         up = np.ceil if self.quantised else lambda x: np.maximum(x, 1.0)
-        groups = np.ceil(heads / self.HEADS)
+        groups = np.ceil(heads / self.heads)
         parts = np.maximum(np.floor(hardware.sm_count / groups), 1.0)
         blocks = np.asarray(up(length / self.TOKENS))
         turns = np.asarray(up(batch / parts))
@@ -95,7 +97,9 @@ class LatentPrefill:
     """
 
     launch: float = parameter(7e-6, 5e-7, 4e-5, "s", "start-up and drain, and the write of the cache")
-    efficiency: float = parameter(0.65, 0.1, 1.0, "1", "rate of the tensor cores over their peak")
+    efficiency: float = parameter(
+        0.65, 0.1, 2.0, "1", "rate of the tensor cores over their 16-bit peak; above 1 where they run in 8 bit"
+    )
     memory_efficiency: float = parameter(0.8, 0.1, 2.0, "1", "DRAM rate over its data-sheet rate")
     tile_start: float = parameter(2e-6, 1e-8, 2e-5, "s", "prologue and epilogue of a CTA")
     write: float = parameter(5e-9, 1e-11, 5e-8, "s", "write of one token to the cache")
@@ -103,14 +107,17 @@ class LatentPrefill:
     tail: float = parameter(0.6, 0.05, 1.0, "1", "share of the longest tile that is left over at the end")
     quantised: bool = True
 
-    TILE: ClassVar[tuple[float, float]] = (128.0, 128.0)
+    #: Queries of a CTA: 128 where there is shared memory for them, else 64.
+    rows: float = 128.0
+
+    DEPTH: ClassVar[float] = 128.0
     TILE_ABSORBED: ClassVar[tuple[float, float]] = (64.0, 64.0)
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
         """Return the time of one run of each op, shape (*sweep, op) [s]."""
         absorbed = ops.k > (ABSORBED + EXPANDED) / 2.0
-        height = np.where(absorbed, self.TILE_ABSORBED[0], self.TILE[0])
-        depth = np.where(absorbed, self.TILE_ABSORBED[1], self.TILE[1])
+        height = np.where(absorbed, self.TILE_ABSORBED[0], self.rows)
+        depth = np.where(absorbed, self.TILE_ABSORBED[1], self.DEPTH)
         batch = np.maximum(ops.sequences, 1.0)
         heads = ops.batch / batch
         rows = np.where(absorbed, ops.m * heads, ops.m)
@@ -179,6 +186,14 @@ def _as_ops(frame: pd.DataFrame) -> OpTrace:
     return ops.with_columns(dtype=("bf16",) * len(frame))
 
 
+def _decode_variant(hardware: HardwareProfile) -> dict[str, Any]:
+    return {"heads": 128.0 if traits.generation(hardware) == "Blackwell 10" else 64.0}
+
+
+def _prefill_variant(hardware: HardwareProfile) -> dict[str, Any]:
+    return {"rows": 128.0 if traits.memory_class(hardware) == "HBM" else 64.0}
+
+
 def _kind(kernel: type[LatentDecode] | type[LatentPrefill], family: str, spread: Spread) -> Kind:
     return Kind(
         kernel=kernel,
@@ -192,6 +207,7 @@ def _kind(kernel: type[LatentDecode] | type[LatentPrefill], family: str, spread:
         quantities=(Quantity("keys", keys, above=0.2), Quantity("sequences", sequences, above=0.2)),
         regimes=(Regime.of_column("kv_len", 512, 8192),),
         family=family,
+        variant=_decode_variant if kernel is LatentDecode else _prefill_variant,
     )
 
 
