@@ -52,10 +52,10 @@ encoders of multimodal models, are left out.
 
 ## Several GPUs
 
-`Setup(tp=8, ep=8)` and `--tp`, `--ep` split a model over the GPUs of one node: heads, channels and vocabulary over all,
-experts over `ep` groups. KV heads are replicated once there are more GPUs than heads, the latent of MLA always is. Every
-sub-layer ends in an all-reduce, and so does the embedding: two per layer, one where attention and MLP are parallel, one
-fewer per sub-layer that pruning removes. Times and memory are those of one GPU. The gather of the logits is left out.
+`Setup(tp=8, ep=8)` and `--tp`, `--ep` split a model over the GPUs of one node: heads, channels and vocabulary over
+all, experts over `ep` groups. KV heads are replicated once there are more GPUs than heads, the latent of MLA always is.
+Every sub-layer ends in an all-reduce, and so does the embedding: two per layer, one where attention and MLP are
+parallel, one fewer per sub-layer that pruning removes. Times and memory are those of one GPU. The gather of the logits is left out.
 
 ## Supported model types
 
@@ -63,8 +63,8 @@ fewer per sub-layer that pruning removes. Times and memory are those of one GPU.
 TABLE = """
 ## Built-in models
 
-On {gpu}, stack `vendor`, {dtype}: the fewest GPUs (`tp`) on which a decode step of 16 sequences of 4096 tokens fits, its
-time, the time of a prefill of 2048 tokens, and the estimated speedup of a decode step by four families at sparsity
+On {gpu}, stack `vendor`, {dtype}: the fewest GPUs (`tp`) on which a decode step of 16 sequences of 4096 tokens fits,
+its time, the time of a prefill of 2048 tokens, and the estimated speedup of a decode step by four families at sparsity
 {sparsity:g}. Low-rank and 2:4 leave routed experts as they are.
 
 """

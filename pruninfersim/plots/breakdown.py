@@ -51,7 +51,7 @@ def breakdown_figure(sides: list[BreakdownInfo], title: str = "Where the time go
     [('GEMM', (3.0, 1.5)), ('attention', (1.0, 0.0))]
     """
     fig = figure(title, "time [ms]", "", barmode="stack")
-    patterns = ("", "/", "x", ".", "-", "+", "|")
+    patterns = ("", "/", "x", ".", "-", "+", "|", "\\")
     for i, part in enumerate([*PARTS, "launch gaps"]):
         values = [side.milliseconds.get(part, 0.0) for side in sides]
         if any(values):

@@ -2,8 +2,9 @@
 
 Column-parallel where the outputs of a GEMM are heads or channels, row-parallel where its inputs are (Megatron-LM, arXiv
 1909.08053): each sub-layer ends in one all-reduce of the residual. The two halves of a low-rank pair are split as well,
-along the rank where nothing else is, so that the products of the first halves are exchanged in between. KV heads are split as far as there are any, and then
-replicated; MLA's latent is on every rank. The vocabulary is split, embedding and head alike.
+along the rank where nothing else is, so that the products of the first halves are exchanged in between. KV heads are
+split as far as there are any, and then replicated; MLA's latent is on every rank. The vocabulary is split, embedding
+and head alike.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pruninfersim import ops as catalogue
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.trace.optrace import OpTrace
@@ -77,7 +79,8 @@ def _columns(trace: OpTrace, tp: float, ep: float) -> dict[str, Any]:
     by_k = by_k | (k_axis == "rank") & (n_axis == "hidden")
     kv_n = n_axis == "kv_heads"
     attention = (np.asarray(trace.gemms).reshape(-1, len(trace)).max(axis=0) == 2.0) & ~experts
-    scored = (kernel == "block_score") | (kernel == "per_head_gemm")
+    single = np.asarray(trace.gemms).reshape(-1, len(trace)).max(axis=0) == 1.0
+    scored = (single & (n_axis == "context")) | (kernel == "per_head_gemm")
     groups = _kv_heads(trace)
     kv_share = np.maximum(1.0 / tp, 1.0 / groups)
     # The rotated width is that of queries and keys: the former are split, the latter as far as they can be.
@@ -137,7 +140,7 @@ def _all_reduces(trace: OpTrace, tp: float) -> list[tuple[int, dict[str, Any]]]:
     ends: dict[tuple[str, tuple[int, ...]], int] = {}
     ranks: dict[tuple[str, tuple[int, ...], str], list[int]] = {}
     for i, (n_axis, k_axis, kernel) in enumerate(zip(trace.n_axis, trace.k_axis, trace.kernel, strict=True)):
-        linear = kernel in ("gemm", "gemm_2of4", "token_gemm")
+        linear = catalogue.get(kernel).part == "GEMM"
         if linear and n_axis == "rank":
             ranks.setdefault((trace.block[i], trace.layers[i], k_axis), []).append(i)
         if (linear and k_axis in (*SPLIT, "rank") and n_axis == "hidden") or kernel == "moe":
@@ -172,7 +175,7 @@ def _row(trace: OpTrace, i: int, tp: float) -> dict[str, Any]:
 
 
 def _exchange(trace: OpTrace, index: list[int], tp: float) -> dict[str, Any]:
-    """Return the exchange of the products of first halves of low-rank pairs: half of an all-reduce (gather, scatter)."""
+    """Return the exchange of the products of first halves of low-rank pairs: half of an all-reduce."""
     row = _row(trace, index[0], tp)
     width = trace.n[..., index].sum(axis=-1) / 2.0
     return row | {"name": "rank_exchange", "n": width, "k": width, "n_axis": "rank", "k_axis": "rank"}

@@ -44,7 +44,7 @@ def skewed_counts(tokens: float, mean: float, experts: int, routing: str) -> Flo
     expert has more than all tokens, and what rounding lost goes to experts that have none.
 
     >>> skewed_counts(16, 1.0, 8, "power_law_1.2").tolist()
-    [0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 2.0, 4.0]
+    [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 5.0]
     """
     exponent = 1.0 - float(routing.removeprefix("power_law_"))
     low, high = (1.0, max(SPAN * tokens, 1.0 + 1e-9)) if mean > 1.0 else LOW
