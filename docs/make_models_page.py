@@ -55,7 +55,8 @@ encoders of multimodal models, are left out.
 `Setup(tp=8, ep=8)` and `--tp`, `--ep` split a model over the GPUs of one node: heads, channels and vocabulary over
 all, experts over `ep` groups. KV heads are replicated once there are more GPUs than heads, the latent of MLA always is.
 Every sub-layer ends in an all-reduce, and so does the embedding: two per layer, one where attention and MLP are
-parallel, one fewer per sub-layer that pruning removes. Times and memory are those of one GPU. The gather of the logits is left out.
+parallel, one fewer per sub-layer that pruning removes. Times and memory are those of one GPU. The gather of the logits
+is left out.
 
 ## Supported model types
 

@@ -253,7 +253,9 @@ def test_the_roofline_passes_for_every_key():
 @pytest.mark.parametrize("stack", STACKS)
 def test_kernels_of_the_stacks_pass(stack, gpu):
     model = pis.stacks.get(stack, pis.hardware.get(gpu))
-    for key in CATALOGUE:
+    # The paper ran dense models on one GPU: its stack refuses what others are made of.
+    beyond = {"moe", "per_head_gemm", "mla_prefill", "mla_decode", "linear_attention", "all_reduce"}
+    for key in set(CATALOGUE) - (beyond if stack == "paper" else set()):
         testing.check_kernel(model.priced(key, "bf16").model, hardware=gpu, keys=[key])
 
 

@@ -30,7 +30,8 @@ class LatentDecode:
     """Time of absorbed MLA decode.
 
     All heads share one latent per token; a CTA holds 64 heads, or 128, and the blocks of 64 tokens of all sequences are
-    spread evenly over the SMs. Cache bytes cross DRAM once, whatever the number of heads; at 128 heads compute and DRAM tie.
+    spread evenly over the SMs. Cache bytes cross DRAM once, whatever the number of heads; at 128 heads compute and DRAM
+    tie.
 
     >>> from pruninfersim import hardware
     >>> row = {"kernel": "mla_decode", "gemms": 2, "m": 1, "n": [1024, 8192], "k": 544, "batch": 64 * 16,
