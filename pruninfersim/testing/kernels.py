@@ -90,7 +90,7 @@ def sample_ops(key: str, model: str | ModelConfig = "llama-3.1-8b") -> OpTrace:
     found: list[OpTrace] = []
     for workload in (Workload.prefill(batch, context), Workload.decode(batch, context)):
         dense = trace(catalogue.get(key).model or model, workload)
-        pruned = () if catalogue.get(key).model else tuple(map(dense.prune, HALVED))
+        pruned = () if catalogue.get(key).model else tuple(dense.prune(method) for method in HALVED)
         for ops in (dense, *pruned, *((shard(dense, 2),) if key == REDUCE else ())):
             chosen = ops.select(ops.mask(kernels=[catalogue.get(key).stand_in or key]))
             if len(chosen):
