@@ -219,5 +219,6 @@ KINDS = {
     "mla_decode": DECODE,
     "mla_decode_sglang": DECODE,
     "mla_prefill": PREFILL,
+    "mla_prefill_sglang": PREFILL,
     "mla_prefill_absorbed": PREFILL,
 }

@@ -12,7 +12,7 @@ from pruninfersim._util.arrays import TOO_LARGE, FloatArray, checked
 from pruninfersim.calibration.nearest import nearest_calibration
 from pruninfersim.cost import scalar
 from pruninfersim.errors import InvalidInputError, unknown_name
-from pruninfersim.hardware import HardwareProfile, precision
+from pruninfersim.hardware import HardwareProfile, precision, traits
 from pruninfersim.kernels import all_reduce, mla, moe
 from pruninfersim.kernels.base import Cache, ceilings
 from pruninfersim.models.architectures.routing import checked_routing
@@ -22,6 +22,8 @@ CACHES = ("cold", "replayed")
 #: Library -> kind of the calibrations of its fused mixture of experts.
 MOE_LIBRARIES = {"trtllm": "moe", "sglang": "moe_triton"}
 MLA_LIBRARIES = ("trtllm", "sglang")
+#: The generation on which SGLang's prefill is expanded, and timed as such.
+EXPANDS = "Blackwell 10"
 #: Precision of the KV cache -> bytes of an element.
 CACHE_BYTES = {"bf16": 2.0, "fp16": 2.0, "fp8": 1.0}
 
@@ -196,6 +198,8 @@ def mla_latency(
     kind = "mla_decode_sglang" if phase == "decode" and library == "sglang" else f"mla_{phase}"
     if phase == "prefill" and form == "absorbed":
         kind = "mla_prefill_absorbed"
+    elif phase == "prefill" and library == "sglang" and traits.generation(hardware_registry.get(hardware)) == EXPANDS:
+        kind = "mla_prefill_sglang"
     row = {"kernel": f"mla_{phase}", "dtype": "bf16"}
     return _time(row | columns, kind, kv_dtype, hardware, cache)
 
