@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pruninfersim.questions.explain import Explanation, explain
     from pruninfersim.questions.hardware_ranking import compare_hardware
     from pruninfersim.questions.headroom import max_speedup, required_efficiency
+    from pruninfersim.questions.layer_kernels import all_reduce_latency, mla_latency, moe_latency
     from pruninfersim.questions.request import request
     from pruninfersim.questions.setup import Setup
     from pruninfersim.questions.several import Speedups
@@ -58,6 +59,7 @@ _LAZY = {
     "Speedups": "pruninfersim.questions.several",
     "attention_latency": "pruninfersim.questions.single_kernel",
     "availability": "pruninfersim.questions.availability",
+    "all_reduce_latency": "pruninfersim.questions.layer_kernels",
     "break_even": "pruninfersim.questions.break_even",
     "calibrate": "pruninfersim.calibration.fit",
     "compare": "pruninfersim.questions.answers",
@@ -72,6 +74,8 @@ _LAZY = {
     "max_speedup": "pruninfersim.questions.headroom",
     "memory": "pruninfersim.cost.memory:",
     "models": "pruninfersim.models:",
+    "mla_latency": "pruninfersim.questions.layer_kernels",
+    "moe_latency": "pruninfersim.questions.layer_kernels",
     "pareto": "pruninfersim.questions.pareto:",
     "plots": "pruninfersim.plots:",
     "pruning": "pruninfersim.pruning:",
@@ -103,6 +107,7 @@ __all__ = [
     "Speedup",
     "Speedups",
     "Workload",
+    "all_reduce_latency",
     "attention_latency",
     "availability",
     "break_even",
@@ -118,7 +123,9 @@ __all__ = [
     "hardware",
     "max_speedup",
     "memory",
+    "mla_latency",
     "models",
+    "moe_latency",
     "pareto",
     "plots",
     "pruning",

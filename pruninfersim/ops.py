@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 #: What a reader calls the parts of a pass, in the order of tables and plots.
-PARTS = ("GEMM", "attention", "LM head", "overhead ops", "elementwise", "other")
+PARTS = ("GEMM", "attention", "LM head", "overhead ops", "elementwise", "communication", "other")
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Op:
         Structured sparsity that its ops carry in the column of that name: "2:4", or "".
     stand_in : str
         A key whose ops have the same layout, for models whose traces lack this one; empty if none is needed.
+    model : str
+        A built-in model whose traces have such ops, where not every model's do.
     """
 
     key: str
@@ -40,6 +42,7 @@ class Op:
     b: Literal["weights", "cache", "activations", "none"] = "weights"
     pattern: str = ""
     stand_in: str = ""
+    model: str = ""
 
 
 CATALOGUE: dict[str, Op] = {
@@ -58,8 +61,13 @@ CATALOGUE: dict[str, Op] = {
         Op("fine_gemm_k", "GEMM", "gemm", "weights"),
         Op("exit_gemm", "GEMM", "gemm", "weights"),
         Op("router", "overhead ops", "gemm", "weights"),
+        Op("moe", "GEMM", "gemm", "weights", model="qwen3-30b-a3b"),
+        Op("per_head_gemm", "GEMM", "gemm", "weights", model="deepseek-v2-lite"),
         Op("attention_prefill", "attention", "attention", "cache"),
         Op("attention_decode", "attention", "attention", "cache"),
+        Op("mla_prefill", "attention", "attention", "cache", model="deepseek-v2-lite"),
+        Op("mla_decode", "attention", "attention", "cache", model="deepseek-v2-lite"),
+        Op("linear_attention", "attention", "attention", "cache", stand_in="attention_prefill"),
         Op("token_attention_prefill", "attention", "attention", "cache"),
         Op("token_attention_decode", "attention", "attention", "cache"),
         Op("exit_attention", "attention", "attention", "cache"),
@@ -76,6 +84,7 @@ CATALOGUE: dict[str, Op] = {
         Op("transpose", "overhead ops", "elementwise", "none"),
         Op("mask_sort", "overhead ops", "elementwise", "none"),
         Op("token_copy", "overhead ops", "elementwise", "none", stand_in="norm"),
+        Op("all_reduce", "communication", "elementwise", "none"),
         Op("elementwise", "elementwise", "elementwise", "none", stand_in="norm"),
     )
 }

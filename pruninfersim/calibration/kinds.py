@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pruninfersim.errors import unknown_name
-from pruninfersim.kernels import attention_decode, attention_prefill, elementwise, gemm, gemm_2of4
+from pruninfersim.kernels import all_reduce, attention_decode, attention_prefill, elementwise, gemm, gemm_2of4, mla, moe
 from pruninfersim.kernels.kind import Kind
 
 KERNELS: dict[str, Kind] = {
@@ -11,6 +11,10 @@ KERNELS: dict[str, Kind] = {
     "attention_prefill": attention_prefill.KIND,
     "attention_decode": attention_decode.KIND,
     "gemm_2of4": gemm_2of4.KIND,
+    "moe": moe.KIND,
+    "moe_triton": moe.TRITON,
+    **mla.KINDS,
+    **all_reduce.KINDS,
     **elementwise.KINDS,
 }
 

@@ -125,6 +125,13 @@ class Question:
         list[str], typer.Option(help="List of precisions of the linear layers; default: the model's own.")
     ] = field(default_factory=list)
 
+    tp: Annotated[int, typer.Option(help="GPUs over which the model is split (tensor parallelism).")] = field(
+        default_factory=lambda: 1
+    )
+    ep: Annotated[int, typer.Option(help="Groups of these GPUs that share the experts; a divisor of --tp.")] = field(
+        default_factory=lambda: 1
+    )
+
     @functools.cached_property
     def setups(self) -> list[pis.Setup]:
         """Every model on every GPU, in every stack and precision."""
@@ -139,7 +146,9 @@ class Question:
         build = calibrated(self.calibration, gpus)
         return list(
             {
-                (model.name, gpu.name, stack, dtype or model.dtype): pis.Setup(model, gpu, build(stack), dtype)
+                (model.name, gpu.name, stack, dtype or model.dtype): pis.Setup(
+                    model, gpu, build(stack), dtype, self.tp, self.ep
+                )
                 for model in models
                 for gpu in gpus
                 for stack in stacks

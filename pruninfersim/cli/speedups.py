@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -92,15 +93,38 @@ def speedup(
     question: Question,
     method: Methods = ["all"],  # noqa: B006  # typer copies it
     sparsity: Sparsities = ["0.5"],  # noqa: B006
+    against: Annotated[
+        Path | None, typer.Option(help="config.json of the parent: compare this (pruned) model with it, no method.")
+    ] = None,
     output: Output = Format.table,
 ) -> None:
-    """Predict the speedup of pruning methods."""
+    """Predict the speedup of pruning methods, or of a pruned checkpoint over its parent."""
+    if against is not None:
+        _over_parent(question, against, output)
+        return
     rows, said = [], []
     for each in pruned_cases(question, method, sparsity):
         result = each.case.setup.speedup(each.method, each.sparsity, each.case.workload)
         rows.append({**each.columns, **_row(result)})
         said += [(each.case.label(question.cases, each.columns["method"]), note) for note in result.notes]
     show(rows, output, title="Speedup", legend=TERMS, drop=MIDDLE)
+    notes(said, len(rows))
+
+
+def _over_parent(question: Question, parent: Path, output: Format) -> None:
+    """Show what pruned models gain over the one that they were made from."""
+    import pruninfersim as pis
+
+    rows, said = [], []
+    for case in question.cases:
+        setup = case.setup
+        result = pis.compare(
+            pis.ModelConfig.from_hf(parent), setup.model, hardware=setup.hardware, stack=setup.stack,
+            workload=case.workload, tp=question.tp, ep=question.ep,
+        )  # fmt: skip
+        rows.append({**case.columns, "method": result.method, **_row(result)})
+        said += [(case.label(question.cases), note) for note in result.notes]
+    show(rows, output, title=f"Speedup over {parent.name}", legend=TERMS, drop=MIDDLE)
     notes(said, len(rows))
 
 

@@ -86,9 +86,8 @@ def weight_memory(trace: OpTrace) -> FloatArray:
     >>> float(weight_memory(trace("llama-3.1-8b", Workload.decode()))) / 1e9
     16.059990016
     """
-    gemm = (np.asarray(trace.gemms) == 1.0) & _stored(trace)
-    size = trace.b_batch * trace.n * trace.k * trace.b_bytes * trace.count
-    weights = np.where(gemm, size, 0.0).sum(axis=-1)
+    size = trace.b_batch * trace.gemms * trace.n * trace.k * trace.b_bytes * trace.count
+    weights = np.where(_stored(trace, "weights"), size, 0.0).sum(axis=-1)
     model = trace.model
     if model is None or model.tie_embeddings:
         return np.asarray(weights)
@@ -105,7 +104,7 @@ def kv_memory(trace: OpTrace) -> FloatArray:
     8.0
     """
     size = trace.b_batch * trace.gemms * trace.n * trace.k * trace.b_bytes * trace.count
-    return np.asarray(np.where((np.asarray(trace.gemms) == 2.0) & _stored(trace), size, 0.0).sum(axis=-1))
+    return np.asarray(np.where(_stored(trace, "cache"), size, 0.0).sum(axis=-1))
 
 
 def fits(trace: OpTrace, hardware: HardwareProfile) -> NDArray[np.bool_]:
@@ -129,6 +128,8 @@ def memory_notes(trace: OpTrace, hardware: HardwareProfile) -> tuple[str, ...]:
             f"{side} does not fit on one {hardware.name}: weights and KV cache take {need / 1e9:.4g} GB, and it has "
             f"{hardware.memory_size / 1e9:.4g} GB; the time is that of a card with enough memory"
         )
+    if trace.model is not None:
+        notes += trace.model.notes
     if trace.model is not None and trace.workload is not None:
         context = float(np.max(trace.workload.context))
         if context > trace.model.max_position:
@@ -139,9 +140,15 @@ def memory_notes(trace: OpTrace, hardware: HardwareProfile) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _stored(trace: OpTrace) -> NDArray[np.bool_]:
-    """Return which ops have a B that is stored, with the model or with the sequences, shape (op,)."""
-    return np.array([catalogue.get(key).b in ("weights", "cache") for key in trace.kernel])
+def _stored(trace: OpTrace, where: str) -> NDArray[np.bool_]:
+    """Return which ops have a B that is stored, with the model ("weights") or the sequences ("cache"), shape (op,).
+
+    A key that the catalogue does not know is a linear layer if it is one GEMM, and attention if it is two.
+    """
+    gemms = np.asarray(trace.gemms).reshape(-1, len(trace)).max(axis=0)
+    guess = {1.0: "weights", 2.0: "cache"}
+    known = [catalogue.CATALOGUE.get(key) for key in trace.kernel]
+    return np.array([(op.b if op else guess.get(float(g))) == where for op, g in zip(known, gemms, strict=True)])
 
 
 callable_module(__name__, memory_of)

@@ -72,7 +72,19 @@ def roofline(ops: OpTrace, hardware: HardwareProfile) -> FloatArray:
     max(FLOPs / peak, HBM bytes / bandwidth), at data-sheet rates (Williams et al. 2009, doi:10.1145/1498765.1498785).
     An op of pattern 2:4 counts only the kept MACs, see `peaks`.
     """
-    return np.maximum(compute_time(ops, hardware), ops.traffic / hardware.memory_bandwidth)
+    return np.maximum(compute_time(ops, hardware), traffic_time(ops, hardware))
+
+
+def traffic_time(ops: OpTrace, hardware: HardwareProfile) -> FloatArray:
+    """Return bytes / bandwidth of one run of each op, of HBM or of the link to other GPUs, shape (*sweep, op) [s].
+
+    What crosses the link is counted once each way, as reduction within the network needs; a card whose link the profile
+    does not tell gets no such bound.
+    """
+    memory = np.asarray(ops.traffic / hardware.memory_bandwidth)
+    if hardware.interconnect_bandwidth is None or "all_reduce" not in ops.kernel:
+        return memory
+    return np.maximum(memory, ops.wire / (hardware.interconnect_bandwidth / 2.0))
 
 
 def ceilings(ops: OpTrace, hardware: HardwareProfile) -> tuple[FloatArray, FloatArray]:
@@ -80,7 +92,7 @@ def ceilings(ops: OpTrace, hardware: HardwareProfile) -> tuple[FloatArray, Float
 
     The second is the roofline with peaks at the highest clock of the card, see `HardwareProfile.clock_reserve`.
     """
-    compute, memory = compute_time(ops, hardware), ops.traffic / hardware.memory_bandwidth
+    compute, memory = compute_time(ops, hardware), traffic_time(ops, hardware)
     at_rest = np.maximum(compute, memory)
     reserve = hardware.clock_reserve
     return at_rest, at_rest if reserve == 1.0 else np.maximum(compute / reserve, memory)

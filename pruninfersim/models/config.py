@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from functools import cache
 from pathlib import Path
@@ -12,11 +11,12 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from pruninfersim._util.arrays import TOO_LARGE
 from pruninfersim._util.records import Record, modified_from
-from pruninfersim.errors import FileFormatError, InvalidInputError, UnknownNameError, unknown_name
+from pruninfersim.errors import unknown_name
 from pruninfersim.hardware.precision import DTYPES
 from pruninfersim.models.architectures import ARCHITECTURES, Row
-from pruninfersim.models.hf import DEFAULTS, family_of, fields_from_hf, is_mixture, text_part
+from pruninfersim.models.architectures.layered import Layer, layered_rows
 from pruninfersim.models.names import find
+from pruninfersim.models.reading import read_config, read_json
 from pruninfersim.workload import Workload
 
 if TYPE_CHECKING:
@@ -42,14 +42,18 @@ Size = Annotated[int, BeforeValidator(_positive_whole)]
 
 
 class ModelConfig(Record):
-    """The sizes of a dense decoder-only transformer with gated MLP.
+    """The sizes of a decoder-only language model.
+
+    A dense transformer with gated MLP whose layers are alike needs the plain sizes only. Whatever else a model is made
+    of (experts, latent attention, states in place of a cache, layers that pruning made different) stands in `layers`,
+    one description each; the plain sizes are then those of its first attention and widest MLP.
 
     Attributes
     ----------
     name : str
         Registry name, for instance ``"llama-3.1-8b"``.
     family : str
-        Hugging Face ``model_type``: llama, mistral, qwen2, qwen3, olmo2, phi3, gemma2, gemma3.
+        Hugging Face ``model_type``, for instance llama, qwen3_moe, deepseek_v3.
     hidden_size, intermediate_size, num_layers, vocab_size : int
         Residual width D, MLP width I, layers L, vocabulary V.
     num_heads, num_kv_heads, head_dim : int
@@ -73,6 +77,14 @@ class ModelConfig(Record):
         Precision of weights and activations.
     reference : str
         Where the figures come from.
+    layers : tuple of Layer
+        What each layer is made of, where plain sizes do not tell; see `pruninfersim.models.architectures.layered`.
+    position_embeddings : int
+        Rows of a learnt table of positions.
+    final_norm_bias : bool
+        Whether the last norm has a bias.
+    notes : tuple of str
+        What a reader of an estimate has to know about the configuration.
 
     Raises
     ------
@@ -103,6 +115,10 @@ class ModelConfig(Record):
     window_pattern: tuple[bool, ...] = ()
     dtype: str = "bf16"
     reference: str = Field(min_length=1)
+    layers: tuple[Layer, ...] = ()
+    position_embeddings: int = Field(default=0, ge=0)
+    final_norm_bias: bool = False
+    notes: tuple[str, ...] = ()
 
     @field_validator("dtype")
     @classmethod
@@ -123,6 +139,8 @@ class ModelConfig(Record):
                 "sliding_window and window_pattern belong together: give both, or neither; "
                 f"got {self.sliding_window!r} and {self.window_pattern!r}"
             )
+        if self.layers and len(self.layers) != self.num_layers:
+            raise ValueError(f"num_layers is {self.num_layers}, but there are {len(self.layers)} layers")
         return self
 
     # --- sizes --------------------------------------------------------------------------------------------------
@@ -161,13 +179,17 @@ class ModelConfig(Record):
 
     @property
     def layer_gemm_parameters(self) -> int:
-        """Weights of the seven GEMMs of one layer, without biases."""
+        """Weights of the GEMMs of one layer, without biases; the mean over layers where they differ."""
+        if self.layers:
+            return sum(layer.weights(self.hidden_size) for layer in self.layers) // self.num_layers
         attention = self.hidden_size * (2 * self.q_size + 2 * self.kv_size)
         return attention + 3 * self.hidden_size * self.intermediate_size
 
     @property
     def layer_parameters(self) -> int:
-        """Parameters of one layer: weights, biases and norms."""
+        """Parameters of one layer: weights, biases and norms; the mean over layers where they differ."""
+        if self.layers:
+            return sum(layer.parameters(self.hidden_size) for layer in self.layers) // self.num_layers
         biases = self.qkv_bias * (self.q_size + 2 * self.kv_size) + self.o_bias * self.hidden_size
         biases += self.mlp_bias * (2 * self.intermediate_size + self.hidden_size)
         qk_norms = {"none": 0, "head": 2 * self.head_dim, "full": self.q_size + self.kv_size}[self.qk_norm]
@@ -180,12 +202,29 @@ class ModelConfig(Record):
         >>> get("qwen2.5-0.5b").parameters
         494032768
         """
-        vocabulary = self.vocab_size * self.hidden_size * (1 if self.tie_embeddings else 2)
-        return self.num_layers * self.layer_parameters + vocabulary + self.hidden_size
+        if self.layers:
+            return self._outside + sum(layer.parameters(self.hidden_size) for layer in self.layers)
+        return self._outside + self.num_layers * self.layer_parameters
+
+    @property
+    def active_parameters(self) -> int:
+        """Parameters that one token uses: of a mixture, its own experts and all that tokens share; both embeddings."""
+        if self.layers:
+            return self._outside + sum(layer.active(self.hidden_size) for layer in self.layers)
+        return self.parameters
+
+    @property
+    def _outside(self) -> int:
+        """Parameters outside of the layers."""
+        rows = self.vocab_size * (1 if self.tie_embeddings else 2) + self.position_embeddings
+        return (rows + 1 + self.final_norm_bias) * self.hidden_size
 
     @property
     def gemm_parameters(self) -> int:
         """Weights that a decode step multiplies with: the layers' GEMMs and the LM head, without the embedding."""
+        if self.layers:
+            layers = sum(layer.weights(self.hidden_size) for layer in self.layers)
+            return layers + self.vocab_size * self.hidden_size
         return self.num_layers * self.layer_gemm_parameters + self.vocab_size * self.hidden_size
 
     # --- ops --------------------------------------------------------------------------------------------------------
@@ -211,6 +250,8 @@ class ModelConfig(Record):
         >>> [row["name"] for row in get("llama-3.1-8b").rows(Workload.decode(), "bf16")][:3]
         ['embedding', 'attn_norm', 'q']
         """
+        if self.layers:
+            return layered_rows(self, workload, dtype)
         if self.family not in ARCHITECTURES:
             raise unknown_name("model family", self.family, ARCHITECTURES)
         return ARCHITECTURES[self.family](self, workload, dtype)
@@ -233,36 +274,32 @@ class ModelConfig(Record):
         return type(self)(**{**fields, "name": name, "reference": reference})
 
     @classmethod
-    def from_hf(cls, config: str | Path | dict[str, Any], name: str | None = None) -> ModelConfig:
+    def from_hf(cls, config: Any, name: str | None = None) -> ModelConfig:
         """Return the configuration in a Hugging Face ``config.json``.
 
         Parameters
         ----------
-        config : str, Path or dict
-            Path of the file, or of the directory that holds it, or its content.
+        config : str, Path, dict, or object with ``to_dict()``
+            Path of the file, or of the directory that holds it, or its content (a configuration of `transformers`).
         name : str, optional
             Name of the model; otherwise ``_name_or_path``, the file's stem or its directory's name.
 
         Raises
         ------
         FileFormatError
-            If the file cannot be read, is not JSON, lacks a key or holds a wrong value.
+            If the file cannot be read, is not JSON, lacks a key, holds a wrong value, or a key that contradicts what
+            would be built.
         InvalidInputError
             The same for a dict.
         UnknownNameError
-            If the ``model_type`` is not supported; mixtures of experts are not.
+            If the ``model_type`` is not supported.
 
         >>> small = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
         ...          "num_attention_heads": 4, "vocab_size": 100}
         >>> ModelConfig.from_hf(small, name="tiny").head_dim
         16
         """
-        if isinstance(config, dict):
-            return _from_keys(config, "configuration", name, InvalidInputError, "a Hugging Face configuration")
-        file = Path(config)
-        file = file / "config.json" if file.is_dir() else file
-        default = file.parent.name if file.stem == "config" and file.parent.name else file.stem
-        return _from_keys(_read_json(file), str(file), name or default, FileFormatError, f"file {file.name}")
+        return read_config(config, name, ModelConfig)
 
     def __repr__(self) -> str:
         return (
@@ -325,14 +362,16 @@ def table() -> pd.DataFrame:
     for name in names():
         model = get(name)
         counts = {key: getattr(model, key) for key in ("parameters", "gemm_parameters", "layer_parameters")}
-        rows.append({**model.model_dump(exclude={"reference"}), **counts, "reference": model.reference})
+        rows.append(
+            {**model.model_dump(exclude={"reference", "layers", "notes"}), **counts, "reference": model.reference}
+        )
     return pd.DataFrame(rows).set_index("name")
 
 
 @cache
 def _named() -> dict[str, ModelConfig]:
     """Return the built-in configurations; their file holds Hugging Face keys, so that there is one way to read them."""
-    entries = _read_json(Path(__file__).with_name("named.json"))
+    entries = read_json(Path(__file__).with_name("named.json"))
     models = {}
     for name, entry in entries.items():
         model = ModelConfig.from_hf(entry["config"], name=name)
@@ -344,42 +383,5 @@ def _named() -> dict[str, ModelConfig]:
 @cache
 def _identifiers() -> dict[str, str]:
     """Return what the Hugging Face hub calls each built-in configuration."""
-    entries = _read_json(Path(__file__).with_name("named.json"))
+    entries = read_json(Path(__file__).with_name("named.json"))
     return {name: str(entry["id"]) for name, entry in entries.items()}
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FileFormatError(f"{file}: cannot be read ({error.strerror}). Give the path of a config.json.") from None
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
-        raise FileFormatError(f"{file}: is not valid JSON ({error}). Is the file complete?") from None
-    if not isinstance(content, dict):
-        raise FileFormatError(f"{file}: holds {type(content).__name__}, not a JSON object with configuration keys.")
-    return content
-
-
-def _from_keys(
-    config: dict[str, Any], where: str, name: str | None, error: type[InvalidInputError | FileFormatError], origin: str
-) -> ModelConfig:
-    """Return the configuration; what is wrong with `config` is raised as `error` and starts with `where`."""
-    config = text_part(config)
-    if "model_type" not in config:
-        raise error(f"{where}: the key model_type is missing. Supported: {', '.join(sorted(DEFAULTS))}.")
-    if family_of(config) not in DEFAULTS or is_mixture(config):
-        raise UnknownNameError(
-            f"{where}: model_type {config['model_type']!r} is not supported. Supported are dense models of the types "
-            f"{', '.join(sorted(DEFAULTS))}; mixtures of experts are not."
-        )
-    label = name or str(config.get("_name_or_path") or config["model_type"])
-    try:
-        return ModelConfig(name=label, reference=origin, **fields_from_hf(config))
-    except KeyError as missing:
-        raise error(
-            f"{where}: the key {missing.args[0]} is missing; it is required for {config['model_type']}."
-        ) from None
-    except InvalidInputError as invalid:
-        raise error(f"{where}: {invalid}") from None
-    except (TypeError, ZeroDivisionError):
-        raise error(f"{where}: sizes must be positive whole numbers.") from None

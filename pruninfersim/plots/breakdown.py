@@ -66,7 +66,7 @@ def breakdown_figure(
         for side in sides
     ]
     fig = figure(titled(title, case), "time [ms]", "", barmode="stack")
-    patterns = ("", "/", "x", ".", "-", "+", "|")
+    patterns = ("", "/", "x", ".", "-", "+", "|", "\\")
     for i, part in enumerate([*PARTS, "launch gaps"]):
         values = [side.milliseconds.get(part, 0.0) for side in sides]
         if any(values):

@@ -112,6 +112,15 @@ def mean_where(values: FloatArray, which: np.ndarray, weights: FloatArray) -> Fl
     return np.asarray(mean)
 
 
+def openers(trace: OpTrace, block: str) -> list[int]:
+    """Return which ops open a block: its norm, or the first GEMM of an MLP that shares the norm of attention."""
+    for name in (OPENER[block], "up"):
+        index = [i for i, (own, b) in enumerate(zip(trace.name, trace.block, strict=True)) if (own, b) == (name, block)]
+        if index:
+            return index
+    return []
+
+
 def overhead_rows(trace: OpTrace, block: str, *, wide: Sequence[str] = (), **columns: Any) -> list[dict[str, Any]]:
     """Return rows of work that a method adds to every layer that still has `block`.
 
@@ -123,7 +132,7 @@ def overhead_rows(trace: OpTrace, block: str, *, wide: Sequence[str] = (), **col
     InvalidInputError
         If the trace has no such block.
     """
-    index = [i for i, name in enumerate(trace.name) if name == OPENER[block]]
+    index = openers(trace, block)
     if not index:
         raise InvalidInputError(f"the trace has no {block} block left to prune; apply this method before removing it")
     return [

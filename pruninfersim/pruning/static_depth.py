@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import FloatArray, checked
 from pruninfersim.errors import InvalidInputError, unknown_name
-from pruninfersim.pruning.base import OPENER, TINY, record
+from pruninfersim.pruning.base import TINY, openers, record
 from pruninfersim.pruning.ratios import PerBlock, PerLayer, Ratio, check_ratio, model_of, parts, values_of, with_ratio
 from pruninfersim.trace import OpTrace
 
@@ -132,5 +132,5 @@ def _whole_numbers(name: str, values: ArrayLike) -> tuple[int, ...]:
 
 def _overall(before: OpTrace, after: OpTrace, block: str) -> FloatArray:
     """Return the share of the sub-layers of a kind that is left, counted on the norms that open them."""
-    left, had = (t.count[..., t.mask(names=[OPENER[block]])].sum(axis=-1) for t in (after, before))
+    left, had = (t.count[..., openers(t, block)].sum(axis=-1) for t in (after, before))
     return np.asarray(left / np.where(had > 0, had, 1.0))

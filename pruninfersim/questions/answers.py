@@ -11,20 +11,21 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim import hardware as hardware_registry
-from pruninfersim import pruning, stacks
+from pruninfersim import models, pruning, stacks
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel, Estimate
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Method, Ratio
+from pruninfersim.questions.checkpoints import both_traces
 from pruninfersim.questions.comparison import Speedup, compare_estimates
 from pruninfersim.questions.setup import Setup, warned
 from pruninfersim.questions.several import Speedups
 from pruninfersim.questions.vocabulary import KEYWORDS, Question, asked, one_only
 from pruninfersim.stacks import Stack
 from pruninfersim.trace import OpTrace
-from pruninfersim.workload import Logits
+from pruninfersim.workload import Logits, Workload
 
 #: One side of a comparison: a trace, its estimate, or a model by name, configuration or ``config.json``.
 Side: TypeAlias = "OpTrace | Estimate | ModelConfig | str | Path"
@@ -138,6 +139,10 @@ def sides(
     if isinstance(dense, Estimate) or isinstance(pruned, Estimate):
         raise InvalidInputError(f"{function} needs two estimates or two traces, not one of each: give estimate.trace")
     software = _software(function, dense, given)
+    if _is_model(dense) and _is_model(pruned) and "method" not in given and "sparsity" not in given:
+        parent, child = (models.get(side) for side in (dense, pruned))  # type: ignore[arg-type]
+        work = _workload(Setup(parent, software.hardware, software), given)
+        return compare_estimates(*software.predict_both(*both_traces(parent, child, work, given.get("dtype"))))
     before = _trace(dense, software, given)
     if pruned is None:
         after = _pruned(before, given)
@@ -164,20 +169,34 @@ def _software(function: str, side: Any, given: Mapping[str, Any]) -> CostModel:
     if side is not None and "model" in given:
         raise InvalidInputError(f"{function} has a model or a trace already; leave model=... out")
     one_only(function, **{name: given[name] for name in LISTS if name in given})
-    return stacks.get(given.get("stack", stacks.DEFAULT), hardware_registry.get(given["hardware"]))
+    made = stacks.get(given.get("stack", stacks.DEFAULT), hardware_registry.get(given["hardware"]))
+    return stacks.parallel(made, given.get("tp", 1), given.get("ep", 1))
+
+
+def _is_model(side: Any) -> bool:
+    return isinstance(side, ModelConfig | str | Path)
+
+
+def _workload(setup: Setup, given: Mapping[str, Any]) -> Workload:
+    """Return the workload of the keywords."""
+    names = [name for name in ("phase", "batch", "context", "logits") if name in given]
+    if "workload" in given:
+        if names:
+            raise InvalidInputError(f"workload says {', '.join(names)} already; leave one of the two out")
+        return given["workload"]  # type: ignore[no-any-return]
+    return setup.workload(given.get("phase", "prefill"), **{name: given[name] for name in names if name != "phase"})
 
 
 def _trace(side: Any, software: CostModel, given: Mapping[str, Any]) -> OpTrace:
     """Return a trace as it is, or that of a model on the workload of the keywords."""
     if isinstance(side, OpTrace):
-        for name in ("phase", "batch", "context", "logits", "dtype"):
+        for name in ("phase", "batch", "context", "logits", "dtype", "workload"):
             if name in given:
                 raise InvalidInputError(f"a trace has its workload and precision already; leave {name} out")
         return side
     model = given["model"] if side is None else side
     setup = Setup(model, software.hardware, software, given.get("dtype"))
-    workload = {name: given[name] for name in ("batch", "context", "logits") if name in given}
-    return setup.trace(setup.workload(given.get("phase", "prefill"), **workload))
+    return setup.trace(_workload(setup, given))
 
 
 def _pruned(ops: OpTrace, given: Mapping[str, Any]) -> OpTrace:

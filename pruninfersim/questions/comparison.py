@@ -27,7 +27,7 @@ from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.questions.availability import availability_note
 from pruninfersim.questions.table import case_of, dtype_of, methods_of, plain, printed, rows
-from pruninfersim.trace import twins
+from pruninfersim.trace import layer_weights, twins
 from pruninfersim.workload import Workload
 
 if TYPE_CHECKING:
@@ -269,10 +269,32 @@ def compare_estimates(before: Estimate, after: Estimate) -> Speedup:
         pruned=after,
         notes=tuple(
             dict.fromkeys(
-                [*evidence_notes(before, after), *_extrapolated_note(before, after), *before.notes, *after.notes]
+                [
+                    *evidence_notes(before, after),
+                    *_extrapolated_note(before, after),
+                    *_experts_note(before, after),
+                    *before.notes,
+                    *after.notes,
+                ]
             )
         ),
     )
+
+
+def _experts_note(before: Estimate, after: Estimate) -> list[str]:
+    """Say so where a method leaves routed experts as they are, though its claim counts their weights."""
+    old, new = (
+        np.where(side.trace.mask(kernels=["moe"]), layer_weights(side.trace), 0.0).sum(axis=-1)
+        for side in (before, after)
+    )
+    if not after.trace.applied or not np.any(old) or np.any(np.asarray(new) < np.asarray(old)):
+        return []
+    share = float(np.max(old / layer_weights(before.trace).sum(axis=-1)))
+    methods = " and ".join(dict.fromkeys(applied.method for applied in after.trace.applied))
+    return [
+        f"{methods} leaves the routed experts as they are: {100 * share:.0f} % of the layers' weights, which the claim "
+        "counts as pruned"
+    ]
 
 
 def estimated_interval(before: Estimate, after: Estimate) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:

@@ -38,13 +38,16 @@ class Setup:
         Or a name, or a function from a GPU to a cost model.
     dtype : str
         Precision of the linear layers; default is the model's own.
+    tp, ep : int
+        GPUs over which the model is split, and groups of them that its experts are spread over; see
+        `pruninfersim.trace.shard`. Times and memory are those of one of them.
 
     Raises
     ------
     UnknownNameError
         If a name is not known.
     InvalidInputError
-        If the cost model is of another GPU.
+        If the cost model is of another GPU, or `ep` does not divide `tp`.
 
     >>> from pruninfersim import Workload
     >>> here = Setup("llama-3.1-8b", "h100-sxm", stack="ideal")
@@ -58,6 +61,8 @@ class Setup:
     hardware: HardwareProfile
     stack: CostModel
     dtype: str
+    tp: int
+    ep: int
 
     def __init__(
         self,
@@ -65,6 +70,8 @@ class Setup:
         hardware: str | HardwareProfile | None = None,
         stack: str | Stack | CostModel = stacks.DEFAULT,
         dtype: str | None = None,
+        tp: int = 1,
+        ep: int = 1,
         **other: Never,
     ) -> None:
         refuse("Setup", other, ["model", "hardware", "stack", "dtype"])
@@ -74,7 +81,9 @@ class Setup:
         config, gpu = models.get(model), hardware_registry.get(hardware)
         object.__setattr__(self, "model", config)
         object.__setattr__(self, "hardware", gpu)
-        object.__setattr__(self, "stack", stacks.get(stack, gpu))
+        object.__setattr__(self, "stack", stacks.parallel(stacks.get(stack, gpu), tp, ep))
+        object.__setattr__(self, "tp", tp)
+        object.__setattr__(self, "ep", ep)
         object.__setattr__(self, "dtype", dtype or config.dtype)
 
     def workload(

@@ -14,7 +14,7 @@ from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Method, Ratio
 from pruninfersim.stacks import Stack
-from pruninfersim.workload import Logits
+from pruninfersim.workload import Logits, Workload
 
 
 class Question(TypedDict, total=False):
@@ -30,6 +30,9 @@ class Question(TypedDict, total=False):
     stack: str | Stack | CostModel
     dtype: str | None
     logits: Logits | None
+    workload: Workload
+    tp: int
+    ep: int
 
 
 #: Keywords of a question, in the order in which a reader meets them.

@@ -5,6 +5,7 @@ from pruninfersim.stacks.engines import ENGINES, HOSTS, Engine, Host, engine
 from pruninfersim.stacks.fused_dynamic import fused_dynamic
 from pruninfersim.stacks.ideal import ideal
 from pruninfersim.stacks.paper.stack import paper
+from pruninfersim.stacks.parallel import parallel
 from pruninfersim.stacks.registry import DEFAULT, STACKS, Stack, get, names
 from pruninfersim.stacks.vendor import vendor
 
@@ -22,6 +23,7 @@ __all__ = [
     "ideal",
     "names",
     "paper",
+    "parallel",
     "vendor",
 ]
 

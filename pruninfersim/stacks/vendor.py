@@ -27,6 +27,7 @@ from pruninfersim.kernels.attention_pruned import BlockSparseAttention, Gathered
 from pruninfersim.kernels.base import KernelModel
 from pruninfersim.kernels.compressed import ColumnGemm, ExitAttention, ExitGemm, MaskedGemm
 from pruninfersim.kernels.gemm_2of4 import Vendor24
+from pruninfersim.kernels.linear_attention import LinearScan
 from pruninfersim.kernels.token_gemm import BatchedGemm, MaskSort, TokenCopy, VendorTokenGemm
 from pruninfersim.stacks.copies import with_token_copies
 from pruninfersim.stacks.systolic import systolic
@@ -84,11 +85,18 @@ def vendor(hardware: HardwareProfile, calibrations: Sequence[Calibration] = ()) 
         "token_gemm": _composed(VendorTokenGemm(gemm.model), gemm, "dense GEMM on packed rows"),
         "exit_attention": _composed(ExitAttention(decode.model), decode, "attention of a smaller batch"),
         "attention_prefill": chunk,
+        "moe": fitted("moe", "bf16"),
+        "moe/fp8": fitted("moe", "fp8"),
+        "per_head_gemm": _beside(BatchedGemm(), gemm, "batched GEMM"),
         "attention_decode": decode,
         "token_attention_prefill": _composed(GatheredAttention(chunk.model, "prefill"), prefill, "packed rows"),
         "token_attention_decode": _composed(GatheredAttention(decode.model, "decode"), decode, "packed rows"),
         "block_sparse_prefill": _composed(BlockSparseAttention(prefill.model, "prefill"), prefill, "block-sparse"),
         "block_sparse_decode": _composed(BlockSparseAttention(decode.model, "decode"), decode, "block-sparse"),
+        "mla_prefill": fitted("mla_prefill", "bf16"),
+        "mla_decode": fitted("mla_decode", "bf16"),
+        "linear_attention": _beside(LinearScan(), prefill, "share of the roofline"),
+        "all_reduce": fitted("all_reduce_trtllm", "bf16"),
         "block_score": _beside(BatchedGemm(), gemm, "batched GEMM"),
         "kv_append": _beside(KVAppend(*(getattr(prefill.model, name) for name in WRITE)), prefill, "KV write"),
         **ops,

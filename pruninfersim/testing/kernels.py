@@ -15,7 +15,7 @@ from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import Cache, KernelModel
 from pruninfersim.models import ModelConfig
 from pruninfersim.testing.common import CLOSE, reported, require, snapshot
-from pruninfersim.trace import LABELS, NEUTRAL, OpTrace, trace
+from pruninfersim.trace import LABELS, NEUTRAL, OpTrace, shard, trace
 from pruninfersim.workload import Workload
 
 #: One method of each family at a half: the ops that they make are samples of every kernel key.
@@ -32,6 +32,8 @@ HALVED = (
     pruning.DynamicWidth(0.5, group=32),
     pruning.EarlyExit(0.5),
 )
+#: The key of which only traces of several GPUs have ops.
+REDUCE = "all_reduce"
 #: Awkward but legal sizes (tokens, outputs, inputs): single rows and columns, and an expected number of tokens.
 AWKWARD = ((1.0, 1.0, 1.0), (1.0, 1.0, 4096.0), (1.0, 4096.0, 16.0), (3.7, 4096.0, 4096.0), (65536.0, 16.0, 128.0))
 
@@ -92,8 +94,9 @@ def sample_ops(key: str, model: str | ModelConfig = "llama-3.1-8b") -> OpTrace:
     batch, context = np.array([1, 16])[:, None], np.array([128, 1000, 8192])
     found: list[OpTrace] = []
     for workload in (Workload.prefill(batch, context), Workload.decode(batch, context)):
-        dense = trace(model, workload)
-        for ops in (dense, *(dense.prune(method) for method in HALVED)):
+        dense = trace(catalogue.get(key).model or model, workload)
+        pruned = () if catalogue.get(key).model else tuple(dense.prune(method) for method in HALVED)
+        for ops in (dense, *pruned, *((shard(dense, 2),) if key == REDUCE else ())):
             chosen = ops.select(ops.mask(kernels=[catalogue.get(key).stand_in or key]))
             if len(chosen):
                 found.append(chosen.with_columns(kernel=(key,) * len(chosen)))

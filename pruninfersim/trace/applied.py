@@ -53,8 +53,9 @@ def layer_weights(trace: OpTrace) -> FloatArray:
     labelled = [n != "" and k != "" for n, k in zip(trace.n_axis, trace.k_axis, strict=True)]
     inside = np.array(labelled) & np.isin(np.array(trace.block, dtype=str), ["attention", "mlp"])
     kept = np.array([0.5 if pattern == "2:4" else 1.0 for pattern in trace.pattern])
-    weights = kept * trace.b_batch * trace.n * trace.k * trace.count
-    return np.asarray(np.where(inside & (np.asarray(trace.gemms) == 1.0), weights, 0.0))
+    weights = kept * trace.b_batch * trace.gemms * trace.n * trace.k * trace.count
+    single = (np.asarray(trace.gemms) == 1.0) | np.isin(np.array(trace.kernel, dtype=str), ["moe"])
+    return np.asarray(np.where(inside & single, weights, 0.0))
 
 
 def worked_out(method: PruningMethod, before: OpTrace, after: OpTrace) -> Applied:

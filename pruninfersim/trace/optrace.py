@@ -40,6 +40,7 @@ NEUTRAL: dict[str, float] = {
     "launches": 1.0,
     "kept": 1.0,
     "grain": 1.0,
+    "ranks": 1.0,
 }
 #: Labels of a row, with their neutral value.
 LABELS: dict[str, Any] = {
@@ -73,7 +74,7 @@ class OpTrace(ReadOnly):
     batch, b_batch : ndarray
         Instances of A and out (attention: batch x query heads), and of B (batch x KV heads).
     sequences : ndarray
-        Sequences in the batch, where a kernel needs it apart from ``batch`` (attention).
+        Sequences in the batch, where a kernel needs it apart from ``batch`` (attention); routed tokens (experts).
     gemms : ndarray
         GEMMs fused in the op: 0 (elementwise), 1, or 2 (attention).
     count : ndarray
@@ -91,10 +92,13 @@ class OpTrace(ReadOnly):
     kept, grain : ndarray
         Of a pattern of blocks that is chosen at run time: share of the blocks that is kept (part of ``mac_fraction``),
         and tokens on the side of a block. Both 1 where there is none.
+    ranks : ndarray
+        GPUs that run the op together, each a part of it; the other columns are those of one of them.
     name, kernel, block, dtype : tuple of str
         Role of the op; key of the kernel that runs it; attention, mlp, embedding or head; compute dtype.
     pattern : tuple of str
-        Structured sparsity of B that the tensor cores have a rate for ("2:4"), or "".
+        Structured sparsity of B that the tensor cores have a rate for ("2:4"), the routing of experts if it is not
+        uniform, or "".
     layers : tuple of tuple of int
         Layers that the row stands for (empty outside the layers).
     n_axis, k_axis : tuple of str
@@ -120,6 +124,7 @@ class OpTrace(ReadOnly):
     launches: FloatArray
     kept: FloatArray
     grain: FloatArray
+    ranks: FloatArray
     name: tuple[str, ...]
     kernel: tuple[str, ...]
     block: tuple[str, ...]
@@ -216,6 +221,12 @@ class OpTrace(ReadOnly):
     def traffic(self) -> FloatArray:
         """Bytes that cross HBM per run of the op [B]."""
         return self.a_traffic + self.b_traffic + self.out_traffic
+
+    @property
+    def wire(self) -> FloatArray:
+        """Bytes that each rank sends over its link, and receives, per run [B]: those of an all-reduce, once each."""
+        between = np.array([key == "all_reduce" for key in self.kernel]) & (self.ranks > 1.0)
+        return np.asarray(np.where(between, self.batch * self.m * self.n * self.out_bytes, 0.0))
 
     # --- change without mutation --------------------------------------------------------------------------------
 

@@ -20,5 +20,9 @@ __all__ = ["ARCHITECTURES", "Row", "Rows"]
 #: Family name (Hugging Face ``model_type``) -> function that makes the rows. The dense decoders differ only in
 #: fields of their configuration (norms per layer, q/k norms, windows), so that one function serves them all.
 ARCHITECTURES: dict[str, Callable[[ModelConfig, Workload, str], list[Row]]] = dict.fromkeys(
-    ("llama", "mistral", "qwen2", "qwen3", "olmo2", "phi3", "gemma2", "gemma3"), decoder_rows
+    (
+        *("llama", "mistral", "qwen2", "qwen3", "qwen3_vl", "olmo2", "phi3", "gemma2", "gemma3"),
+        *("granite", "exaone", "baichuan", "mimo", "nemotron-nas"),
+    ),
+    decoder_rows,
 )

@@ -11,6 +11,7 @@ import numpy as np
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.hardware import precision
 from pruninfersim.hardware.precision import Precision
+from pruninfersim.models.architectures.routing import active_share
 from pruninfersim.workload import Workload
 
 Row = dict[str, Any]
@@ -129,6 +130,44 @@ class Rows:
             "mac_fraction": attended_share(workload, keys, window),
             "n_axis": "context",
             "k_axis": "head_dim",
+        }
+
+    def per_head(self, name: str, layers: Sequence[int], heads: float, n: float, k: float) -> Row:
+        """Return one small GEMM per head, each with weights of its own (MLA's absorbed projections)."""
+        row = self.gemm(name, "attention", layers, n, k, "latent", "latent", kernel="per_head_gemm")
+        return row | {"batch": heads, "b_batch": heads}
+
+    def router(self, layers: Sequence[int], experts: float, hidden: float) -> Row:
+        """Return the router of a mixture of experts: a GEMM in 16 bit."""
+        row = self.gemm("expert_router", "mlp", layers, experts, hidden, "experts", "hidden", kernel="router")
+        return row | self._plain | {"b_bytes": self.plain.weight_bytes}
+
+    def experts(
+        self,
+        layers: Sequence[int],
+        experts: float,
+        top_k: float,
+        hidden: float,
+        inter: float,
+        *,
+        gated: bool = True,
+        routing: str = "uniform",
+    ) -> Row:
+        """Return the routed experts of some layers as one fused op: all their matrices, top-k and permutation.
+
+        ``n`` is the width of an expert and ``k`` the hidden size; ``batch`` counts experts, ``m`` the tokens of one of
+        them on average, ``sequences`` the tokens that are routed; ``b_reads`` is the expected share of the experts that
+        any token goes to, whose weights cross HBM.
+        """
+        tokens = np.asarray(self.workload.tokens, dtype=np.float64)
+        return self.gemm("experts", "mlp", layers, inter, hidden, "ffn", "hidden", kernel="moe") | {
+            "gemms": 3.0 if gated else 2.0,
+            "m": tokens * top_k / experts,
+            "batch": experts,
+            "b_batch": experts,
+            "sequences": tokens,
+            "b_reads": active_share(tokens, top_k, experts, routing),
+            "pattern": "" if routing == "uniform" else routing,
         }
 
     def head(self, vocabulary: float, hidden: float) -> Row:

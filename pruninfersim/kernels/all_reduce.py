@@ -1,0 +1,100 @@
+"""All-reduce of the GPUs of a tensor-parallel group: one-shot for small messages, two-shot or ring for large ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from pruninfersim._util.arrays import FloatArray
+from pruninfersim.hardware import HardwareProfile
+from pruninfersim.kernels.base import Cache, parameter
+from pruninfersim.kernels.evidence import Quantity, Spread
+from pruninfersim.kernels.kind import Kind, Regime, rows_as_ops
+from pruninfersim.trace import OpTrace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def message(ops: OpTrace) -> FloatArray:
+    """Return the bytes that every rank contributes, shape (*sweep, op) [B]."""
+    return ops.m * ops.n * ops.out_bytes
+
+
+@dataclass(frozen=True)
+class AllReduce:
+    """Time of one all-reduce under a CUDA graph.
+
+    One-shot: every rank reads the messages of all others. Two-shot, or a ring: 2 (N - 1) / N of the message cross the
+    link of a rank, and large messages approach the full bandwidth slowly. The library takes the faster. An op's message
+    is [m, n] of `out_bytes`; the ranks are its column ``ranks``.
+
+    >>> from pruninfersim import hardware
+    >>> row = {"kernel": "all_reduce", "m": [1, 8192], "n": 8192, "k": 8192, "ranks": 8}
+    >>> small, large = AllReduce().latency(OpTrace.from_rows([row]), hardware.get("h100-sxm"))[..., 0]
+    >>> bool(small < 1e-5), bool(large > 134e6 / 450e9)
+    (True, True)
+    """
+
+    one_start: float = parameter(4e-6, 1e-7, 5e-5, "s", "start of a one-shot all-reduce")
+    one_rank: float = parameter(1e-7, 1e-9, 2e-5, "s", "one-shot: synchronisation with one more rank")
+    one_bandwidth: float = parameter(0.25, 0.005, 2.0, "1", "one-shot: rate over that of the link, one direction")
+    two_start: float = parameter(1e-5, 1e-7, 1e-4, "s", "start of a two-shot or ring all-reduce")
+    two_rank: float = parameter(1e-7, 1e-9, 2e-5, "s", "two-shot: synchronisation with one more rank")
+    two_bandwidth: float = parameter(1.0, 0.02, 3.0, "1", "two-shot: rate over that of the link, one direction")
+    ramp: float = parameter(5e-5, 1e-7, 1e-3, "s", "time that large messages lose before full bandwidth")
+
+    #: Sharpness with which a library takes the faster of both; fixed.
+    CHOICE: ClassVar[float] = 6.0
+    #: PCIe 5.0 x16, one direction [B/s]: the link of cards that have no other.
+    PCIE: ClassVar[float] = 63e9
+
+    def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
+        """Return the time of one run of each op, shape (*sweep, op) [s]."""
+        size, ranks = message(ops), np.maximum(ops.ranks, 1.0)
+        link = hardware.interconnect_bandwidth
+        link = self.PCIE if link is None else link / 2.0
+        others = ranks - 1.0
+        one = self.one_start + self.one_rank * others + others * size / (self.one_bandwidth * link)
+        wire = 2.0 * others / ranks * size / (self.two_bandwidth * link)
+        two = self.two_start + self.two_rank * others + wire + self.ramp * wire / (wire + self.ramp)
+        best = np.minimum(one, two)
+        other = np.maximum(one, two)
+        time = best * (1.0 + (best / other) ** self.CHOICE) ** (-1.0 / self.CHOICE)
+        return np.asarray(np.where(ranks > 1.0, time, 0.0))
+
+
+# --- how timings of it are read, fitted and judged ------------------------------------------------------------------
+
+
+def _as_ops(frame: pd.DataFrame) -> OpTrace:
+    width = frame["bytes"].to_numpy(dtype=np.float64) / 2.0
+    columns = {"m": 1.0, "n": width, "k": width, "a_bytes": 2.0, "out_bytes": 2.0, "ranks": frame["num_gpus"]}
+    return rows_as_ops(frame, columns, kernel="all_reduce")
+
+
+def _ranks(ops: OpTrace) -> FloatArray:
+    return ops.ranks
+
+
+KIND = Kind(
+    kernel=AllReduce,
+    shape=("num_gpus", "bytes"),
+    group=("bytes",),
+    axes=("bytes",),
+    as_ops=_as_ops,
+    scarce=("one_start", "one_bandwidth", "two_start", "two_bandwidth"),
+    prior_sd={
+        "one_start": 1.5, "one_rank": 2.0, "one_bandwidth": 1.5, "two_start": 1.5, "two_rank": 2.0,
+        "two_bandwidth": 1.5, "ramp": 2.0,
+    },
+    left_out=Spread(-0.45, 0.45, 0.6),
+    quantities=(Quantity("message", message, "B", above=0.3), Quantity("ranks", _ranks, above=1.0)),
+    regimes=(Regime.of_column("bytes", 16384, 1048576),),
+    family="all_reduce",
+)  # fmt: skip
+#: Libraries by the name that `all_reduce_latency` takes -> kind of their calibrations.
+LIBRARIES = {library: f"all_reduce_{library}" for library in ("trtllm", "vllm", "sglang", "nccl")}
+KINDS = dict.fromkeys(LIBRARIES.values(), KIND)

@@ -1,0 +1,214 @@
+"""Configurations that are not plain dense decoders: published parameter counts, pruned checkpoints, contradictions."""
+
+from __future__ import annotations
+
+import csv
+import os
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pruninfersim as pis
+from pruninfersim.cost.memory import kv_memory, weight_memory
+from pruninfersim.errors import FileFormatError, InvalidInputError
+from pruninfersim.models import ModelConfig
+from pruninfersim.models.architectures.routing import active_share
+
+DATA = os.environ.get("PRUNINFERSIM_VALIDATION_DATA")
+LLAMA = {
+    "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+    "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256,
+}  # fmt: skip
+MIXTRAL = {
+    "model_type": "mixtral", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+    "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 32000, "num_local_experts": 8,
+    "num_experts_per_tok": 2, "max_position_embeddings": 32768,
+}  # fmt: skip
+DEEPSEEK_V3 = {
+    "model_type": "deepseek_v3", "hidden_size": 7168, "intermediate_size": 18432, "num_hidden_layers": 61,
+    "num_attention_heads": 128, "vocab_size": 129280, "kv_lora_rank": 512, "q_lora_rank": 1536, "qk_nope_head_dim": 128,
+    "qk_rope_head_dim": 64, "v_head_dim": 128, "first_k_dense_replace": 3, "moe_intermediate_size": 2048,
+    "n_routed_experts": 256, "n_shared_experts": 1, "num_experts_per_tok": 8, "max_position_embeddings": 163840,
+}  # fmt: skip
+OPT = {
+    "model_type": "opt", "hidden_size": 4096, "ffn_dim": 16384, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "vocab_size": 50272, "max_position_embeddings": 2048,
+}  # fmt: skip
+FALCON = {
+    "model_type": "falcon", "hidden_size": 4544, "num_hidden_layers": 32, "num_attention_heads": 71,
+    "vocab_size": 65024, "multi_query": True, "parallel_attn": True,
+}  # fmt: skip
+PARTS = {  # name: (keys, total, active), 1e9, from the same reference table as the dense models of test_models.py
+    "mixtral-8x7b": (MIXTRAL, 46.703, 12.880),
+    "deepseek-v3": (DEEPSEEK_V3, 671.026, 37.552),
+    "opt-6.7b": (OPT, 6.658, 6.658),
+    "falcon-7b": (FALCON, 6.922, 6.922),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_published_counts(name):
+    keys, total, active = PARTS[name]
+    model = ModelConfig.from_hf(keys, name=name)
+    assert model.parameters == pytest.approx(total * 1e9, rel=2e-4)
+    assert model.active_parameters == pytest.approx(active * 1e9, rel=2e-4)
+
+
+@pytest.mark.skipif(not DATA, reason="the folder of real configurations is not here")
+def test_every_real_file_loads_with_the_published_count():
+    folder = Path(str(DATA))
+    known = {
+        row["file"]: row for row in csv.DictReader((folder / "models.csv").read_text().splitlines()) if row["file"]
+    }
+    files = [*folder.glob("models/*.json"), *folder.glob("models/today/*.json")]
+    assert len(files) == 82
+    for file in files:
+        model = ModelConfig.from_hf(file)
+        row = known.get(file.name) if file.parent.name == "models" else None
+        if row:
+            assert model.parameters == pytest.approx(float(row["params_total_B"]) * 1e9, rel=3e-4), file
+            assert model.active_parameters == pytest.approx(float(row["params_active_B"]) * 1e9, rel=3e-4), file
+        for workload in (pis.Workload.prefill(tokens=[128, 4096]), pis.Workload.decode(batch=[1, 8], context=512)):
+            assert np.all(pis.trace(model, workload).flops.sum(axis=-1) > 0), file
+
+
+# --- pruned checkpoints -----------------------------------------------------------------------------------------------
+
+
+def test_puzzle_and_per_layer_files():
+    block = {"attention": {"no_op": False, "num_key_value_heads": 8}, "ffn": {"no_op": False}}
+    gone = {"attention": {"no_op": True, "num_key_value_heads": None}, "ffn": {"no_op": False}}
+    puzzle = ModelConfig.from_hf({**LLAMA, "block_configs": [block] * 20 + [gone] * 12})
+    skipped = ModelConfig.from_hf({**LLAMA, "per_layer_config": {str(i): {"skip": ["attention"]} for i in range(12)}})
+    narrow = {f"{i:02}": {"intermediate_size": 5120} for i in range(4, 28)}
+    ffn = ModelConfig.from_hf({**LLAMA, "per_layer_config": narrow})
+    assert puzzle.parameters == skipped.parameters == 7_526_895_616
+    assert ffn.parameters == 5_312_352_256
+    rows = pis.trace(puzzle, pis.Workload.decode())
+    assert rows.select(rows.mask(names=["attention"])).count.sum() == 20
+
+
+def test_lists_of_sizes():
+    widths = [14336] * 30 + [7168, 0]
+    model = ModelConfig.from_hf({**LLAMA, "intermediate_size": widths})
+    dense = ModelConfig.from_hf(LLAMA)
+    assert dense.parameters - model.parameters == 3 * 4096 * (7168 + 14336) + 4096
+
+
+def test_a_pruned_file_is_as_a_pruned_trace():
+    """Layers that a file leaves out cost what removing them from the parent leaves."""
+    keep = [0, 1] * 8
+    blocks = [{"attention": {"no_op": not flag}, "ffn": {"no_op": not flag}} for flag in (*(1,) * 16, *keep)]
+    pruned = pis.trace(ModelConfig.from_hf({**LLAMA, "block_configs": blocks}), pis.Workload.decode(batch=4))
+    gone = tuple(16 + i for i, flag in enumerate(keep) if not flag)
+    parent = pis.trace(ModelConfig.from_hf(LLAMA), pis.Workload.decode(batch=4))
+    by_method = parent.prune(pis.pruning.StaticDepth(layers=gone))
+    for column in ("flops", "traffic"):
+        mine, other = ((getattr(t, column) * t.count).sum() for t in (pruned, by_method))
+        assert mine == pytest.approx(other, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_attention_heads": 24}, "24 heads do not divide hidden_size 4096: give head_dim"),
+        ({"num_local_experts": 8}, r"num_local_experts \(8\)"),
+        ({"kv_lora_rank": 512}, r"kv_lora_rank \(512\)"),
+        ({"skip_layers": [3]}, "skip_layers"),
+        ({"some_lora_rank": 8}, "some_lora_rank"),
+        ({"block_configs": [{}] * 3}, "block_configs must hold one entry per layer: 32"),
+        ({"block_configs": [{"attention": {"num_sink_tokens": 4}}] * 32}, r"num_sink_tokens \(4\) is not supported"),
+        ({"per_layer_config": {"40": {}}}, "per_layer_config holds '40'"),
+        ({"per_layer_config": {"4": {"expert": 3}}}, r"expert \(3\) is not supported"),
+        ({"per_layer_config": {"4": {"skip": ["norm"]}}}, "skip holds 'norm'"),
+        ({"layer_types": ["mamba"] * 32}, "layer_types holds mamba"),
+    ],
+)
+def test_a_key_that_contradicts_the_model_is_refused_by_name(changes, message):
+    with pytest.raises(InvalidInputError, match=message):
+        ModelConfig.from_hf({**LLAMA, **changes})
+
+
+def test_quantised_and_sparse_checkpoints_say_so():
+    quantised = ModelConfig.from_hf({**LLAMA, "quantization_config": {"quant_method": "awq", "bits": 4}})
+    assert "awq, 4 bit" in quantised.notes[0]
+    sparse = {"sparsity_config": {"sparsity_structure": "2:4", "format": "sparse-24-bitmask"}}
+    assert "2:4" in ModelConfig.from_hf({**LLAMA, "compression_config": sparse}).notes[0]
+    notes = pis.estimate(pis.trace(quantised, pis.Workload.decode()), hardware="h100-sxm", stack="ideal").notes
+    assert any("awq" in note for note in notes)
+
+
+def test_an_object_with_to_dict(tmp_path):
+    class Config:
+        def to_dict(self):
+            return LLAMA
+
+    assert ModelConfig.from_hf(Config()).parameters == 8_030_261_248
+    with pytest.raises(InvalidInputError, match=r"with to_dict\(\); got int"):
+        ModelConfig.from_hf(5)
+    with pytest.raises(FileFormatError, match="cannot be read"):
+        ModelConfig.from_hf(tmp_path / "none.json")
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_the_trace_holds_all_weights(name):
+    """Weights in memory are the parameters, apart from norms, biases and position tables (below 0.5 %)."""
+    model = ModelConfig.from_hf(PARTS[name][0], name=name)
+    stored = float(weight_memory(pis.trace(model, pis.Workload.decode()))) / 2.0
+    assert stored == pytest.approx(model.parameters, rel=5e-3)
+
+
+def test_one_token_reads_the_active_weights_and_many_read_all():
+    model = ModelConfig.from_hf(MIXTRAL)
+    one, many = (pis.trace(model, pis.Workload.decode(batch=b, context=1)) for b in (1, 256))
+    weights = [
+        float((t.b_traffic * t.count)[t.mask(kernels=["gemm", "lm_head", "router", "moe"])].sum()) / 2.0
+        for t in (one, many)
+    ]
+    embedding = model.vocab_size * model.hidden_size
+    assert weights[0] == pytest.approx(model.active_parameters - embedding, rel=1e-3)
+    assert weights[1] == pytest.approx(model.parameters - embedding, rel=1e-3)
+
+
+def test_expected_active_experts():
+    """E (1 - (1 - k/E)^T) for random routing, against counting draws; figures of the others from the same replay."""
+    rng = np.random.default_rng(0)
+    drawn = np.mean([np.unique([rng.permutation(128)[:8] for _ in range(16)]).size for _ in range(400)]) / 128
+    assert float(active_share(16, 8, 128)) == pytest.approx(drawn, abs=0.01)
+    assert float(active_share(1, 8, 128)) == float(active_share(1, 8, 128, "balanced")) == 8 / 128
+    skewed = [float(active_share(t, 8, 128, "power_law_1.2")) for t in (8, 16, 32, 64)]
+    assert skewed == pytest.approx([0.34, 0.45, 0.84, 0.92], abs=0.03)
+
+
+def test_the_cache_of_mla_is_the_latent():
+    model = ModelConfig.from_hf(DEEPSEEK_V3)
+    for workload in (pis.Workload.decode(batch=3, context=1000), pis.Workload.prefill(batch=3, tokens=1000)):
+        assert float(kv_memory(pis.trace(model, workload))) == pytest.approx(61 * 3 * 1000 * 576 * 2)
+
+
+def test_absorbed_decode_of_mla_has_the_work_of_its_formula():
+    ops = pis.trace(ModelConfig.from_hf(DEEPSEEK_V3), pis.Workload.decode(batch=4, context=2048))
+    row = ops.select(ops.mask(kernels=["mla_decode"]))
+    assert float(row.flops[0]) == 2 * 4 * 128 * 2048 * (576 + 512)
+    assert float(row.b_traffic[0]) == pytest.approx(4 * 2048 * 576 * 2)
+    prefill = pis.trace(ModelConfig.from_hf(DEEPSEEK_V3), pis.Workload.prefill(batch=1, tokens=2048))
+    row = prefill.select(prefill.mask(kernels=["mla_prefill"]))
+    assert float(row.flops[0]) == 2 * 128 * 2048 * 2048 * (192 + 128) / 2
+    assert float(row.b_traffic[0]) == pytest.approx(640 * 128 * 2048)
+
+
+def test_parallel_blocks_have_one_norm():
+    ops = pis.trace(ModelConfig.from_hf(FALCON), pis.Workload.decode())
+    assert ops.mask(names=["mlp_norm"]).sum() == 0
+    assert ops.mask(names=["gate"]).sum() == 0
+
+
+def test_the_page_of_the_documentation_is_up_to_date():
+    root = Path(__file__).resolve().parents[1]
+    page = runpy.run_path(str(root / "docs" / "make_models_page.py"))["page"]()
+    assert (root / "docs" / "models.md").read_text(encoding="utf-8") == page, "run docs/make_models_page.py"

@@ -1,0 +1,108 @@
+"""Tensor and expert parallelism: what a rank holds, what crosses the link, what pruning does to both."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import pruninfersim as pis
+from pruninfersim.cost.memory import kv_memory, weight_memory
+from pruninfersim.errors import InvalidInputError
+from pruninfersim.models import ModelConfig
+from pruninfersim.trace import shard
+from tests.test_models_read import DEEPSEEK_V3, FALCON, LLAMA, MIXTRAL
+
+DECODE = pis.Workload.decode(batch=8, context=2048)
+
+
+def reduces(trace):
+    return trace.select(trace.mask(kernels=["all_reduce"]))
+
+
+@pytest.mark.parametrize("tp", [2, 4, 8])
+@pytest.mark.parametrize("keys", [LLAMA, MIXTRAL])
+def test_the_ranks_hold_the_model_once(keys, tp):
+    dense = pis.trace(ModelConfig.from_hf(keys), DECODE)
+    rank = shard(dense, tp)
+    table = 0 if dense.model.tie_embeddings else dense.model.vocab_size * dense.model.hidden_size * 2
+    router = 32 * 4096 * 8 * 2 if "num_local_experts" in keys else 0  # on every rank
+    split = float(weight_memory(dense)) - table - router
+    assert float(weight_memory(rank)) == pytest.approx(split / tp + router + table)
+    assert float(kv_memory(rank)) == pytest.approx(float(kv_memory(dense)) / tp)  # 8 KV heads, up to 8 ranks
+    work = [(t.flops * t.count)[~t.mask(kernels=["router"])].sum() for t in (dense, rank)]
+    assert work[1] == pytest.approx(work[0] / tp)
+
+
+def test_kv_heads_are_replicated_beyond_their_number():
+    rank = shard(pis.trace(ModelConfig.from_hf(LLAMA), DECODE), 16)
+    row = rank.select(rank.mask(names=["attention"]))
+    assert float(row.batch[0] / row.sequences[0]) == 2.0
+    assert float(row.b_batch[0] / row.sequences[0]) == 1.0
+    assert float(rank.n[rank.mask(names=["k"])][0]) == 128.0
+
+
+def test_the_latent_cache_is_on_every_rank():
+    dense = pis.trace(ModelConfig.from_hf(DEEPSEEK_V3), DECODE)
+    assert float(kv_memory(shard(dense, 8))) == float(kv_memory(dense))
+
+
+def test_all_reduces_of_a_layer():
+    """Two per layer and one after the embedding, of tokens x hidden x 2 bytes; one where blocks are parallel."""
+    ops = reduces(shard(pis.trace(ModelConfig.from_hf(LLAMA), DECODE), 4))
+    assert float(ops.count.sum()) == 2 * 32 + 1
+    assert (ops.wire == 8 * 4096 * 2).all()
+    ops = reduces(shard(pis.trace(ModelConfig.from_hf(MIXTRAL), DECODE), 4))
+    assert float(ops.count.sum()) == 2 * 32 + 1
+    assert (ops.wire == 8 * 4096 * 2).all()
+    assert float(reduces(shard(pis.trace(ModelConfig.from_hf(FALCON), DECODE), 2)).count.sum()) == 32 + 1
+
+
+def test_pruning_and_parallelism():
+    dense = pis.trace(ModelConfig.from_hf(LLAMA), DECODE)
+    removed = reduces(shard(dense.prune(pis.pruning.StaticDepth(attention_layers=tuple(range(12)))), 4))
+    assert float(removed.count.sum()) == 2 * 32 - 12 + 1
+    narrow = shard(dense.prune(pis.pruning.StaticWidth(0.5)), 4)
+    assert float(narrow.n[narrow.mask(names=["up"])][0]) == 14336 / 2 / 4
+    assert float(reduces(narrow).count.sum()) == 2 * 32 + 1
+
+
+def test_experts_are_spread_over_their_groups():
+    dense = pis.trace(ModelConfig.from_hf(MIXTRAL), DECODE)
+    for ep in (1, 2, 8):
+        row = shard(dense, 8, ep)
+        row = row.select(row.mask(kernels=["moe"]))
+        assert float(row.b_batch[0]) == 8 / ep
+        assert float(row.n[0]) == 14336 * ep / 8
+
+
+def test_speed_and_limits():
+    one, four = (pis.Setup("llama-3.1-70b", "h100-sxm", tp=tp).estimate(DECODE) for tp in (1, 4))
+    assert 2.5 < float(one.latency) / float(four.latency) < 4.0
+    assert any("does not fit" in note for note in one.notes)
+    assert not any("does not fit" in note for note in four.notes)
+    assert shard(four.trace, 4) is four.trace
+    for wrong in ({"tp": 0}, {"tp": 4, "ep": 3}, {"tp": 2.5}, {"ep": 2}):
+        with pytest.raises(InvalidInputError, match=r"tp|ep"):
+            pis.Setup("llama-3.1-8b", "h100-sxm", **wrong)
+
+
+def test_sweeps_shard_as_points_do():
+    many = shard(pis.trace("llama-3.1-8b", pis.Workload.decode(batch=[1, 8, 64], context=512)), 4)
+    one = shard(pis.trace("llama-3.1-8b", pis.Workload.decode(batch=8, context=512)), 4)
+    assert np.allclose(np.broadcast_to(many.traffic, many.shape)[1], one.traffic)
+
+
+def test_two_checkpoints():
+    blocks = [{"attention": {"no_op": i < 12}, "ffn": {}} for i in range(32)]
+    pruned = ModelConfig.from_hf({**LLAMA, "block_configs": blocks}, name="puzzle")
+    result = pis.compare("llama-3.1-8b", pruned, hardware="h100-sxm", workload=DECODE)
+    method = pis.pruning.StaticDepth(attention_layers=tuple(range(12)))
+    same = pis.Setup("llama-3.1-8b", "h100-sxm").speedup(method, DECODE)
+    assert result.estimated == pytest.approx(same.estimated, rel=1e-9)
+    assert result.claim == pytest.approx(same.claim, rel=1e-9)
+    why = pis.explain(result)
+    assert float(why.to_frame()["total_seconds"].iloc[-1]) == pytest.approx(float(result.pruned.latency), rel=1e-6)
+    with pytest.raises(InvalidInputError, match="workload="):
+        pis.compare("llama-3.1-8b", pruned, hardware="h100-sxm")
+    with pytest.raises(InvalidInputError, match="more weights"):
+        pis.compare(pruned, "llama-3.1-8b", hardware="h100-sxm", workload=DECODE)
