@@ -126,7 +126,7 @@ def test_break_even_names_wrong_input():
     with pytest.raises(UnknownNameError, match="sparsity"):
         break_even(axis="sparsty", method="low-rank", **QUESTION)
     with pytest.raises(UnknownNameError, match="low-rank"):
-        break_even(axis="sparsity", method="lowrank", **QUESTION)
+        break_even(axis="sparsity", method="low-rnak", **QUESTION)
 
 
 # --- required efficiency and what is left -----------------------------------------------------------------------

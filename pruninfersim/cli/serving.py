@@ -6,19 +6,21 @@ import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import pruninfersim as pis
 from pruninfersim.cli import values
 from pruninfersim.cli.options import Format, Output
 from pruninfersim.cli.program import app
 from pruninfersim.cli.show import notes as told
 from pruninfersim.cli.show import show
 from pruninfersim.errors import ProvenanceWarning
-from pruninfersim.pruning import Method
-from pruninfersim.stacks import Stack
+
+if TYPE_CHECKING:
+    import pruninfersim as pis
+    from pruninfersim.pruning import Method
+    from pruninfersim.stacks import Stack
 
 Gpu = Annotated[str, typer.Option("--gpu", "--hardware", help="One GPU; see `pruninfersim hardware`.")]
 Sparsity = Annotated[float, typer.Option(help="Fraction removed by --method.")]
@@ -54,6 +56,8 @@ def request(
     output: Output = Format.table,
 ) -> None:
     """Predict TTFT, TPOT, tokens/s and memory of a request, dense and pruned."""
+    import pruninfersim as pis
+
     chosen, where = _model(model, config), _stack(stack, host)
     asked: dict[str, Any] = {"model": chosen, "hardware": gpu, "stack": where, "dtype": dtype}
     lengths: dict[str, Any] = {"batch": batch, "prompt": prompt, "new_tokens": new_tokens, "clients": clients}
@@ -112,6 +116,8 @@ def capacity(
     output: Output = Format.table,
 ) -> None:
     """Say how many KV tokens and sequences fit on a GPU, dense and pruned, and what a step with them delivers."""
+    import pruninfersim as pis
+
     chosen = _model(model, config)
     notes: list[str] = []
     full: dict[str, Any] = {}
@@ -143,11 +149,15 @@ def _asked(model: str | pis.ModelConfig, gpu: str, stack: str) -> dict[str, str]
 
 
 def _model(model: str, config: Path | None) -> str | pis.ModelConfig:
+    import pruninfersim as pis
+
     return model if config is None else pis.ModelConfig.from_hf(config)
 
 
 def _stack(stack: str, host: str | None) -> str | Stack:
     """Return the stack on a host; an engine alone has one."""
+    import pruninfersim as pis
+
     return stack if host is None else pis.stacks.engine(stack, host=host)
 
 
@@ -155,6 +165,8 @@ def _sides(
     method: str | None, sparsity: float, gpu: str, dtype: str | None, model: str | pis.ModelConfig, notes: list[str]
 ) -> Iterator[tuple[str, Method | None]]:
     """Yield the dense model and each method; of all methods, those that cannot do what is asked go to the notes."""
+    import pruninfersim as pis
+
     yield "dense", None
     config = pis.models.get(model)
     names = pis.pruning.names() if method == "all" else values.methods([method] if method else [])

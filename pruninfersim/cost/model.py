@@ -340,9 +340,15 @@ class CostModel:
         return f"<CostModel {self.stack} on {self.hardware.name}: {size} kernels, {' and '.join(kinds) or 'none'}>"
 
     def __str__(self) -> str:
-        rows = [("kernel", "model", "provenance", "90 % band"), *self.table()]
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for key, *rest in self.table():
+            if "/" not in key:  # narrow formats have the names of the others
+                alike.setdefault(tuple(rest), []).append(key)
+        rows = [("model", "provenance", "90 % band"), *alike]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join([repr(self)[1:-1], *("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)])
+        names = ["kernels", *(", ".join(keys) for keys in alike.values())]
+        lines = ["  ".join([*map(str.ljust, row, widths), name]) for row, name in zip(rows, names, strict=True)]
+        return "\n".join([repr(self)[1:-1], *lines])
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(str(self))}</pre>"

@@ -8,11 +8,11 @@ from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
 from pruninfersim._util.records import FrozenDict, Record, modified_from
 from pruninfersim.errors import FileFormatError, InvalidInputError, MissingValueError, unknown_name
+from pruninfersim.hardware.clock import reserve
 from pruninfersim.hardware.names import find
 from pruninfersim.hardware.precision import DTYPES
 from pruninfersim.hardware.reach import REACH, check_reach
@@ -26,8 +26,6 @@ VECTOR_FLOPS = 256.0
 COMMON_CLOCK = 1.7e9
 #: Environment variable with directories of profiles of your own, separated like PATH.
 SEARCH_PATH_VARIABLE = "PRUNINFERSIM_HARDWARE_PATH"
-#: Least clock behind a stated peak over the boost clock: further off, the peak is not one of whole tensor cores.
-CLOCK_SLACK = 0.85
 
 
 class HardwareProfile(Record):
@@ -202,21 +200,14 @@ class HardwareProfile(Record):
     def clock_reserve(self) -> float:
         """Factor between the highest rate that the tensor cores can reach and the peak of the data sheet, at least 1.
 
-        A data sheet states the peak at a clock that a card sustains, and cards run above it. A tensor core does a power
-        of two of FLOP per clock, so that the clock behind a peak can be told where the peak lies up to 15 % below that
-        of the boost clock (H100 SXM: 989 TFLOP/s at 1830 MHz, but up to 1980 MHz).
+        See `pruninfersim.hardware.clock.reserve`.
 
         >>> round(get("h100-sxm").clock_reserve, 3), round(get("a100-sxm-80gb").clock_reserve, 3)
         (1.082, 1.0)
         """
-        clocks = [clock for clock in (self.boost_clock, self.max_clock) if clock]
         peak = self.peak.get("bf16") or self.peak.get("fp16")
-        if not clocks or not peak:
-            return 1.0
-        per_clock = peak / (self.sm_count * min(clocks))
-        whole = 2.0 ** np.round(np.log2(per_clock))
-        stated = per_clock / whole if per_clock / whole >= CLOCK_SLACK else 1.0
-        return float(max(1.0, max(clocks) / (min(clocks) * stated)))
+        clocks = [clock for clock in (self.boost_clock, self.max_clock) if clock]
+        return reserve(peak / self.sm_count, *clocks) if peak and clocks else 1.0
 
     def clone(self, name: str, **changes: Any) -> HardwareProfile:
         """Return a renamed copy with some figures changed; its reference says what it was modified from.

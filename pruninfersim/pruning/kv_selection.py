@@ -71,6 +71,8 @@ class KVSelection:
             kernel=tuple(np.where(decode, "block_sparse_decode", trace.kernel).tolist()),
             mac_fraction=trace.mac_fraction * keep,
             b_reads=trace.b_reads * keep,
+            kept=np.where(decode, keep, trace.kept),
+            grain=np.where(decode, self.page, trace.grain),
         )
         extra = [row for i in np.flatnonzero(attention) for row in self._rows(trace, kept, int(i))]
         if self.index_heads:

@@ -19,6 +19,10 @@ from pruninfersim.pruning.budget import score_row, top_k_row
 from pruninfersim.pruning.ratios import Ratio, check_ratio, with_ratio
 from pruninfersim.trace import OpTrace
 
+#: Edge of a tile of prefill kernels [tokens]. Kernels of these methods are made for their blocks and skip each of them,
+#: smaller ones too, which a pattern that knows nothing of the kernel cannot have (`SparseAttention`).
+KERNEL_TILE = 128.0
+
 
 @dataclass(frozen=True, eq=False)
 class PrefillSelection:
@@ -71,6 +75,8 @@ class PrefillSelection:
         sparse = trace.with_columns(
             kernel=tuple(np.where(prefill, "block_sparse_prefill", trace.kernel).tolist()),
             mac_fraction=np.where(prefill, trace.mac_fraction * (1.0 - skipped), trace.mac_fraction),
+            kept=np.where(prefill, 1.0 - skipped, trace.kept),
+            grain=np.where(prefill, np.maximum(self.block, KERNEL_TILE), trace.grain),
         )
         rows = ESTIMATORS[self.estimator]
         extra = [row for i in np.flatnonzero(prefill) for row in rows(self, trace, sparsity, int(i))]
