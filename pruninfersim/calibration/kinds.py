@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pruninfersim.errors import unknown_name
-from pruninfersim.kernels import attention_decode, attention_prefill, elementwise, gemm, gemm_2of4
+from pruninfersim.kernels import attention_decode, attention_prefill, elementwise, gemm, gemm_2of4, library_gemm, quantise
 from pruninfersim.kernels.kind import Kind
 
 KERNELS: dict[str, Kind] = {
@@ -11,7 +11,9 @@ KERNELS: dict[str, Kind] = {
     "attention_prefill": attention_prefill.KIND,
     "attention_decode": attention_decode.KIND,
     "gemm_2of4": gemm_2of4.KIND,
+    **library_gemm.KINDS,
     **elementwise.KINDS,
+    **quantise.KINDS,
 }
 
 

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 
 from pruninfersim._util.records import FrozenDict, Record, modified_from
 from pruninfersim.errors import FileFormatError, InvalidInputError, MissingValueError, unknown_name
+from pruninfersim.hardware import precision
 from pruninfersim.hardware.precision import DTYPES
 from pruninfersim.hardware.toml import read_profile
 
@@ -137,6 +138,7 @@ class HardwareProfile(Record):
         624000000000000.0
         """
         table = self.peak_2of4 if sparse else self.peak
+        dtype = precision.rate(dtype)
         if dtype not in table:
             kind = "2:4 sparse " if sparse else ""
             known = ", ".join(sorted(table)) or "none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from pruninfersim.cost import CostModel, scalar
 from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.hardware import HardwareProfile, precision
 from pruninfersim.kernels.base import Cache
+from pruninfersim.kernels.quantise import BEHIND
 from pruninfersim.stacks import Stack
 from pruninfersim.trace import OpTrace
 
@@ -32,6 +34,8 @@ def gemm_latency(
     kernel: str = "dense",
     cache: Cache = "cold",
     stack: str | Stack | CostModel = "vendor",
+    quantise: str = "fused",
+    library: str | None = None,
 ) -> FloatArray | float:
     """Return the time of ``x[m, k] @ W[n, k].T``.
 
@@ -47,6 +51,11 @@ def gemm_latency(
         "cold": operands stream from HBM, as in a model step, so that no time is below the roofline. "replayed": as a
         micro-benchmark that cycles a few copies would measure it, partly from L2.
     stack : str, callable or CostModel
+    quantise : {"fused", "per-token", "dynamic"}
+        Whether activations arrive narrow, or one kernel or two quantise them first: part of the time, as is the later
+        start of a GEMM behind other kernels. Without effect where they stay in 16 bit. Of the stack "vendor" only.
+    library : {"trtllm", "sglang"}, optional
+        Engine whose kernel runs a narrow GEMM; default is the vendor's. Of the stack "vendor" only.
 
     Returns
     -------
@@ -75,7 +84,19 @@ def gemm_latency(
     }
     if kernel == "2:4":
         row |= {"mac_fraction": 0.5, "pattern": "2:4", "b_bytes": precision.sparse_bytes(form.weight_bytes)}
+    if (quantise, library) != ("fused", None):
+        if stack != "vendor":
+            raise InvalidInputError(
+                "quantise and library choose a form of the stack 'vendor'; build your own with "
+                "pruninfersim.stacks.vendor(gpu, quantise=..., library=...)"
+            )
+        stack = _vendor(hardware_registry.get(hardware), quantise, library)
     return _priced([row | sizes], hardware, stack, cache)
+
+
+@lru_cache(maxsize=64)
+def _vendor(gpu: HardwareProfile, quantise: str, library: str | None) -> CostModel:
+    return stacks.vendor(gpu, quantise=quantise, library=library)
 
 
 def attention_latency(
@@ -191,10 +212,11 @@ def _priced(
 def replayed(ops: OpTrace, cost_model: CostModel) -> FloatArray:
     """Return the time of micro-benchmarks of all ops, one after the other, shape (*sweep) [s].
 
-    No launch gaps, and no roofline: what a benchmark replays it may find in L2.
+    No launch gaps but that of a GEMM behind its quantisation, and no roofline: what a benchmark replays it may find in
+    L2.
     """
     lowered = cost_model.lower(ops)
     priced = enumerate(cost_model.of(lowered))
-    return np.asarray(
-        sum(p.model.latency(lowered.select([i]), cost_model.hardware, cache="replayed")[..., 0] for i, p in priced)
-    )
+    alone = sum(p.model.latency(lowered.select([i]), cost_model.hardware, cache="replayed")[..., 0] for i, p in priced)
+    behind = lowered.launches * np.array([key.startswith("quantise") for key in lowered.kernel])
+    return np.asarray(alone + BEHIND * behind.sum(axis=-1))
