@@ -36,8 +36,15 @@ def enough_copies(a: FloatArray, w: FloatArray, l2: float) -> FloatArray:
     return np.clip(np.ceil(l2 / w), 1.0, 5.0) * w + a
 
 
-#: Replay protocols of the collectors of ai-dynamo/aiconfigurator, by the first word of the backend.
-PROTOCOLS: dict[str, Footprint] = {"trtllm": enough_copies, "sglang": six_copies}
+def one_copy(a: FloatArray, w: FloatArray, l2: float) -> FloatArray:
+    """Footprint of a benchmark that runs one set of operands again and again (bcacdwk/vllmbench) [B]."""
+    return a + w
+
+
+#: Replay protocols of benchmarks, by the first word of the backend.
+PROTOCOLS: dict[str, Footprint] = {"trtllm": enough_copies, "sglang": six_copies, "cuBLASLt": one_copy}
+#: Those of the collectors of ai-dynamo/aiconfigurator, over which the mean is taken where none is known.
+COLLECTORS = ("trtllm", "sglang")
 
 
 def elements(size: FloatArray) -> FloatArray:
@@ -91,7 +98,7 @@ class Gemm:
     sustained: bool = False
     #: Whether the library splits k over CTAs and has matrix-vector kernels, as cuBLAS alone does.
     split_k: bool = True
-    #: Replay protocol of a benchmark, a key of `PROTOCOLS`, where none is said; "" is the geometric mean over all.
+    #: Replay protocol of a benchmark, a key of `PROTOCOLS`, where none is said; "" is the geometric mean over `COLLECTORS`.
     protocol: str = ""
 
     #: CTA tiles (rows along m, columns along n) that cuBLAS is known to use.
@@ -183,7 +190,7 @@ class Gemm:
         """
         if cache == "cold":
             return np.asarray(self._price(ops, hardware, [None])[0])
-        known = [PROTOCOLS[self.protocol]] if self.protocol else list(PROTOCOLS.values())
+        known = [PROTOCOLS[name] for name in ((self.protocol,) if self.protocol else COLLECTORS)]
         seconds = self.by_protocol(ops, hardware, cache, [footprint] if footprint else known)
         return seconds[0] if len(seconds) == 1 else np.asarray(np.exp(np.mean(np.log(seconds), axis=0)))
 
@@ -340,6 +347,12 @@ def rows_by_backend(kernel: Gemm, frame: pd.DataFrame, hardware: HardwareProfile
     return out
 
 
+def _settled(kernel: Gemm, frame: pd.DataFrame) -> Gemm:
+    """Return the kernel with the replay protocol of the rows, where they have one and it is known."""
+    words = set(frame["backend"].str.split().str[0]) if "backend" in frame else set()
+    return replace(kernel, protocol=words.pop() if len(words) == 1 and words <= set(PROTOCOLS) else "")
+
+
 def _carried(kernel: Gemm, source: HardwareProfile, target: HardwareProfile) -> Gemm:
     """Return the kernel for a card with more or less power per FLOP of 16-bit peak: the sustained clock follows it.
 
@@ -380,6 +393,7 @@ KIND = Kind(
     scarce=("launch", "compute_efficiency", "memory_efficiency"),
     predict=rows_by_backend,
     one_set=True,
+    settled=_settled,
     left_out=Spread(-0.25, 0.42, 0.65),
     quantities=(
         # Rows of up to 32768 tokens and up to 65536 outputs or inputs, LM heads among them, lie inside the band of fits

@@ -122,6 +122,7 @@ class Kind:
     similarity: tuple[Callable[[HardwareProfile], str], ...] = ()
     variant: Callable[[HardwareProfile], dict[str, Any]] | None = None
     carry: Callable[[Any, HardwareProfile, HardwareProfile], Any] | None = None
+    settled: Callable[[Any, pd.DataFrame], Any] | None = None
     one_set: bool = False
     usual: Mapping[str, Any] = field(default_factory=dict)
 
