@@ -14,7 +14,8 @@ from pruninfersim import gemm_latency, hardware
 from pruninfersim.calibration import nearest
 from pruninfersim.errors import InvalidInputError, MissingValueError
 from pruninfersim.kernels.base import parameters, roofline
-from pruninfersim.kernels.gemm import PROTOCOLS, Gemm, enough_copies, six_copies
+from pruninfersim.kernels.gemm import Gemm
+from pruninfersim.kernels.replay import PROTOCOLS, enough_copies, six_copies
 from pruninfersim.trace import OpTrace
 
 GPU = hardware.get("h100-sxm")

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from pruninfersim.errors import unknown_name
-from pruninfersim.kernels import attention_decode, attention_prefill, elementwise, gemm, gemm_2of4, library_gemm, quantise
+from pruninfersim.kernels import (
+    attention_decode,
+    attention_prefill,
+    elementwise,
+    gemm,
+    gemm_2of4,
+    library_gemm,
+    quantise,
+)
 from pruninfersim.kernels.kind import Kind
 
 KERNELS: dict[str, Kind] = {

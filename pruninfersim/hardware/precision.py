@@ -95,6 +95,11 @@ def activations(name: str) -> Precision:
     return precision if precision.weight_bytes >= 2 else PRECISIONS["bf16"]
 
 
+#: Formats whose GEMMs no library runs with 2:4 weights: the kernels of the others are cuSPARSELt's. Sparse-Marlin (2:4 x
+#: int4 in groups of 128, Ampere) has no timings here.
+DENSE_ONLY = ("fp8_block", "nvfp4", "int8_wo", "int4_wo")
+
+
 def sparse_bytes(weight_bytes: T) -> T:
     """Return bytes stored per dense weight element under 2:4: half of the values and one bit of metadata each.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -17,34 +17,11 @@ from pruninfersim.kernels.base import Cache, parameter, parameters
 from pruninfersim.kernels.candidates import soft_fastest, to_power
 from pruninfersim.kernels.evidence import Quantity, Spread, narrow_side, tokens, weight_elements
 from pruninfersim.kernels.kind import Kind, Regime, rows_as_ops
+from pruninfersim.kernels.replay import COLLECTORS, PROTOCOLS, Footprint
 from pruninfersim.trace import OpTrace
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: Bytes that pass through L2 between two uses of the same weights: (A bytes, W bytes, L2 bytes) -> bytes.
-Footprint = Callable[[FloatArray, FloatArray, float], FloatArray]
-
-
-def six_copies(a: FloatArray, w: FloatArray, l2: float) -> FloatArray:
-    """Footprint of a benchmark that cycles six copies of activations and weights (SGLang collector) [B]."""
-    return 6.0 * (a + w)
-
-
-def enough_copies(a: FloatArray, w: FloatArray, l2: float) -> FloatArray:
-    """Footprint of a benchmark that cycles just enough weight copies, at most five, to fill L2 (TRT-LLM) [B]."""
-    return np.clip(np.ceil(l2 / w), 1.0, 5.0) * w + a
-
-
-def one_copy(a: FloatArray, w: FloatArray, l2: float) -> FloatArray:
-    """Footprint of a benchmark that runs one set of operands again and again (bcacdwk/vllmbench) [B]."""
-    return a + w
-
-
-#: Replay protocols of benchmarks, by the first word of the backend.
-PROTOCOLS: dict[str, Footprint] = {"trtllm": enough_copies, "sglang": six_copies, "cuBLASLt": one_copy}
-#: Those of the collectors of ai-dynamo/aiconfigurator, over which the mean is taken where none is known.
-COLLECTORS = ("trtllm", "sglang")
 
 
 def elements(size: FloatArray) -> FloatArray:
@@ -82,7 +59,9 @@ class Gemm:
     compute_efficiency: float = parameter(0.8, 0.3, 1.2, "1", "fraction of tensor-core peak of a long main loop")
     memory_efficiency: float = parameter(0.85, 0.4, 1.0, "1", "fraction of data-sheet DRAM bandwidth")
     overlap: float = parameter(4.0, 1.2, 12.0, "1", "exponent of the p-norm over the four limits")
-    tile_overhead: float = parameter(100.0, 1.0, 1500.0, "1", "prologue and epilogue of a tile, in k elements of 16 bit")
+    tile_overhead: float = parameter(
+        100.0, 1.0, 1500.0, "1", "prologue and epilogue of a tile, in k elements of 16 bit"
+    )
     l2_feed: float = parameter(64.0, 2.0, 1000.0, "B", "operand bytes from L2 per clock and SM")
     l2_reach: float = parameter(1.0, 0.2, 1.5, "1", "share of L2 that survives between replays of a benchmark")
     split_cost: float = parameter(1.5e-6, 1e-8, 6e-6, "s", "second kernel and synchronisation of split-K")

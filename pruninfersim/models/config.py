@@ -13,9 +13,10 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pruninfersim._util.arrays import TOO_LARGE
 from pruninfersim._util.records import Record, modified_from
 from pruninfersim.errors import FileFormatError, InvalidInputError, UnknownNameError, unknown_name
-from pruninfersim.hardware.precision import DTYPES
+from pruninfersim.hardware.precision import PRECISIONS
 from pruninfersim.models.architectures import ARCHITECTURES, Row
 from pruninfersim.models.hf import DEFAULTS, family_of, fields_from_hf, is_mixture, text_part
+from pruninfersim.models.quantisation import storage_of
 from pruninfersim.workload import Workload
 
 if TYPE_CHECKING:
@@ -106,8 +107,8 @@ class ModelConfig(Record):
     @field_validator("dtype")
     @classmethod
     def _known_dtype(cls, dtype: str) -> str:
-        if dtype not in DTYPES:
-            raise ValueError(str(unknown_name("dtype", dtype, DTYPES)))
+        if dtype not in PRECISIONS:
+            raise ValueError(str(unknown_name("dtype", dtype, PRECISIONS)))
         return dtype
 
     @model_validator(mode="after")
@@ -355,7 +356,7 @@ def _from_keys(
     config: dict[str, Any], where: str, name: str | None, error: type[InvalidInputError | FileFormatError], origin: str
 ) -> ModelConfig:
     """Return the configuration; what is wrong with `config` is raised as `error` and starts with `where`."""
-    config = text_part(config)
+    whole, config = config, text_part(config)
     if "model_type" not in config:
         raise error(f"{where}: the key model_type is missing. Supported: {', '.join(sorted(DEFAULTS))}.")
     if family_of(config) not in DEFAULTS or is_mixture(config):
@@ -365,7 +366,9 @@ def _from_keys(
         )
     label = name or str(config.get("_name_or_path") or config["model_type"])
     try:
-        return ModelConfig(name=label, reference=origin, **fields_from_hf(config))
+        stored = storage_of({**config, **whole})
+        origin = f"{origin}; {stored.remarks}" if stored.remarks else origin
+        return ModelConfig(name=label, reference=origin, dtype=stored.dtype, **fields_from_hf(config))
     except KeyError as missing:
         raise error(
             f"{where}: the key {missing.args[0]} is missing; it is required for {config['model_type']}."

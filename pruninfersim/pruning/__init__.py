@@ -2,6 +2,7 @@
 
 from pruninfersim.pruning.dynamic_depth import DynamicDepth, active_share
 from pruninfersim.pruning.low_rank import LowRank, low_rank_rank
+from pruninfersim.pruning.quantized import Quantized
 from pruninfersim.pruning.ratios import Axis, PerBlock, PerLayer, PerRole, Ratio
 from pruninfersim.pruning.registry import (
     METHODS,
@@ -31,6 +32,7 @@ __all__ = [
     "PerBlock",
     "PerLayer",
     "PerRole",
+    "Quantized",
     "Ratio",
     "SemiStructured",
     "SparseAttention",
