@@ -34,7 +34,8 @@ def read(given: dict[str, Any]) -> tuple[str, str, int | None, str, str | None, 
 def test_awq_checkpoint_is_read_as_what_it_is() -> None:
     config = QWEN72 | {"quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 128}}
     model = pis.ModelConfig.from_hf(config, name="qwen2.5-72b-awq")
-    assert model.dtype == "int4_wo" and "int4_wo" in model.reference
+    assert model.dtype == "int4_wo"
+    assert "int4_wo" in model.reference
     stored = float(weight_memory(pis.trace(model, pis.Workload.decode()))) / 2**30
     assert stored == pytest.approx(38.5, rel=0.01)  # size of its files on the Hub
     assert float(weight_memory(pis.trace(model, pis.Workload.decode(), dtype="bf16"))) == pytest.approx(
@@ -68,7 +69,8 @@ def test_readings(given: dict[str, Any], expected: tuple[Any, ...]) -> None:
 
 def test_sparse_checkpoint_of_llm_compressor() -> None:
     got = storage_of({"compression_config": {"sparsity_config": {"sparsity_structure": "2:4"}}})
-    assert got.pattern == "2:4" and "SemiStructured" in got.remarks
+    assert got.pattern == "2:4"
+    assert "SemiStructured" in got.remarks
 
 
 @pytest.mark.parametrize(

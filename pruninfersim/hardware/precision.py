@@ -42,8 +42,8 @@ class Precision:
         return self.weight_bytes < self.input_bytes and self.input_bytes >= 2.0
 
 
-#: fp4 is NVFP4: 4-bit values and one 8-bit scale per 16 of them (OCP microscaling style), 0.5625 B per element. fp8_block
-#: is that of DeepSeek-V3 (arXiv 2412.19437, section 3.3): an fp32 scale per 128 inputs of a token and per 128 x 128
+#: fp4 is NVFP4: 4-bit values and one 8-bit scale per 16 of them (OCP microscaling style), 0.5625 B per element.
+#: fp8_block is that of DeepSeek-V3 (arXiv 2412.19437, section 3.3): an fp32 scale per 128 inputs of a token and per 128 x 128
 #: weights. Weight-only int4 has a 16-bit scale per 128 weights, as GPTQ and AWQ checkpoints do as a rule.
 PRECISIONS = {
     "bf16": Precision("bf16", 2.0, 2.0, 2.0),
@@ -95,8 +95,8 @@ def activations(name: str) -> Precision:
     return precision if precision.weight_bytes >= 2 else PRECISIONS["bf16"]
 
 
-#: Formats whose GEMMs no library runs with 2:4 weights: the kernels of the others are cuSPARSELt's. Sparse-Marlin (2:4 x
-#: int4 in groups of 128, Ampere) has no timings here.
+#: Formats whose GEMMs no library runs with 2:4 weights: the kernels of the others are cuSPARSELt's. Sparse-Marlin
+#: (2:4 x int4 in groups of 128, Ampere) has no timings here.
 DENSE_ONLY = ("fp8_block", "nvfp4", "int8_wo", "int4_wo")
 
 

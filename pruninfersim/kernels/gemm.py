@@ -47,8 +47,8 @@ class Gemm:
 
     Narrow operands take the same set of parameters: their bytes and their peak differ, a k step is 128 bytes of them,
     and the prologue and epilogue of a tile, which take the same time, are more of their k elements. Without any fp8
-    timing that meets timed fp8 GEMMs by 4 to 9 % (validation/accuracy_quantised.py). The activations arrive as narrow as
-    they are read; to quantise them is another kernel, see `pruninfersim.kernels.quantise`.
+    timing that meets timed fp8 GEMMs by 4 to 10 % (validation/accuracy_quantised.py). The activations arrive as narrow
+    as they are read; to quantise them is another kernel, see `pruninfersim.kernels.quantise`.
 
     >>> from pruninfersim.kernels.base import parameters
     >>> len(parameters(Gemm))
@@ -59,9 +59,7 @@ class Gemm:
     compute_efficiency: float = parameter(0.8, 0.3, 1.2, "1", "fraction of tensor-core peak of a long main loop")
     memory_efficiency: float = parameter(0.85, 0.4, 1.0, "1", "fraction of data-sheet DRAM bandwidth")
     overlap: float = parameter(4.0, 1.2, 12.0, "1", "exponent of the p-norm over the four limits")
-    tile_overhead: float = parameter(
-        100.0, 1.0, 1500.0, "1", "prologue and epilogue of a tile, in k elements of 16 bit"
-    )
+    tile_overhead: float = parameter(100.0, 1.0, 1500.0, "1", "prologue and epilogue of a tile, in 16-bit k elements")
     l2_feed: float = parameter(64.0, 2.0, 1000.0, "B", "operand bytes from L2 per clock and SM")
     l2_reach: float = parameter(1.0, 0.2, 1.5, "1", "share of L2 that survives between replays of a benchmark")
     split_cost: float = parameter(1.5e-6, 1e-8, 6e-6, "s", "second kernel and synchronisation of split-K")
@@ -77,7 +75,7 @@ class Gemm:
     sustained: bool = False
     #: Whether the library splits k over CTAs and has matrix-vector kernels, as cuBLAS alone does.
     split_k: bool = True
-    #: Replay protocol of a benchmark, a key of `PROTOCOLS`, where none is said; "" is the geometric mean over `COLLECTORS`.
+    #: Replay protocol of a benchmark, a key of `PROTOCOLS`, where none is said; "" is the mean over `COLLECTORS`.
     protocol: str = ""
 
     #: CTA tiles (rows along m, columns along n) that cuBLAS is known to use.
@@ -191,7 +189,7 @@ class Gemm:
             return np.repeat(self.latency(ops, hardware)[None], len(footprints), axis=0)
         if hardware.l2_size is None:
             raise MissingValueError(f"{hardware.name} has no L2 size, which cache='replayed' needs; use cache='cold'.")
-        return self._price(ops, hardware, footprints)
+        return replace(self, sustained=False)._price(ops, hardware, footprints)
 
     def _price(self, ops: OpTrace, hardware: HardwareProfile, footprints: Sequence[Footprint | None]) -> FloatArray:
         """Price ops chunk by chunk, shape (footprint, *sweep, op) [s]."""

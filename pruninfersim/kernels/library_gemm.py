@@ -17,8 +17,8 @@ from pruninfersim.kernels.quantise import BEHIND, Quantise
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Launch of the kernel that quantises per token, per block of 128 or per 16 [s]. Timings of layers show its sum with the
-#: launch of the GEMM only; this is that of the kernels of vLLM that were timed alone (1.9 to 2.8 us on eight GPUs).
+#: Launch of the kernel that quantises per token, per block of 128 or per 16 [s]. Timings of layers show its sum with
+#: the launch of the GEMM only; this is that of the kernels of vLLM that were timed alone (1.9 to 2.8 us on eight GPUs).
 QUANTISE_LAUNCH = 2.2e-6
 
 

@@ -1,4 +1,4 @@
-"""Quantisation of activations: the kernels that an engine runs before a narrow GEMM, unless another one does their work.
+"""Quantisation of activations: the kernels that an engine runs before a narrow GEMM, unless another does their work.
 
 Three ways are in use. Fused: the norm or the activation before the GEMM writes narrow values (static scales), and there
 is no kernel. Per token: one kernel finds the largest value of a row and casts it. Dynamic per tensor: one kernel finds
@@ -30,8 +30,8 @@ STEPS: dict[str, tuple[str, ...]] = {
     "per-token": ("quantise_token",),
     "dynamic": ("quantise_absmax", "quantise_cast"),
 }
-#: A GEMM behind other kernels starts later than one in a row of equal GEMMs, as it was timed [s]: timed fp8 layers minus
-#: their timed quantisation (TensorRT-LLM, eight GPUs; ai-dynamo/aiconfigurator, Apache-2.0).
+#: A GEMM behind other kernels starts later than one in a row of equal GEMMs, as it was timed [s]: timed fp8 layers
+#: minus their timed quantisation (TensorRT-LLM, eight GPUs; ai-dynamo/aiconfigurator, Apache-2.0).
 BEHIND = 1.0e-6
 
 
