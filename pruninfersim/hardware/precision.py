@@ -43,8 +43,8 @@ class Precision:
 
 
 #: fp4 is NVFP4: 4-bit values and one 8-bit scale per 16 of them (OCP microscaling style), 0.5625 B per element.
-#: fp8_block is that of DeepSeek-V3 (arXiv 2412.19437, section 3.3): an fp32 scale per 128 inputs of a token and per 128 x 128
-#: weights. Weight-only int4 has a 16-bit scale per 128 weights, as GPTQ and AWQ checkpoints do as a rule.
+#: fp8_block is that of DeepSeek-V3 (arXiv 2412.19437, section 3.3): an fp32 scale per 128 inputs of a token and per
+#: 128 x 128 weights. Weight-only int4 has a 16-bit scale per 128 weights, as GPTQ and AWQ checkpoints do as a rule.
 PRECISIONS = {
     "bf16": Precision("bf16", 2.0, 2.0, 2.0),
     "fp16": Precision("fp16", 2.0, 2.0, 2.0),

@@ -158,15 +158,11 @@ def _scheme(group: Mapping[str, Any]) -> tuple[str, str, int | None, str]:
         return f"int{bits}", "bf16", int(size) if size and int(size) > 0 else None, "fused"
     names = {("float", 8): "fp8", ("float", 4): "nvfp4", ("int", 8): "int8"}
     form = names.get((kind, bits))
-    both = (
-        form is not None
-        and inputs is not None
-        and names.get((str(inputs.get("type")), int(inputs["num_bits"]))) == form
-    )
-    if not both or inputs is None or form is None:
+    other = names.get((str(inputs.get("type")), int(inputs["num_bits"]))) if inputs is not None else None
+    if inputs is None or form is None or other != form:
         raise InvalidInputError(
-            f"{kind} weights of {bits} bit with {'16-bit' if inputs is None else inputs.get('num_bits')} activations have "
-            "no kernel model"
+            f"{kind} weights of {bits} bit have no kernel model with activations of "
+            f"{16 if inputs is None else inputs['num_bits']} bit"
         )
     dynamic = inputs.get("dynamic") not in (False, None)
     token = str(inputs.get("strategy")) in ("token", "group", "tensor_group") or form == "nvfp4"

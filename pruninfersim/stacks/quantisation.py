@@ -19,9 +19,9 @@ from pruninfersim.trace import OpTrace
 SHARED = (*FIRST, "k", "v", "qkv")
 #: Ops that write what the next GEMM reads, and can write it narrow.
 WRITERS = ("norm", "act")
-#: What a kernel that widens its weights on the way takes more than a GEMM of 16 bit [s], and the share of its tensor-core
-#: rate that it reaches: Marlin on H100 beside cuBLAS (github.com/inclusionAI/humming, Apache-2.0: n = k = 8192, m = 1 to
-#: 4), and the weight-only plug-in of TensorRT-LLM on A100 beside its bf16 GEMMs.
+#: What a kernel that widens its weights on the way takes more than a GEMM of 16 bit [s], and the share of its
+#: tensor-core rate that it reaches: Marlin on H100 beside cuBLAS (github.com/inclusionAI/humming, Apache-2.0: n = k =
+#: 8192, m = 1 to 4), and the weight-only plug-in of TensorRT-LLM on A100 beside its bf16 GEMMs.
 WIDEN, WIDEN_RATE = 3.0e-6, 0.93
 
 

@@ -100,6 +100,8 @@ def vendor(
     gemm, prefill, decode = (fitted(kind, "bf16") for kind in ("gemm", "attention_prefill", "attention_decode"))
     chunk = replace(prefill, model=ChunkAttention(prefill.model, decode.model))
     ops = {name: fitted(f"elementwise_{name}", "bf16") for name in ("norm", "qk_norm", "rope", "act", "embedding")}
+    if library is not None and isinstance(gemm.model, Gemm) and not gemm.model.protocol:
+        gemm = replace(gemm, model=replace(gemm.model, protocol=library))
     stream = ops["act"]
     kernels = {
         "gemm": gemm,
