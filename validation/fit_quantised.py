@@ -2,9 +2,10 @@
 
 Usage: python validation/fit_quantised.py DIRECTORY [--write] [--what bf16 library quantise]
 
-Reads gemm_quant_aiconfigurator.csv.gz and quantise_aiconfigurator.csv.gz in DIRECTORY, in a folder "quant" of it or beside
-it; they hold rows of the PyPI package aiconfigurator-core 0.12.0. "bf16": dense GEMMs of B300, GB200 and GB300. "library": GEMMs of TensorRT-LLM and
-SGLang that do not split k; the rows contain the kernel that quantises. "quantise": kernels that quantise, timed alone.
+Reads gemm_quant_aiconfigurator.csv.gz and quantise_aiconfigurator.csv.gz in DIRECTORY, or in a folder "quant" in it or
+beside it; they hold rows of the PyPI package aiconfigurator-core 0.12.0. "bf16": dense GEMMs of B300, GB200 and GB300.
+"library": GEMMs of TensorRT-LLM and SGLang that do not split k; the rows contain the kernel that quantises. "quantise":
+kernels that quantise, timed alone.
 fp8 of cuBLAS is not fitted: it takes the bf16 set of its card.
 """
 
