@@ -36,9 +36,12 @@ def slower():
     return pis.calibrate("gemm", rows, hardware=H100, source="made up")
 
 
-@pytest.mark.parametrize(("method", "both_move"), [("semi-structured", 1.50), ("dynamic-depth", 1.64)])
+@pytest.mark.parametrize(("method", "both_move"), [("semi-structured", 1.50), ("dynamic-depth", 1.63)])
 def test_a_calibration_moves_both_sides_of_a_speedup(slower, method, both_move):
-    """2:4 and token-wise GEMMs contain a GEMM: were theirs left as shipped, the speedups would be 1.75 and 1.88."""
+    """2:4 and token-wise GEMMs contain a GEMM: were theirs left as shipped, the speedups would be 1.75 and 1.88.
+
+    The timings are those of a benchmark, in which each kernel meets the power limit alone.
+    """
     stack = pis.stacks.vendor(H100, calibrations=[slower])
     case = {"model": MODEL, "hardware": H100, "method": method, "sparsity": 0.5, "context": 4096}
     assert pis.speedup(**case, stack=stack).estimated == pytest.approx(both_move, abs=0.01)
@@ -47,6 +50,9 @@ def test_a_calibration_moves_both_sides_of_a_speedup(slower, method, both_move):
 
 def test_with_kernel_takes_a_calibration_and_says_so_in_the_label(slower):
     shipped = pis.stacks.get("vendor", H100)
+    # with_kernel takes a kernel as it is; in the stack kernels of a step meet the power limit together, as they did not
+    # in the benchmark that `slower` is made from.
+    slower = replace(slower, kernel=replace(slower.kernel, sustained=True))
     own = shipped.with_kernel("gemm", slower)
     assert own.stack == "vendor, own gemm"
     assert own.priced("gemm", "bf16").model == slower.kernel

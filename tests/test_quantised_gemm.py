@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import pruninfersim as pis
@@ -100,6 +101,17 @@ def test_an_own_fit_of_16_bit_speaks_for_fp8() -> None:
     found, extrapolated = nearest.nearest_calibration("gemm", "fp8", pis.hardware.get("rtx-4090"))
     assert (found.hardware, found.dtype, extrapolated) == ("rtx-4090", "fp8", False)
     assert pis.stacks.get("vendor", pis.hardware.get("rtx-4090")).priced("gemm", "fp8").provenance == "calibrated"
+
+
+def test_a_fit_of_fp8_rows_of_ones_own_comes_first() -> None:
+    gpu = pis.hardware.get("h100-sxm")
+    m, n = (axis.ravel() for axis in np.meshgrid([1, 64, 512, 4096], [1024, 4096, 8192]))
+    shape = {"m": m, "n": n, "k": 4096}
+    slow = 1.3e6 * np.asarray(pis.gemm_latency(**shape, hardware=gpu, dtype="fp8"))
+    rows = pd.DataFrame({"gpu": gpu.name, "dtype": "fp8", **shape, "latency_us": slow})
+    stack = pis.stacks.vendor(gpu, [pis.calibrate("gemm", rows, gpu, cache="cold", source="made up")])
+    ours = pis.gemm_latency(**shape, hardware=gpu, dtype="fp8", stack=stack)
+    assert np.median(np.asarray(ours) * 1e6 / slow) == pytest.approx(1.0, abs=0.05)
 
 
 @pytest.mark.parametrize("dtype", ["fp8", "fp8_block", "nvfp4", "int8_wo", "int4_wo"])

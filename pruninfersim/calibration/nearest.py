@@ -93,7 +93,9 @@ def nearest_calibration(
         If one of `own` is of another GPU.
     """
     check_own(own, hardware)
-    if kinds.get(kind).one_set and precision.get(dtype).weight_bytes < 2.0:
+    # A fit of one's own to this very format comes before what that of another one says of it.
+    fitted = any((mine.kind, mine.dtype) == (kind, dtype) for mine in own)
+    if kinds.get(kind).one_set and precision.get(dtype).weight_bytes < 2.0 and not fitted:
         found, extrapolated = nearest_calibration(kind, "bf16", hardware, leave_out=leave_out, own=own)
         return _narrowed(kind, found, dtype), extrapolated or dtype not in TIMED_NARROW
     for name in SAME_KERNELS.get(dtype, (dtype,)):
