@@ -102,7 +102,8 @@ def test_toml_round_trip(fitted: Calibration, tmp_path: Path) -> None:
         assert getattr(again, name) == getattr(fitted, name)
     assert again.kernel.protocol == fitted.kernel.protocol
     for mine, theirs in (
-        (vars(replace(again.kernel, protocol=0)), vars(replace(fitted.kernel, protocol=0))), (again.standard_errors, fitted.standard_errors),
+        (vars(replace(again.kernel, protocol=0)), vars(replace(fitted.kernel, protocol=0))),
+        (again.standard_errors, fitted.standard_errors),
         (asdict(again.residual), asdict(fitted.residual)), (again.pair_correlation, fitted.pair_correlation),
         (again.ratio_error, fitted.ratio_error),
     ):  # fmt: skip
