@@ -20,8 +20,8 @@ HEAD = """\
 *Measured timings.* fp8 of cuBLAS takes the bf16 set of its card: no fp8 timing is used, so that every row of it is
 held out. *Before*: fits to fp8 rows with a constant for the quantisation inside of the GEMM (held out), and no fit
 where there is none. Libraries that do not split k have fits of their own, judged on weight shapes left out in folds.
-Bare twins: fp8 GEMMs of SlideSparse from a fit to its 16-bit ones. Ratios: bf16 over fp8 on the same shape, measured and
-predicted.
+Bare twins: fp8 GEMMs of SlideSparse from a fit to its 16-bit ones. Ratios: bf16 over fp8 on the same shape, measured
+and predicted.
 """
 BLACKWELL = ("b200-sxm", "b300-sxm", "gb200", "gb300")
 HOPPER = ("h100-sxm", "h200-sxm")
