@@ -14,7 +14,8 @@ from pruninfersim import gemm_latency, hardware
 from pruninfersim.calibration import nearest
 from pruninfersim.errors import InvalidInputError, MissingValueError
 from pruninfersim.kernels.base import parameters, roofline
-from pruninfersim.kernels.gemm import PROTOCOLS, Gemm, enough_copies, six_copies
+from pruninfersim.kernels.gemm import Gemm
+from pruninfersim.kernels.replay import PROTOCOLS, enough_copies, six_copies
 from pruninfersim.trace import OpTrace
 
 GPU = hardware.get("h100-sxm")
@@ -165,15 +166,21 @@ def test_without_quantisation_is_never_slower_and_knows_no_alignment() -> None:
     assert odd == pytest.approx(even, rel=1e-3)
 
 
-def test_narrow_formats_read_less_and_quantise() -> None:
-    kernel = Gemm(quantise=1e-7)
+def test_narrow_formats_read_less_and_take_longer_k_steps() -> None:
+    kernel = Gemm()
     fp8 = {"dtype": "fp8", "a_bytes": 1.0, "b_bytes": 1.0}
     assert kernel.seconds(8, 8192, 8192, GPU, **fp8) < 0.7 * kernel.seconds(8, 8192, 8192, GPU)
-    halves = kernel.seconds(4096, 64, 65536, GPU, **fp8)
-    assert halves > 3 * 4096 * 65536 / (3.35e12 * 0.85)  # the quantisation alone reads 2 and writes 1 byte
-    slow = Gemm(quantise=2e-5)
-    assert slow.seconds(8, 512, 512, GPU, **fp8) - kernel.seconds(8, 512, 512, GPU, **fp8) == pytest.approx(199e-7)
-    assert slow.seconds(8, 512, 512, GPU) == kernel.seconds(8, 512, 512, GPU)
+    # A serial loop over k: half as many steps of 128 bytes, and the launch on both sides.
+    slow = replace(kernel, k_step=1e-6, split_k=False)
+    wide, narrow = (float(slow.seconds(8, 64, 65536, GPU, **more)) for more in ({}, fp8))
+    assert (wide - slow.launch) / (narrow - slow.launch) == pytest.approx(2.0, rel=1e-3)
+
+
+def test_a_library_that_does_not_split_k_is_slower_on_few_tiles_only() -> None:
+    kernel = Gemm()
+    whole = replace(kernel, split_k=False)
+    assert whole.seconds(8, 64, 65536, GPU) > 2 * kernel.seconds(8, 64, 65536, GPU)
+    assert whole.seconds(8192, 8192, 8192, GPU) == pytest.approx(float(kernel.seconds(8192, 8192, 8192, GPU)), rel=0.05)
 
 
 def test_ops_of_a_trace_and_sweep_axes() -> None:
@@ -195,7 +202,7 @@ def test_scalars_in_scalar_out() -> None:
 
 def test_parameters_have_meaning_and_valid_bounds() -> None:
     found = parameters(Gemm)
-    assert len(found) <= 12 + 1  # 16-bit fits do not see `quantise`, narrow ones keep `launch`
+    assert len(found) <= 12
     for name, field in found.items():
         assert field.metadata["meaning"], name
         assert 0 < field.metadata["lower"] <= field.default <= field.metadata["upper"]

@@ -194,15 +194,14 @@ def left_out_gpus(data: Data) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
         correlation.setdefault(family, []).append(ratio_sd)
 
     for kind, gpus in (("gemm", GPUS), ("attention_prefill", ATTENTION_GPUS), ("attention_decode", ATTENTION_GPUS)):
-        for dtype in ("bf16", "fp8") if kind == "gemm" else ("bf16",):
-            for gpu in gpus:
-                rows = data.of(kind, gpu, dtype)
-                own = CALIBRATIONS.glob(f"*/{kind}-{dtype}.toml")
-                if rows.empty or sum(file.parent.name != gpu for file in own) == 0:
-                    continue
-                found, _ = nearest.nearest_calibration(kind, dtype, hardware.get(gpu), leave_out=[gpu])
-                residual = log_residual(kind, found, rows, gpu)
-                add(kind, dtype, gpu, residual, ratio_range(kind, rows, residual))
+        for gpu in gpus:
+            rows = data.of(kind, gpu, "bf16")
+            own = CALIBRATIONS.glob(f"*/{kind}-bf16.toml")
+            if rows.empty or sum(file.parent.name != gpu for file in own) == 0:
+                continue
+            found, _ = nearest.nearest_calibration(kind, "bf16", hardware.get(gpu), leave_out=[gpu])
+            residual = log_residual(kind, found, rows, gpu)
+            add(kind, "bf16", gpu, residual, ratio_range(kind, rows, residual))
     if (path := data.folder / fit_2of4.FILE).exists():
         for dtype in fit_2of4.DTYPES:
             frame = fit_2of4.load(path, dtype)

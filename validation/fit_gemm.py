@@ -164,7 +164,7 @@ def main() -> int:
     parser.add_argument("directory", nargs="?", type=Path)
     parser.add_argument("--write", action="store_true", help="write the calibrations into hardware_profiles/")
     parser.add_argument("--gpu", nargs="*", default=list(SYSTEMS))
-    parser.add_argument("--dtype", nargs="+", default=["bf16", "fp8"])
+    parser.add_argument("--dtype", nargs="+", default=["bf16"])
     given = parser.parse_args()
     if given.directory is not None and not (given.directory / FILE).exists():
         print(f"skipped: {given.directory / FILE} is not there; leave DIRECTORY out to use aiconfigurator-core")

@@ -14,6 +14,7 @@ from pathlib import Path
 import accuracy_engines as engines
 import accuracy_kernels as kernels
 import accuracy_paper_models as paper_models
+import accuracy_quantised as quantised
 import accuracy_steps as steps
 import fit_gemm
 import numpy as np
@@ -27,7 +28,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "accuracy.md"
 PICTURE = PAGE.with_name("accuracy.svg")
 Known = dict[tuple[str, str, str], Calibration]
 #: Sections that need the measured timings.
-MEASURED = ("aims", "models", "regimes", "unseen", "left-out", "elsewhere", "steps", "engines")
+MEASURED = ("aims", "models", "regimes", "unseen", "left-out", "elsewhere", "quantised", "steps", "engines")
 #: Errors that were aimed at [%]: of GEMM times by GPU, and of GEMM speedups along m, n and k.
 GEMM_AIMS = {
     "a100-sxm-80gb": 7.0,
@@ -258,6 +259,7 @@ def measured_sections(data: kernels.Data, known: Known) -> dict[str, str]:
         "unseen": kernels.unseen_table(unseen),
         "left-out": kernels.left_out_table(left, summary),
         "elsewhere": kernels.elsewhere_table(data),
+        "quantised": quantised.table(data.folder, known),
         "steps": steps_summary(whole) + "\n" + steps.steps_table(whole),
         "engines": engines.section(data.folder),
     }
@@ -311,6 +313,8 @@ def page(known: Known, measured: dict[str, str]) -> str:
         section("left-out"),
         ELSEWHERE,
         section("elsewhere"),
+        quantised.HEAD,
+        section("quantised"),
         STEPS,
         section("steps"),
         "## Engines\n\n*Measured timings.*\n",

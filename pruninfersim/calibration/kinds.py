@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 from pruninfersim.errors import unknown_name
-from pruninfersim.kernels import all_reduce, attention_decode, attention_prefill, elementwise, gemm, gemm_2of4, mla, moe
+from pruninfersim.kernels import (
+    all_reduce,
+    attention_decode,
+    attention_prefill,
+    elementwise,
+    gemm,
+    gemm_2of4,
+    library_gemm,
+    mla,
+    moe,
+    quantise,
+)
 from pruninfersim.kernels.kind import Kind
 
 KERNELS: dict[str, Kind] = {
@@ -15,7 +26,9 @@ KERNELS: dict[str, Kind] = {
     "moe_triton": moe.TRITON,
     **mla.KINDS,
     **all_reduce.KINDS,
+    **library_gemm.KINDS,
     **elementwise.KINDS,
+    **quantise.KINDS,
 }
 
 

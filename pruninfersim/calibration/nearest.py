@@ -14,7 +14,7 @@ import numpy as np
 from pruninfersim.calibration import kinds
 from pruninfersim.calibration.record import Band, Calibration, Residuals, write_toml
 from pruninfersim.errors import InvalidInputError, MissingValueError
-from pruninfersim.hardware import HardwareProfile, get, profiles_directory, traits
+from pruninfersim.hardware import HardwareProfile, get, precision, profiles_directory, traits
 from pruninfersim.kernels.base import parameters
 from pruninfersim.kernels.evidence import Spread
 
@@ -29,8 +29,15 @@ SIMILAR_KERNELS: dict[str, tuple[str, ...]] = {
     "fp8": ("fp8", "int8", "bf16"),
     "int8": ("int8", "fp8", "bf16"),
     "fp4": ("fp4", "fp8", "bf16"),
+    "fp8_block": ("fp8_block",),
+    "nvfp4": ("nvfp4",),
+    "int8_wo": ("int8_wo",),
+    "int4_wo": ("int4_wo",),
 }
 
+
+#: Narrow formats whose GEMMs were timed against the 16-bit set of the same card (validation/accuracy_quantised.py).
+TIMED_NARROW = ("fp8",)
 
 #: What makes two GPUs similar, most telling first: same kernels at the same rate, same kernels, same generation, same
 #: class of memory.
@@ -65,7 +72,8 @@ def nearest_calibration(
     kind : str
         Kind of kernel, for instance ``"gemm"``.
     dtype : str
-        Compute dtype; 16-bit formats share kernels, other 8- and 4-bit formats borrow from each other.
+        Format; 16-bit formats share kernels, others borrow from each other, or, where the parameters of the kernel do
+        not depend on the width of its operands, take the 16-bit set.
     hardware : HardwareProfile
     leave_out : sequence of str
         GPUs whose calibrations are not used (to measure what carrying over costs).
@@ -84,8 +92,12 @@ def nearest_calibration(
     InvalidInputError
         If one of `own` is of another GPU.
     """
-    kinds.get(kind)
     check_own(own, hardware)
+    # A fit of one's own to this very format comes before what that of another one says of it.
+    fitted = any((mine.kind, mine.dtype) == (kind, dtype) for mine in own)
+    if kinds.get(kind).one_set and precision.get(dtype).weight_bytes < 2.0 and not fitted:
+        found, extrapolated = nearest_calibration(kind, "bf16", hardware, leave_out=leave_out, own=own)
+        return _narrowed(kind, found, dtype), extrapolated or dtype not in TIMED_NARROW
     for name in SAME_KERNELS.get(dtype, (dtype,)):
         for calibration in reversed(own):  # the last word counts
             if (calibration.kind, calibration.dtype) == (kind, name):
@@ -103,6 +115,23 @@ def nearest_calibration(
     raise MissingValueError(
         f"no calibration of {kind} for {dtype} is shipped. Fit one with pruninfersim.calibrate, or use stack='ideal'."
     )
+
+
+def _narrowed(kind: str, wide: Calibration, dtype: str) -> Calibration:
+    """Return a calibration of 16-bit operands as one of narrow ones, with the error that this has shown."""
+    narrow = replace(wide, dtype=dtype)
+    residual, error = _carried_over_error(kind, narrow)
+    band = (Band(np.inf, residual.low, residual.high),)
+    return replace(narrow, held_out_error=error, residual=residual, bands=band)
+
+
+def timed(kind: str, dtype: str, hardware: HardwareProfile) -> bool:
+    """Return whether a shipped calibration of a kind and format is of this very GPU, or of a card of its silicon.
+
+    >>> timed("gemm", "bf16", get("h100-sxm")), timed("gemm", "bf16", get("rtx-3090"))
+    (True, False)
+    """
+    return bool({hardware.name, hardware.silicon} & set(_shipped(kind, dtype)))
 
 
 def check_own(own: Sequence[Calibration], hardware: HardwareProfile) -> None:

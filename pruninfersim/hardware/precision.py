@@ -21,19 +21,30 @@ class Precision:
     Attributes
     ----------
     dtype : str
-        Compute dtype, a key of `HardwareProfile.peak`.
+        Name of the format, which kernels are chosen by.
     weight_bytes, input_bytes, output_bytes : float
         Bytes per element of the weights, of the activations read, and of the result [B]. Attention, KV cache,
-        norms and the LM head stay in 16 bit where the linear layers use 8 or 4 bit.
+        norms and the LM head stay in 16 bit where the linear layers use 8 or 4 bit. Scales that come with the
+        elements count.
+    peak : str
+        Precision of the multiplications, a key of `HardwareProfile.peak`; default is `dtype`.
     """
 
     dtype: str
     weight_bytes: float
     input_bytes: float
     output_bytes: float
+    peak: str = ""
+
+    @property
+    def weight_only(self) -> bool:
+        """Whether weights are narrower than what they are multiplied with: a kernel widens them on the way."""
+        return self.weight_bytes < self.input_bytes and self.input_bytes >= 2.0
 
 
 #: fp4 is NVFP4: 4-bit values and one 8-bit scale per 16 of them (OCP microscaling style), 0.5625 B per element.
+#: fp8_block is that of DeepSeek-V3 (arXiv 2412.19437, section 3.3): an fp32 scale per 128 inputs of a token and per
+#: 128 x 128 weights. Weight-only int4 has a 16-bit scale per 128 weights, as GPTQ and AWQ checkpoints do as a rule.
 PRECISIONS = {
     "bf16": Precision("bf16", 2.0, 2.0, 2.0),
     "fp16": Precision("fp16", 2.0, 2.0, 2.0),
@@ -42,6 +53,10 @@ PRECISIONS = {
     "fp8": Precision("fp8", 1.0, 1.0, 2.0),
     "int8": Precision("int8", 1.0, 1.0, 2.0),
     "fp4": Precision("fp4", 0.5625, 0.5625, 2.0),
+    "nvfp4": Precision("nvfp4", 0.5625, 0.5625, 2.0, "fp4"),
+    "fp8_block": Precision("fp8_block", 1.0 + 4.0 / 128**2, 1.0 + 4.0 / 128, 2.0, "fp8"),
+    "int8_wo": Precision("int8_wo", 1.0, 2.0, 2.0, "bf16"),
+    "int4_wo": Precision("int4_wo", 0.5 + 2.0 / 128, 2.0, 2.0, "bf16"),
 }
 
 
@@ -61,6 +76,15 @@ def get(name: str) -> Precision:
     return PRECISIONS[name]
 
 
+def rate(name: str) -> str:
+    """Return the precision of the multiplications of a format, a key of `HardwareProfile.peak`.
+
+    >>> rate("nvfp4"), rate("int4_wo"), rate("fp8")
+    ('fp4', 'bf16', 'fp8')
+    """
+    return (PRECISIONS[name].peak if name in PRECISIONS else "") or name
+
+
 def activations(name: str) -> Precision:
     """Return the 16- or 32-bit precision in which the ops outside the linear layers run beside `name`.
 
@@ -69,6 +93,11 @@ def activations(name: str) -> Precision:
     """
     precision = get(name)
     return precision if precision.weight_bytes >= 2 else PRECISIONS["bf16"]
+
+
+#: Formats whose GEMMs no library runs with 2:4 weights: the kernels of the others are cuSPARSELt's. Sparse-Marlin
+#: (2:4 x int4 in groups of 128, Ampere) has no timings here.
+DENSE_ONLY = ("fp8_block", "nvfp4", "int8_wo", "int4_wo")
 
 
 def sparse_bytes(weight_bytes: T) -> T:

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from pruninfersim._util.records import FrozenDict, Record, modified_from
 from pruninfersim.errors import FileFormatError, InvalidInputError, MissingValueError, unknown_name
+from pruninfersim.hardware import precision
 from pruninfersim.hardware.clock import reserve
 from pruninfersim.hardware.names import find
 from pruninfersim.hardware.precision import DTYPES
@@ -146,6 +147,7 @@ class HardwareProfile(Record):
         624000000000000.0
         """
         table = self.peak_2of4 if sparse else self.peak
+        dtype = precision.rate(dtype)
         if dtype not in table:
             kind = "2:4 sparse " if sparse else ""
             known = ", ".join(sorted(table)) or "none"

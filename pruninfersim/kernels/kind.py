@@ -82,6 +82,8 @@ class Kind:
     predict : callable, optional
         Used in place of ``kernel.latency(as_ops(frame))`` while fitting, where a row tells more than its op does
         (the replay protocol behind a backend).
+    seconds_of : callable, optional
+        Used in place of ``kernel.latency(as_ops(frame))`` everywhere, where a row is more than one kernel.
     extra : callable, optional
         (frame, log residual per row) -> further residuals to fit, for instance of ratios between rows.
     prior_sd : mapping of str to float
@@ -113,12 +115,15 @@ class Kind:
     labels: tuple[str, ...] = ()
     family: str = ""
     predict: Predictor | None = None
+    seconds_of: Predictor | None = None
     extra: Callable[[pd.DataFrame, FloatArray], FloatArray] | None = None
     prior_sd: Mapping[str, float] = field(default_factory=dict)
     untold: Callable[[pd.DataFrame], tuple[str, ...]] | None = None
     similarity: tuple[Callable[[HardwareProfile], str], ...] = ()
     variant: Callable[[HardwareProfile], dict[str, Any]] | None = None
     carry: Callable[[Any, HardwareProfile, HardwareProfile], Any] | None = None
+    settled: Callable[[Any, pd.DataFrame], Any] | None = None
+    one_set: bool = False
     usual: Mapping[str, Any] = field(default_factory=dict)
 
     def as_usual(self, kernel: Any) -> Any:
@@ -131,6 +136,8 @@ class Kind:
 
     def seconds(self, kernel: KernelModel, frame: pd.DataFrame, hardware: HardwareProfile, cache: Cache) -> FloatArray:
         """Return what the kernel model predicts for the rows, with nothing known but their ops [s]."""
+        if self.seconds_of is not None:
+            return self.seconds_of(kernel, frame, hardware, cache)
         return kernel.latency(self.as_ops(frame), hardware, cache=cache)
 
     def fit_seconds(

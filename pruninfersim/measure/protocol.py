@@ -17,7 +17,7 @@
    the shape fails. A power cap is part of a GPU at work: it is recorded, and the time counts.
 7. A shape that fails (out of memory, unsupported, wrong result, too hot) is recorded as failed with its reason.
    The run goes on.
-8. Eight-bit GEMMs include the kernel that quantises the 16-bit activations. Elementwise ops are one kernel each.
+8. Eight-bit GEMMs get activations of 8 bit: to quantise them is another kernel. Elementwise ops are one kernel each.
 9. The ``eager`` launches are the exception to 1: a stream of launches is timed as it is.
 """
 

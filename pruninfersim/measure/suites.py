@@ -40,12 +40,10 @@ LARGEST_CACHE = 9e9
 def _product(kind: str, suite: str, dtype: str, m: int, n: int, k: int, **more: Value) -> Case:
     """Return a case of one GEMM."""
     size = precision.get(dtype)
-    # Eight-bit operands are made from 16-bit activations by a kernel of their own.
-    quantise = 0.0 if size.weight_bytes >= 2 else m * k * (2.0 + size.input_bytes)
     weights = precision.sparse_bytes(size.weight_bytes) if more.get("sparsity") == "2:4" else size.weight_bytes
-    traffic = m * k * size.input_bytes + n * k * weights + m * n * size.output_bytes + quantise
+    traffic = m * k * size.input_bytes + n * k * weights + m * n * size.output_bytes
     flops = 2.0 * m * n * k * (0.5 if more.get("sparsity") == "2:4" else 1.0)
-    return Case(suite, kind, dtype, {"m": m, "n": n, "k": k, **more}, flops, traffic, 2.0 if quantise else 1.0)
+    return Case(suite, kind, dtype, {"m": m, "n": n, "k": k, **more}, flops, traffic, 1.0)
 
 
 def gemm() -> Iterator[Case]:

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pruninfersim._util.arrays import TOO_LARGE
 from pruninfersim._util.records import Record, modified_from
 from pruninfersim.errors import unknown_name
-from pruninfersim.hardware.precision import DTYPES
+from pruninfersim.hardware.precision import PRECISIONS
 from pruninfersim.models.architectures import ARCHITECTURES, Row
 from pruninfersim.models.architectures.layered import Layer, layered_rows
 from pruninfersim.models.names import find
@@ -123,8 +123,8 @@ class ModelConfig(Record):
     @field_validator("dtype")
     @classmethod
     def _known_dtype(cls, dtype: str) -> str:
-        if dtype not in DTYPES:
-            raise ValueError(str(unknown_name("dtype", dtype, DTYPES)))
+        if dtype not in PRECISIONS:
+            raise ValueError(str(unknown_name("dtype", dtype, PRECISIONS)))
         return dtype
 
     @model_validator(mode="after")

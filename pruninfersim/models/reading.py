@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pruninfersim.errors import FileFormatError, InvalidInputError, UnknownNameError
 from pruninfersim.models.hf import DEFAULTS, family_of, fields_from_hf, supported, text_part
 from pruninfersim.models.hf_layers import LAYERED
+from pruninfersim.models.quantisation import storage_of
 
 M = TypeVar("M")
 
@@ -69,7 +70,11 @@ def _from_keys(
     if text is not config and "vision_config" in config:
         origin = f"the language model of {origin} (type {config.get('model_type')}), without its encoders"
     try:
-        return make(name=label, reference=origin, **fields_from_hf(text))
+        fields = fields_from_hf(text)
+        if family not in LAYERED:  # of mixtures and hybrids no narrow kernels are priced yet: notes say so
+            stored = storage_of({**text, **config})
+            fields |= {"dtype": stored.dtype, "notes": (stored.remarks,) if stored.remarks else ()}
+        return make(name=label, reference=origin, **fields)
     except KeyError as missing:
         raise error(
             f"{where}: the key {missing.args[0]} is missing; it is required for {text['model_type']}."

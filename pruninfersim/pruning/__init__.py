@@ -11,6 +11,7 @@ from pruninfersim.pruning.layer_choices import LayerChoices
 from pruninfersim.pruning.low_rank import LowRank, low_rank_rank
 from pruninfersim.pruning.n_of_m import NOfM
 from pruninfersim.pruning.prefill_selection import PrefillSelection
+from pruninfersim.pruning.quantized import Quantized
 from pruninfersim.pruning.ratios import Axis, PerBlock, PerLayer, PerRole, Ratio
 from pruninfersim.pruning.registry import (
     EVERY,
@@ -55,6 +56,7 @@ __all__ = [
     "PerLayer",
     "PerRole",
     "PrefillSelection",
+    "Quantized",
     "Ratio",
     "SemiStructured",
     "SparseAttention",

@@ -55,6 +55,15 @@ def targets(
     return np.asarray(ready)
 
 
+def no_kernel(pattern: str, dtype: str) -> str:
+    """Return why a sparsity pattern and a format of weights do not go together, for a reader."""
+    return (
+        f"no kernel that was timed runs {pattern} weights in {dtype}: cuSPARSELt has them in bf16, fp16, fp8 and int8 "
+        "(Sparse-Marlin serves int4 in groups of 128 on Ampere only, without timings here). Leave one of the two out, "
+        "or take fp8"
+    )
+
+
 def round_up(values: ArrayLike, multiple: float, limit: ArrayLike = np.inf) -> FloatArray:
     """Round widths up to a multiple, at least one multiple and never above `limit`.
 

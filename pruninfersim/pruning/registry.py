@@ -12,9 +12,10 @@ from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import checked
 from pruninfersim.errors import InvalidInputError
-from pruninfersim.hardware import HardwareProfile
+from pruninfersim.hardware import HardwareProfile, precision
 from pruninfersim.pruning import aliases
 from pruninfersim.pruning.activation_sparsity import ActivationSparsity
+from pruninfersim.pruning.base import no_kernel
 from pruninfersim.pruning.dynamic_depth import DynamicDepth
 from pruninfersim.pruning.dynamic_width import DynamicWidth
 from pruninfersim.pruning.early_exit import EarlyExit
@@ -229,6 +230,8 @@ def unfit(
     if sparsity is not None and np.any(checked("sparsity", sparsity, minimum=0, below=1) > largest(method)):
         return f"{method.name} removes at most {largest(method):g}"
     table = getattr(method, "needs", "")
-    if hardware is not None and table and dtype not in getattr(hardware, table):
+    if table == "peak_2of4" and dtype in precision.DENSE_ONLY:
+        return f"{method.name}: {no_kernel('2:4', dtype)}"
+    if hardware is not None and table and precision.rate(dtype) not in getattr(hardware, table):
         return f"{method.name} needs {table} for {dtype}, which {hardware.name} does not have"
     return ""

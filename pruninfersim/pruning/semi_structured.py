@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim.errors import InvalidInputError
 from pruninfersim.hardware import precision
-from pruninfersim.pruning.base import LINEAR, TINY, mean_where, overhead_rows, record, targets
+from pruninfersim.pruning.base import LINEAR, TINY, mean_where, no_kernel, overhead_rows, record, targets
 from pruninfersim.pruning.ratios import Ratio, check_ratio, model_of, per_layer_ops, with_ratio
 from pruninfersim.trace import OpTrace
 
@@ -58,6 +59,9 @@ class SemiStructured:
         layers = np.where(per_layer_ops(trace, self.sparsity), 1, model_of(trace).num_layers)
         share = np.floor(sparsity / self.largest * layers + TINY) / layers
         linear = targets(trace, self.name, LINEAR, ["gemm"])
+        for dtype in dict.fromkeys(trace.dtype[i] for i in np.flatnonzero(linear)):
+            if dtype in precision.DENSE_ONLY:
+                raise InvalidInputError(no_kernel("2:4", dtype))
         dense = trace.with_columns(count=trace.count * np.where(linear, 1.0 - share, 1.0))
         sparse = self._sparse(trace, linear, share)
         extra = [row for block in ("attention", "mlp") for row in self._added(trace, block)]

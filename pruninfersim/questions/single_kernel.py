@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Never
 
 import numpy as np
@@ -15,6 +16,7 @@ from pruninfersim.cost import CostModel, scalar
 from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.hardware import HardwareProfile, precision
 from pruninfersim.kernels.base import Cache
+from pruninfersim.kernels.quantise import BEHIND
 from pruninfersim.stacks import Stack
 from pruninfersim.trace import OpTrace
 
@@ -33,6 +35,8 @@ def gemm_latency(
     kernel: str = "dense",
     cache: Cache = "cold",
     stack: str | Stack | CostModel = "vendor",
+    quantise: str = "fused",
+    library: str | None = None,
     **other: Never,
 ) -> FloatArray | float:
     """Return the time of ``x[m, k] @ W[n, k].T``.
@@ -49,6 +53,11 @@ def gemm_latency(
         "cold": operands stream from HBM, as in a model step, so that no time is below the roofline. "replayed": as a
         micro-benchmark that cycles a few copies would measure it, partly from L2.
     stack : str, callable or CostModel
+    quantise : {"fused", "per-token", "dynamic"}
+        Whether activations arrive narrow, or one kernel or two quantise them first: part of the time, as is the later
+        start of a GEMM behind other kernels. Without effect where they stay in 16 bit. Of the stack "vendor" only.
+    library : {"trtllm", "sglang"}, optional
+        Engine whose kernel runs a narrow GEMM; default is the vendor's. Of the stack "vendor" only.
 
     Returns
     -------
@@ -78,7 +87,19 @@ def gemm_latency(
     }
     if kernel == "2:4":
         row |= {"mac_fraction": 0.5, "pattern": "2:4", "b_bytes": precision.sparse_bytes(form.weight_bytes)}
+    if (quantise, library) != ("fused", None):
+        if stack != "vendor":
+            raise InvalidInputError(
+                "quantise and library choose a form of the stack 'vendor'; build your own with "
+                "pruninfersim.stacks.vendor(gpu, quantise=..., library=...)"
+            )
+        stack = _vendor(_gpu(hardware), quantise, library)
     return _priced([row | sizes], hardware, stack, cache)
+
+
+@lru_cache(maxsize=64)
+def _vendor(gpu: HardwareProfile, quantise: str, library: str | None) -> CostModel:
+    return stacks.vendor(gpu, quantise=quantise, library=library)
 
 
 def attention_latency(
@@ -180,15 +201,19 @@ def _attention_precision(dtype: str, kv_dtype: str | None) -> precision.Precisio
     return form
 
 
+def _gpu(hardware: str | HardwareProfile | None) -> HardwareProfile:
+    if hardware is None:
+        raise InvalidInputError("a kernel needs a GPU to run on, for instance hardware='h100-sxm'")
+    return hardware_registry.get(hardware)
+
+
 def _priced(
     rows: list[dict[str, Any]], hardware: str | HardwareProfile | None, stack: str | Stack | CostModel, cache: Cache
 ) -> FloatArray | float:
     """Price rows and add them up."""
     if cache not in CACHES:
         raise unknown_name("cache", cache, CACHES)
-    if hardware is None:
-        raise InvalidInputError("a kernel needs a GPU to run on, for instance hardware='h100-sxm'")
-    gpu = hardware_registry.get(hardware)
+    gpu = _gpu(hardware)
     cost_model = stacks.get(stack, gpu)
     ops = OpTrace.from_rows(rows)
     if cache == "cold":
@@ -199,10 +224,11 @@ def _priced(
 def replayed(ops: OpTrace, cost_model: CostModel) -> FloatArray:
     """Return the time of micro-benchmarks of all ops, one after the other, shape (*sweep) [s].
 
-    No launch gaps, and no roofline: what a benchmark replays it may find in L2.
+    No launch gaps but that of a GEMM behind its quantisation, and no roofline: what a benchmark replays it may find in
+    L2.
     """
     lowered = cost_model.lower(ops)
     priced = enumerate(cost_model.of(lowered))
-    return np.asarray(
-        sum(p.model.latency(lowered.select([i]), cost_model.hardware, cache="replayed")[..., 0] for i, p in priced)
-    )
+    alone = sum(p.model.latency(lowered.select([i]), cost_model.hardware, cache="replayed")[..., 0] for i, p in priced)
+    behind = lowered.launches * np.array([key.startswith("quantise") for key in lowered.kernel])
+    return np.asarray(alone + BEHIND * behind.sum(axis=-1))

@@ -17,24 +17,34 @@ from functools import partial
 from typing import Any
 
 from pruninfersim.calibration import kinds
-from pruninfersim.calibration.nearest import band, check_own, nearest_calibration
+from pruninfersim.calibration.nearest import band, check_own, nearest_calibration, timed
 from pruninfersim.calibration.record import Calibration
 from pruninfersim.cost import EVERYWHERE, CostModel, Graph, Priced, Protocol
-from pruninfersim.hardware import HardwareProfile, traits
+from pruninfersim.errors import unknown_name
+from pruninfersim.hardware import HardwareProfile, precision, traits
 from pruninfersim.kernels.attention_chunk import ChunkAttention
 from pruninfersim.kernels.attention_prefill import KVAppend
 from pruninfersim.kernels.attention_pruned import BlockSparseAttention, GatheredAttention
 from pruninfersim.kernels.base import KernelModel
 from pruninfersim.kernels.compressed import ColumnGemm, ExitAttention, ExitGemm, MaskedGemm
+from pruninfersim.kernels.gemm import Gemm
 from pruninfersim.kernels.gemm_2of4 import Vendor24
+from pruninfersim.kernels.library_gemm import LibraryGemm
 from pruninfersim.kernels.linear_attention import LinearScan
+from pruninfersim.kernels.quantise import STEPS
 from pruninfersim.kernels.token_gemm import BatchedGemm, MaskSort, TokenCopy, VendorTokenGemm
 from pruninfersim.stacks.copies import with_token_copies
+from pruninfersim.stacks.quantisation import narrow_names, widening, with_quantisation
 from pruninfersim.stacks.systolic import systolic
 from pruninfersim.trace import OpTrace
 
-#: Precisions of linear layers that have kernels of their own; 16-bit formats share theirs.
-NARROW = ("fp8", "int8", "fp4")
+#: Format -> kind of its GEMM where that is not cuBLAS; "fp4" is nvfp4 by another name.
+OTHER_KINDS = dict.fromkeys(("fp8_block", "nvfp4", "int8_wo", "int4_wo"), "gemm_trtllm")
+#: Libraries of an engine -> its kinds: TensorRT-LLM runs what the vendor's stack runs, SGLang kernels of its own.
+LIBRARIES = {
+    "trtllm": OTHER_KINDS,
+    "sglang": OTHER_KINDS | dict.fromkeys(("fp8", "fp8_block", "nvfp4"), "gemm_sglang"),
+}
 #: Half-width at 90 % of two measurements of one speedup of a whole model: 2.7 % in arXiv 2606.09080 (its figures
 #: against its grid), the only repetition of such measurements at hand.
 REPEATABILITY = 0.027
@@ -46,7 +56,13 @@ GRAPH_GAP = 1.2e-6
 COMPOSED = 0.15
 
 
-def vendor(hardware: HardwareProfile, calibrations: Sequence[Calibration] = ()) -> CostModel:
+def vendor(
+    hardware: HardwareProfile,
+    calibrations: Sequence[Calibration] = (),
+    *,
+    quantise: str = "fused",
+    library: str | None = None,
+) -> CostModel:
     """Return the vendor stack on a GPU.
 
     All timings are of NVIDIA's libraries. On an accelerator of another vendor the same formulas speak for libraries of
@@ -60,9 +76,16 @@ def vendor(hardware: HardwareProfile, calibrations: Sequence[Calibration] = ()) 
         Of this GPU, in place of the shipped ones, wherever such a kernel is part of another: a GEMM in 2:4, in
         token-wise and low-rank GEMMs, in the LM head and in routers. Elementwise kernels that were timed with cold
         operands are taken to have been timed inside of a graph, gap and all, as ``pruninfersim measure`` does.
+    quantise : {"fused", "per-token", "dynamic"}
+        How the activations of narrow GEMMs get narrow: by the norm or activation before (static scales), by one kernel
+        per distinct input, or by two.
+    library : {"trtllm", "sglang"}, optional
+        Engine whose kernels run narrow GEMMs; default is the vendor's own, which TensorRT-LLM runs too.
 
     Raises
     ------
+    UnknownNameError
+        If there is no such way to quantise, or library.
     InvalidInputError
         If a calibration is of another GPU.
 
@@ -71,10 +94,16 @@ def vendor(hardware: HardwareProfile, calibrations: Sequence[Calibration] = ()) 
     'calibrated'
     """
     check_own(calibrations, hardware)
+    if quantise not in STEPS:
+        raise unknown_name("quantisation of activations", quantise, STEPS)
+    if library is not None and library not in LIBRARIES:
+        raise unknown_name("library", library, LIBRARIES)
     fitted = partial(_fitted, hardware=hardware, own=tuple(calibrations))
     gemm, prefill, decode = (fitted(kind, "bf16") for kind in ("gemm", "attention_prefill", "attention_decode"))
     chunk = replace(prefill, model=ChunkAttention(prefill.model, decode.model))
     ops = {name: fitted(f"elementwise_{name}", "bf16") for name in ("norm", "qk_norm", "rope", "act", "embedding")}
+    if library is not None and isinstance(gemm.model, Gemm) and not gemm.model.protocol:
+        gemm = replace(gemm, model=replace(gemm.model, protocol=library))
     stream = ops["act"]
     kernels = {
         "gemm": gemm,
@@ -104,27 +133,42 @@ def vendor(hardware: HardwareProfile, calibrations: Sequence[Calibration] = ()) 
         "token_copy": _beside(TokenCopy(), stream, "gather or scatter"),
         **dict.fromkeys(("transpose", "block_index", "elementwise"), stream),
     }
-    for dtype in NARROW:
-        dense = fitted("gemm", dtype)
+    kernels |= {step: fitted(step, "fp8") for steps in STEPS.values() for step in steps}
+    for dtype in narrow_names():
+        form = "nvfp4" if dtype == "fp4" else dtype
+        kind = LIBRARIES[library or "trtllm"].get(form, "gemm")
+        if precision.PRECISIONS[form].weight_only and not timed(kind, form, hardware):
+            dense = widening(gemm, dtype)
+        else:
+            dense = fitted(kind, form)
+        if isinstance(dense.model, Gemm) and not any(c.kind == kind for c in calibrations):
+            # What a benchmark of it leaves in L2 is what the collector of its timings did.
+            dense = replace(dense, model=replace(dense.model, protocol=library or "trtllm"))
+        if isinstance(dense.model, LibraryGemm):
+            kernels[f"quantise_token/{dtype}"] = _beside(dense.model.quantise, dense, "one kernel per input")
         kernels[f"gemm/{dtype}"] = dense
         kernels |= {f"{key}/{dtype}": priced for key, priced in _without_library(dense).items()}
-        kernels[f"gemm_2of4/{dtype}"] = _sparse(dense, fitted("gemm_2of4", dtype))
+        kernels[f"gemm_2of4/{dtype}"] = _sparse(dense, fitted("gemm_2of4", precision.rate(dtype)))
         kernels[f"token_gemm/{dtype}"] = _composed(VendorTokenGemm(dense.model), dense, "dense GEMM on packed rows")
     made = CostModel(
         ", own ".join(["vendor", *dict.fromkeys(calibration.kind for calibration in calibrations)]),
         hardware,
         kernels,
         clock=Graph(GRAPH_GAP),
-        lower=_launched,
+        lower=LOWERINGS[quantise],
         protocol=Protocol(repeatability=REPEATABILITY),
-        calibrated=partial(_with_more, hardware, tuple(calibrations)),
+        calibrated=partial(_with_more, hardware, tuple(calibrations), quantise, library),
     )
     return systolic(made, calibrations) if traits.systolic(hardware) else made
 
 
-def _launched(trace: OpTrace) -> OpTrace:
-    """Return what the stack launches: fused projections, and the copies around token-wise sub-layers."""
-    return with_token_copies(trace.fuse_projections())
+def _launched(quantise: str, trace: OpTrace) -> OpTrace:
+    """Return what the stack launches: fused projections, copies around token-wise sub-layers, and quantisation."""
+    return with_quantisation(with_token_copies(trace.fuse_projections()), quantise)
+
+
+#: One function for each way to quantise: stacks of several GPUs that lower alike share the shapes of a sweep.
+LOWERINGS = {quantise: partial(_launched, quantise) for quantise in STEPS}
 
 
 def _without_library(gemm: Priced) -> dict[str, Priced]:
@@ -138,8 +182,14 @@ def _without_library(gemm: Priced) -> dict[str, Priced]:
     }
 
 
-def _with_more(hardware: HardwareProfile, known: tuple[Calibration, ...], more: Sequence[Any]) -> CostModel:
-    return vendor(hardware, (*known, *more))
+def _with_more(
+    hardware: HardwareProfile,
+    known: tuple[Calibration, ...],
+    quantise: str,
+    library: str | None,
+    more: Sequence[Any],
+) -> CostModel:
+    return vendor(hardware, (*known, *more), quantise=quantise, library=library)
 
 
 def _fitted(kind: str, dtype: str, *, hardware: HardwareProfile, own: Sequence[Calibration]) -> Priced:

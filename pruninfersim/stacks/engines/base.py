@@ -18,7 +18,7 @@ from pruninfersim.kernels.gemm_2of4 import Vendor24
 from pruninfersim.stacks.engines import kernels as own
 from pruninfersim.stacks.engines.hosts import UNKNOWN, Host
 from pruninfersim.stacks.engines.lowering import Launched, Lowering
-from pruninfersim.stacks.vendor import GRAPH_GAP, NARROW, vendor
+from pruninfersim.stacks.vendor import GRAPH_GAP, vendor
 
 #: 5 and 95 % of ln(measured / assumed) of the engine's own time: leaving every host out, -0.66 and 0.69; where the
 #: class of the host is known, half of that.
@@ -26,6 +26,8 @@ OWN_TIME = (-0.7, 0.6)
 OWN_TIME_KNOWN = (-0.4, 0.4)
 #: Half-width at 90 % of two measurements of one speedup of an engine.
 REPEATABILITY = 0.05
+#: Precisions that an engine quantises activations for.
+NARROW = ("fp8", "int8", "fp4")
 #: Half-width in log units of a bare 8-bit GEMM beside the 16-bit one that it is taken from.
 BARE_NARROW = 0.1
 

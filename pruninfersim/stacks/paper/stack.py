@@ -20,6 +20,7 @@ from pruninfersim.errors import FileFormatError
 from pruninfersim.hardware import HardwareProfile, profiles_directory
 from pruninfersim.hardware.toml import read_toml
 from pruninfersim.kernels.base import KernelModel, Roofline
+from pruninfersim.kernels.quantise import STEPS
 from pruninfersim.stacks.paper.alignment import PaperAlignment
 from pruninfersim.stacks.paper.attention import PaperBlockScore, PaperDecodeAttention, PaperPrefillAttention
 from pruninfersim.stacks.paper.elementwise import PaperElementwise
@@ -262,5 +263,6 @@ def _elementwise(c: Mapping[str, float]) -> dict[str, KernelModel]:
         # Fused SiLU and product move 3 elements; SiLU (2) and product (3) move 5.
         "act": passes(5.0 / 3.0),
         **dict.fromkeys(("rope", "qk_norm", "kv_append", "embedding", "router", "elementwise", "token_copy"), once),
+        **dict.fromkeys((step for steps in STEPS.values() for step in steps), once),
         "transpose": passes(c["sparse24_transposes"]),
     }

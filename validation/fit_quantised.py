@@ -1,0 +1,109 @@
+"""Fit the kernels of quantised models to the public tables of ai-dynamo/aiconfigurator and write their calibrations.
+
+Usage: python validation/fit_quantised.py DIRECTORY [--write] [--what bf16 library quantise]
+
+Reads gemm_quant_aiconfigurator.csv.gz and quantise_aiconfigurator.csv.gz in DIRECTORY, or in a folder "quant" in it or
+beside it; they hold rows of the PyPI package aiconfigurator-core 0.12.0. "bf16": dense GEMMs of B300, GB200 and GB300.
+"library": GEMMs of TensorRT-LLM and SGLang that do not split k; the rows contain the kernel that quantises. "quantise":
+kernels that quantise, timed alone.
+fp8 of cuBLAS is not fitted: it takes the bf16 set of its card.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from pruninfersim import calibration, hardware
+from pruninfersim.calibration import nearest, timings
+from pruninfersim.calibration.aiconfigurator import SOURCE
+from pruninfersim.calibration.record import Calibration
+from pruninfersim.kernels.base import parameters
+from pruninfersim.kernels.library_gemm import LibraryGemm
+
+GEMMS = "gemm_quant_aiconfigurator.csv.gz"
+KERNELS = "quantise_aiconfigurator.csv.gz"
+CALIBRATIONS = hardware.profiles_directory() / "calibrations"
+#: Kind -> (backend, op) of its rows: the one kernel of vLLM finds the largest value of a row and casts it.
+STEPS = {
+    "quantise_absmax": ("trtllm", "absmax"),
+    "quantise_cast": ("trtllm", "cast"),
+    "quantise_token": ("vllm", "cast"),
+}
+#: Card of the same generation from which the fits of bf16 begin.
+START = "b200-sxm"
+#: Rows that are not of a kernel priced here: the SmoothQuant plug-in of A100.
+LEFT_OUT = ("sq",)
+#: Slow-down by the power limit belongs to the card: that of its bf16 set. Splits are not there.
+HELD = ("split_cost", "split_bandwidth", "vector_latency", "power_droop")
+
+
+def folder_of(directory: Path) -> Path:
+    """Return the folder that holds the tables."""
+    known = [
+        folder for folder in (directory, directory / "quant", directory.parent / "quant") if (folder / GEMMS).exists()
+    ]
+    return known[0] if known else directory
+
+
+def bf16(rows: pd.DataFrame) -> Iterator[Calibration]:
+    """Yield the dense GEMM fits of cards without another table."""
+    start, _ = nearest.nearest_calibration("gemm", "bf16", hardware.get(START))
+    for gpu, part in rows[rows["dtype"] == "bfloat16"].groupby("gpu"):
+        yield calibration.calibrate("gemm", part.reset_index(drop=True), str(gpu), source=SOURCE, start=start)
+
+
+def library(rows: pd.DataFrame) -> Iterator[Calibration]:
+    """Yield the fits of GEMMs of libraries that do not split k."""
+    cublas = (rows["dtype"] == "fp8") & rows["backend"].str.startswith("trtllm")
+    rows = rows[~cublas & ~rows["dtype"].isin(["bfloat16", *LEFT_OUT])]
+    for (gpu, backend, dtype), part in rows.groupby(["gpu", "backend", "dtype"]):
+        wide, _ = nearest.nearest_calibration("gemm", "bf16", hardware.get(gpu))
+        start = replace(LibraryGemm(), power_droop=wide.kernel.power_droop)
+        held = (*HELD, "quantise_bandwidth") if dtype.endswith("_wo") else HELD
+        free = [name for name in parameters(LibraryGemm) if name not in held]
+        kind = f"gemm_{backend.split()[0]}"
+        rows_of = part.reset_index(drop=True)
+        yield calibration.calibrate(kind, rows_of, gpu, source=SOURCE, start=start, parameters=free)
+
+
+def quantise(rows: pd.DataFrame) -> Iterator[Calibration]:
+    """Yield the fits of kernels that quantise; a few rows are 0."""
+    rows = rows[rows["latency_us"] > 0].assign(dtype="fp8")
+    for gpu, part in rows.groupby("gpu"):
+        for kind, (backend, op) in STEPS.items():
+            chosen = part[(part["op"] == op) & part["backend"].str.startswith(backend)].reset_index(drop=True)
+            yield calibration.calibrate(kind, chosen, str(gpu), source=SOURCE)
+
+
+def main() -> int:
+    """Fit, print, and on request write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--write", action="store_true", help="write the calibrations into hardware_profiles/")
+    parser.add_argument("--what", nargs="+", default=["bf16", "library", "quantise"])
+    given = parser.parse_args()
+    folder = folder_of(given.directory)
+    if not (folder / GEMMS).exists():
+        print(f"skipped: {folder / GEMMS} is not there")
+        return 0
+    gemms, kernels = (
+        frame.assign(gpu=frame["gpu"].replace(timings.GPU_NAMES))
+        for frame in (pd.read_csv(folder / GEMMS), pd.read_csv(folder / KERNELS))
+    )
+    for what in given.what:
+        fits = {"bf16": bf16, "library": library, "quantise": quantise}[what]
+        for fitted in fits(kernels if what == "quantise" else gemms):
+            print(fitted, flush=True)
+            if given.write:
+                fitted.to_toml(CALIBRATIONS / fitted.hardware / f"{fitted.kind}-{fitted.dtype}.toml")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
