@@ -7,9 +7,9 @@ import pytest
 
 import pruninfersim as pis
 from pruninfersim.cost.memory import kv_memory, weight_memory
+from pruninfersim.cost.sharding import shard
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.models import ModelConfig
-from pruninfersim.trace import shard
 from tests.test_models_read import DEEPSEEK_V3, FALCON, LLAMA, MIXTRAL
 
 DECODE = pis.Workload.decode(batch=8, context=2048)

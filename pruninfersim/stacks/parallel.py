@@ -9,7 +9,8 @@ from typing import Any
 
 from pruninfersim.cost import CostModel
 from pruninfersim.cost.model import Lowering
-from pruninfersim.trace import OpTrace, shard
+from pruninfersim.cost.sharding import shard
+from pruninfersim.trace import OpTrace
 
 
 def parallel(cost_model: CostModel, tp: int = 1, ep: int = 1) -> CostModel:

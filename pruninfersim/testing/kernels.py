@@ -10,12 +10,13 @@ from pruninfersim import hardware as hardware_registry
 from pruninfersim import ops as catalogue
 from pruninfersim import pruning
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim.cost.sharding import shard
 from pruninfersim.errors import ConformanceError, unknown_name
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import Cache, KernelModel
 from pruninfersim.models import ModelConfig
 from pruninfersim.testing.common import CLOSE, reported, require, snapshot
-from pruninfersim.trace import LABELS, NEUTRAL, OpTrace, shard, trace
+from pruninfersim.trace import LABELS, NEUTRAL, OpTrace, trace
 from pruninfersim.workload import Workload
 
 #: One method of each family at a half: the ops that they make are samples of every kernel key.

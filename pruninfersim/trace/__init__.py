@@ -4,7 +4,6 @@ from pruninfersim._util.lazy import shows
 from pruninfersim.trace.applied import Applied, PruningMethod, layer_weights
 from pruninfersim.trace.build import trace
 from pruninfersim.trace.optrace import FUSED, LABELS, NEUTRAL, OpTrace
-from pruninfersim.trace.parallel import shard
 from pruninfersim.trace.twins import SHAPE_COLUMNS, alike, twins
 
 __all__ = [
@@ -17,7 +16,6 @@ __all__ = [
     "PruningMethod",
     "alike",
     "layer_weights",
-    "shard",
     "trace",
     "twins",
 ]
