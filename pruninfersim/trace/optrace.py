@@ -22,26 +22,10 @@ if TYPE_CHECKING:
 
 #: Neutral value of every numeric column: what a row has if nobody says otherwise.
 NEUTRAL: dict[str, float] = {
-    "m": 1.0,
-    "n": 1.0,
-    "k": 1.0,
-    "batch": 1.0,
-    "b_batch": 1.0,
-    "sequences": 1.0,
-    "gemms": 0.0,
-    "count": 1.0,
-    "mac_fraction": 1.0,
-    "a_bytes": 2.0,
-    "b_bytes": 2.0,
-    "out_bytes": 2.0,
-    "a_reads": 1.0,
-    "b_reads": 1.0,
-    "out_writes": 1.0,
-    "launches": 1.0,
-    "kept": 1.0,
-    "grain": 1.0,
-    "ranks": 1.0,
-}
+    "m": 1.0, "n": 1.0, "k": 1.0, "batch": 1.0, "b_batch": 1.0, "sequences": 1.0, "gemms": 0.0, "count": 1.0,
+    "mac_fraction": 1.0, "a_bytes": 2.0, "b_bytes": 2.0, "out_bytes": 2.0, "a_reads": 1.0, "b_reads": 1.0,
+    "out_writes": 1.0, "launches": 1.0, "kept": 1.0, "grain": 1.0, "ranks": 1.0,
+}  # fmt: skip
 #: Labels of a row, with their neutral value.
 LABELS: dict[str, Any] = {
     "name": "",
