@@ -172,7 +172,7 @@ def test_two_models_are_compared():
         pis.estimate(m, hardware="h100-sxm", phase="decode", stack="ideal") for m in ("llama-3.1-8b", "llama-3.2-1b")
     ]
     assert result.estimated == sides[0].latency / sides[1].latency
-    assert "llama-3.2-1b against llama-3.1-8b" in repr(result)
+    assert "checkpoint llama-3.2-1b 0.8606, llama-3.1-8b on" in repr(result)
 
 
 def test_questions_are_asked_by_names_too():

@@ -133,11 +133,12 @@ def test_a_key_that_contradicts_the_model_is_refused_by_name(changes, message):
 
 def test_quantised_and_sparse_checkpoints_say_so():
     quantised = ModelConfig.from_hf({**LLAMA, "quantization_config": {"quant_method": "awq", "bits": 4}})
-    assert "awq, 4 bit" in quantised.notes[0]
+    assert quantised.notes == ("linear layers stored as int4_wo",)
+    assert quantised.dtype == "int4_wo"
     sparse = {"sparsity_config": {"sparsity_structure": "2:4", "format": "sparse-24-bitmask"}}
     assert "2:4" in ModelConfig.from_hf({**LLAMA, "compression_config": sparse}).notes[0]
     notes = pis.estimate(pis.trace(quantised, pis.Workload.decode()), hardware="h100-sxm", stack="ideal").notes
-    assert any("awq" in note for note in notes)
+    assert any("int4_wo" in note for note in notes)
 
 
 def test_an_object_with_to_dict(tmp_path):

@@ -102,7 +102,9 @@ def test_two_checkpoints():
     assert result.claim == pytest.approx(same.claim, rel=1e-9)
     why = pis.explain(result)
     assert float(why.to_frame()["total_seconds"].iloc[-1]) == pytest.approx(float(result.pruned.latency), rel=1e-6)
-    with pytest.raises(InvalidInputError, match="workload="):
-        pis.compare("llama-3.1-8b", pruned, hardware="h100-sxm")
+    by_words = pis.compare("llama-3.1-8b", pruned, hardware="h100-sxm", phase="prefill", context=512)
+    assert by_words.workload.phase == "prefill"
+    with pytest.raises(InvalidInputError, match="leave one of the two out"):
+        pis.compare("llama-3.1-8b", pruned, hardware="h100-sxm", workload=DECODE, batch=2)
     with pytest.raises(InvalidInputError, match="more weights"):
         pis.compare(pruned, "llama-3.1-8b", hardware="h100-sxm", workload=DECODE)

@@ -35,7 +35,7 @@ def test_awq_checkpoint_is_read_as_what_it_is() -> None:
     config = QWEN72 | {"quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 128}}
     model = pis.ModelConfig.from_hf(config, name="qwen2.5-72b-awq")
     assert model.dtype == "int4_wo"
-    assert "int4_wo" in model.reference
+    assert "int4_wo" in model.notes[0]
     stored = float(weight_memory(pis.trace(model, pis.Workload.decode()))) / 2**30
     assert stored == pytest.approx(38.5, rel=0.01)  # size of its files on the Hub
     assert float(weight_memory(pis.trace(model, pis.Workload.decode(), dtype="bf16"))) == pytest.approx(
