@@ -9,7 +9,8 @@ import pandas as pd
 from fit_quantised import GEMMS, folder_of
 
 from pruninfersim import gemm_latency
-from pruninfersim.calibration import calibrate, timings
+from pruninfersim.calibration import calibrate
+from pruninfersim.calibration.columns import gpu_name
 from pruninfersim.calibration.record import Calibration
 from pruninfersim.hardware import get
 from pruninfersim.stacks import vendor
@@ -73,7 +74,7 @@ def _layers(folder: Path) -> list[Line]:
     """Errors of timed fp8 layers and of their ratio to bf16, from the bf16 set of the card."""
     files = [folder / "gemm_aiconfigurator.csv.gz", folder_of(folder) / GEMMS]
     rows = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
-    rows = rows[rows["backend"].str.startswith("trtllm")].assign(gpu=rows["gpu"].replace(timings.GPU_NAMES))
+    rows = rows[rows["backend"].str.startswith("trtllm")].assign(gpu=rows["gpu"].map(gpu_name))
     out = []
     for gpus, (aim, of_ratio, before) in LAYERS.items():
         errors, ratios = [], []
@@ -96,7 +97,7 @@ def _layers(folder: Path) -> list[Line]:
 def _twins(folder: Path) -> list[Line]:
     """Errors of bare fp8 GEMMs from a fit to the 16-bit ones of the same card and data set."""
     rows = pd.read_csv(folder / TWIN_FILE)
-    rows = rows[rows["sparsity"] == "dense"].assign(gpu=rows["gpu"].replace(timings.GPU_NAMES))
+    rows = rows[rows["sparsity"] == "dense"].assign(gpu=rows["gpu"].map(gpu_name))
     out = []
     for gpu, aim in TWINS.items():
         part = rows[rows["gpu"] == gpu].drop(columns="sparsity")

@@ -20,8 +20,9 @@ from pathlib import Path
 import pandas as pd
 
 from pruninfersim import calibration, hardware
-from pruninfersim.calibration import nearest, timings
+from pruninfersim.calibration import nearest
 from pruninfersim.calibration.aiconfigurator import SOURCE
+from pruninfersim.calibration.columns import gpu_name
 from pruninfersim.calibration.record import Calibration
 from pruninfersim.kernels.base import parameters
 from pruninfersim.kernels.library_gemm import LibraryGemm
@@ -93,7 +94,7 @@ def main() -> int:
         print(f"skipped: {folder / GEMMS} is not there")
         return 0
     gemms, kernels = (
-        frame.assign(gpu=frame["gpu"].replace(timings.GPU_NAMES))
+        frame.assign(gpu=frame["gpu"].map(gpu_name))
         for frame in (pd.read_csv(folder / GEMMS), pd.read_csv(folder / KERNELS))
     )
     for what in given.what:
