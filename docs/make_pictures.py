@@ -1,4 +1,4 @@
-"""Draw the pictures of the README: ``python docs/make_pictures.py``; needs Chromium, which turns a figure into an SVG."""
+"""Draw the pictures of the README with Chromium, which makes an SVG of a figure: ``python docs/make_pictures.py``."""
 
 from __future__ import annotations
 

@@ -145,9 +145,11 @@ class OpTrace(ReadOnly):
         columns: dict[str, Any] = {
             name: sealed(stack_ops([row.get(name, v) for row in rows])) for name, v in NEUTRAL.items()
         }
-        for name, column in columns.items():
-            # A NaN is on no side of any limit.
-            if column.size and not (column.min() >= 0.0 and column.max() < TOO_LARGE**2):
+        plain = np.array([column for column in columns.values() if column.ndim == 1])
+        wide = [column for column in columns.values() if column.ndim > 1]
+        # A NaN is on no side of any limit. Short columns are looked at together: that is much faster.
+        if not all(c.min() >= 0.0 and c.max() < TOO_LARGE**2 for c in (plain, *wide) if c.size):
+            for name, column in columns.items():
                 checked(name, column, minimum=0.0, below=TOO_LARGE**2)
         labels: dict[str, Any] = {name: tuple(row.get(name, v) for row in rows) for name, v in LABELS.items()}
         return cls(**columns, **labels, model=model, workload=workload)
@@ -302,8 +304,10 @@ class OpTrace(ReadOnly):
 
     def _alike(self, index: list[int]) -> bool:
         """Whether ops differ in n only, at every point of the sweep."""
-        columns = (getattr(self, name)[..., index] for name in NEUTRAL if name != "n")
-        return all(bool((column == column[..., :1]).all()) for column in columns)
+        columns = [getattr(self, name) for name in NEUTRAL if name != "n"]
+        plain = np.array([column[index] for column in columns if column.ndim == 1])
+        wide = [column[..., index] for column in columns if column.ndim > 1]
+        return all(bool((column == column[..., :1]).all()) for column in (plain, *wide) if column.size)
 
     def prune(self, *methods: PruningMethod) -> OpTrace:
         """Apply pruning methods in order and return the pruned trace.
