@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pruninfersim import calibration, hardware
+from pruninfersim import attention_latency, calibration, hardware
 from pruninfersim.calibration import kinds, nearest, timings
 from pruninfersim.errors import InvalidInputError, MissingValueError
 from pruninfersim.kernels.attention_decode import DecodeAttention, least_blocks, splits_fa2
@@ -495,3 +495,16 @@ def test_half_rate_tensor_cores_are_not_kept_waiting(gpu: str, measured: float) 
     profile = hardware.get(gpu)
     seconds = fitted("prefill", gpu).latency(ops("prefill", 1, 32, 32, 22000, 22000, share=1.0), profile).item()
     assert 4 * 32 * 22000**2 * 128 / seconds == pytest.approx(measured, rel=0.1)
+
+
+def test_a_window_is_all_that_a_token_sees() -> None:
+    shape = {"heads": 32, "kv_heads": 8, "head_dim": 128, "hardware": "h100-sxm"}
+    step = attention_latency(phase="decode", context=131072, window=1024, **shape)
+    assert step == pytest.approx(attention_latency(phase="decode", context=1024, **shape), rel=1e-12)
+    prompt = {"phase": "prefill", "query_len": 8192, "context": 8192, **shape}
+    whole = attention_latency(**prompt)
+    assert attention_latency(**prompt, window=8192) == pytest.approx(whole, rel=1e-12)
+    # Of 8192 x 8192 / 2 products 1024 x 8192 are left, less the start of the prompt: a quarter.
+    assert 0.2 < attention_latency(**prompt, window=1024) / whole < 0.4
+    with pytest.raises(InvalidInputError, match="window must be at least 1"):
+        attention_latency(**prompt, window=0)

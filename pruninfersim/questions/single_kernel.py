@@ -17,6 +17,7 @@ from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.hardware import HardwareProfile, precision
 from pruninfersim.kernels.base import Cache
 from pruninfersim.kernels.quantise import BEHIND
+from pruninfersim.models.architectures.rows import causal_share
 from pruninfersim.stacks import Stack
 from pruninfersim.trace import OpTrace
 
@@ -114,6 +115,7 @@ def attention_latency(
     hardware: str | HardwareProfile | None = None,
     dtype: str = "bf16",
     kv_dtype: str | None = None,
+    window: ArrayLike | None = None,
     cache: Cache = "cold",
     stack: str | Stack | CostModel = "vendor",
     **other: Never,
@@ -133,6 +135,8 @@ def attention_latency(
     kv_dtype : str, optional
         Precision of the KV cache: that of `dtype`, the default. No kernel that reads a narrower one was timed; half
         the bytes are not half the time.
+    window : array_like, optional
+        Keys that a token sees at most, itself included; default is all.
     hardware, cache, stack : as in `gemm_latency`
 
     Returns
@@ -149,15 +153,18 @@ def attention_latency(
     True
     """
     known = ("phase", "batch", "query_len", "context", "heads", "kv_heads", "head_dim")
-    refuse("attention_latency", other, [*known, "hardware", "dtype", "cache", "stack"])
+    refuse("attention_latency", other, [*known, "hardware", "dtype", "kv_dtype", "window", "cache", "stack"])
     if phase not in ("prefill", "decode"):
         raise unknown_name("phase", phase, ["prefill", "decode"])
     given = {"batch": batch, "query_len": query_len, "context": context, "heads": heads, "head_dim": head_dim}
     size = {name: checked(name, value, minimum=1e-9, below=TOO_LARGE) for name, value in given.items()}
     groups = size["heads"] if kv_heads is None else checked("kv_heads", kv_heads, minimum=1e-9, below=TOO_LARGE)
     form = _attention_precision(dtype, kv_dtype)
+    query, before = size["query_len"], np.maximum(size["context"], size["query_len"])
+    seen = np.inf if window is None else checked("window", window, minimum=1, below=TOO_LARGE)
+    keys = np.minimum(size["context"], query + seen - 1.0)
     share = (
-        1.0 if phase == "decode" else 1.0 - size["query_len"] / (2.0 * np.maximum(size["context"], size["query_len"]))
+        np.ones(()) if phase == "decode" else causal_share(query, before, np.minimum(before, query + seen - 1.0), seen)
     )
     common: dict[str, Any] = {
         "dtype": form.dtype,
@@ -171,7 +178,7 @@ def attention_latency(
         "kernel": f"attention_{phase}",
         "gemms": 2.0,
         "m": size["query_len"],
-        "n": size["context"],
+        "n": keys,
         "k": size["head_dim"],
         "batch": size["batch"] * size["heads"],
         "b_batch": size["batch"] * groups,

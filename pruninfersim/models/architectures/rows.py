@@ -197,10 +197,19 @@ def attended_share(workload: Workload, keys: FloatArray, window: float) -> Float
     if not workload.causal:
         return np.minimum(1.0, window / np.broadcast_to(keys, workload.shape))
 
+    return causal_share(workload.query_len, workload.context, keys, window)
+
+
+def causal_share(query: FloatArray, context: FloatArray, keys: FloatArray, window: FloatArray | float) -> FloatArray:
+    """Return the share of ``query x keys`` products that the last `query` of `context` positions need, causally [1].
+
+    >>> float(causal_share(np.array(4096.0), np.array(4096.0), np.array(4096.0), np.inf))
+    0.5
+    """
+
     def seen_up_to(position: FloatArray) -> FloatArray:
         ramp = np.minimum(position, window)
         flat = np.where(position > window, position - ramp, 0.0)
         return np.asarray(ramp**2 / 2.0 + flat * np.where(flat > 0, ramp, 0.0))
 
-    pairs = seen_up_to(workload.context) - seen_up_to(workload.context - workload.query_len)
-    return np.asarray(pairs / (workload.query_len * keys))
+    return np.asarray((seen_up_to(context) - seen_up_to(context - query)) / (query * keys))
