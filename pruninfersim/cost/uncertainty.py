@@ -83,18 +83,25 @@ def ratio_half_width(top: Errors, bottom: Errors, same: NDArray[np.bool_], partn
     known = sorted(set(top.groups) | set(bottom.groups))
     shared = top.by_group("half_width", known) - bottom.by_group("half_width", known)
     own, rest = (side.own("half_width")[:, None] for side in (top, bottom))
-    first = top.weighted(top.share, own * _members(top.shapes, top.shapes))
+    first = own * _members(top.shapes, top.shapes)
     partners = rest * _members(top.shapes[np.asarray(partner, dtype=np.intp)], top.shapes)
     others = rest * _members(bottom.shapes, bottom.shapes)
     flat = np.asarray(same).reshape(-1, len(bottom.groups))
+    shares = (bottom.share, bottom.share)
     if (flat == flat[:1]).all():
-        again = bottom.weighted(bottom.share, partners * flat[0][:, None])
-        new = bottom.weighted(bottom.share, others * ~flat[0][:, None])
+        partners, others = partners * flat[0][:, None], others * ~flat[0][:, None]
     else:  # alike at some points of a sweep only
-        again = bottom.weighted(bottom.share * same, partners)
-        new = bottom.weighted(bottom.share * ~np.asarray(same), others)
-    variance = (shared**2).sum(axis=-1) + ((first - again) ** 2).sum(axis=-1) + (new**2).sum(axis=-1)
-    return np.asarray(np.sqrt(variance))
+        shares = (bottom.share * same, bottom.share * ~np.asarray(same))
+    # Shapes that are exact, or on one side only, need no column: most of the time goes into columns of a whole sweep.
+    both = first.any(axis=0) | partners.any(axis=0)
+    apart = top.weighted(top.share, first[:, both]) - bottom.weighted(shares[0], partners[:, both])
+    new = bottom.weighted(shares[1], others[:, others.any(axis=0)])
+    return np.asarray(np.sqrt(_squares(shared) + _squares(apart) + _squares(new)))
+
+
+def _squares(values: FloatArray) -> FloatArray:
+    """Return sums of squares over the last axis, without an array of the squares."""
+    return np.asarray(np.einsum("...i,...i->...", values, values))
 
 
 def _members(of: NDArray[np.intp], among: NDArray[np.intp]) -> FloatArray:
