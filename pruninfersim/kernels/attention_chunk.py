@@ -8,7 +8,7 @@ import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.hardware import HardwareProfile
-from pruninfersim.kernels.base import Cache, KernelModel, Quantised
+from pruninfersim.kernels.base import Cache, KernelModel, smooth
 from pruninfersim.trace import OpTrace
 
 
@@ -55,8 +55,3 @@ class ChunkAttention:
         """
         whole, split = (way.latency(ops, hardware, cache=cache) for way in (self.whole, self.split))
         return np.asarray(whole * np.minimum(split / whole, 1.0) ** (1.0 - np.minimum(ops.m / ops.n, 1.0)))
-
-
-def smooth(model: KernelModel) -> KernelModel:
-    """Return a kernel model in fractions of tiles and waves, if it works in whole ones."""
-    return model.without_quantisation() if isinstance(model, Quantised) else model

@@ -9,9 +9,9 @@ import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.hardware import HardwareProfile
-from pruninfersim.kernels.attention_chunk import ChunkAttention, smooth
+from pruninfersim.kernels.attention_chunk import ChunkAttention
 from pruninfersim.kernels.attention_prefill import PrefillAttention
-from pruninfersim.kernels.base import Cache, KernelModel, parameter, parameters
+from pruninfersim.kernels.base import Cache, KernelModel, parameter, parameters, smooth
 from pruninfersim.kernels.token_gemm import RARE, SMALL_KERNEL
 from pruninfersim.trace import OpTrace
 

@@ -35,6 +35,11 @@ class Quantised(Protocol):
         """Return the same kernel with fractions of tiles and waves."""
 
 
+def smooth(model: KernelModel) -> KernelModel:
+    """Return a kernel model in fractions of tiles and waves, if it works in whole ones."""
+    return model.without_quantisation() if isinstance(model, Quantised) else model
+
+
 def parameter(start: float, lower: float, upper: float, unit: str, meaning: str) -> Any:
     """Declare a fitted parameter of a kernel model: a dataclass field whose metadata calibration reads.
 

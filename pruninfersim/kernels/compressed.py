@@ -8,7 +8,7 @@ import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.hardware import HardwareProfile
-from pruninfersim.kernels.base import Cache, KernelModel, Quantised
+from pruninfersim.kernels.base import Cache, KernelModel, smooth
 from pruninfersim.trace import OpTrace
 
 #: Smallest share of the columns that anything is computed for.
@@ -41,7 +41,7 @@ class ColumnGemm:
 
     def without_quantisation(self) -> ColumnGemm:
         """Return the same kernel in fractions of tiles and waves."""
-        return replace(self, dense=self.dense.without_quantisation()) if isinstance(self.dense, Quantised) else self
+        return replace(self, dense=smooth(self.dense))
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class MaskedGemm:
 
     def without_quantisation(self) -> MaskedGemm:
         """Return the same kernel in fractions of tiles and waves."""
-        return replace(self, dense=self.dense.without_quantisation()) if isinstance(self.dense, Quantised) else self
+        return replace(self, dense=smooth(self.dense))
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class ExitGemm:
 
     def without_quantisation(self) -> ExitGemm:
         """Return the same kernel in fractions of tiles and waves."""
-        return replace(self, dense=self.dense.without_quantisation()) if isinstance(self.dense, Quantised) else self
+        return replace(self, dense=smooth(self.dense))
 
 
 @dataclass(frozen=True)
@@ -125,4 +125,4 @@ class ExitAttention:
 
     def without_quantisation(self) -> ExitAttention:
         """Return the same kernel in fractions of tiles and waves."""
-        return replace(self, dense=self.dense.without_quantisation()) if isinstance(self.dense, Quantised) else self
+        return replace(self, dense=smooth(self.dense))

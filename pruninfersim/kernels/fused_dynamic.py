@@ -14,7 +14,7 @@ import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.hardware import HardwareProfile
-from pruninfersim.kernels.base import Cache, KernelModel, Quantised, compute_time, parameter, pnorm
+from pruninfersim.kernels.base import Cache, KernelModel, compute_time, parameter, pnorm, smooth
 from pruninfersim.trace import OpTrace
 
 
@@ -83,7 +83,7 @@ class FusedGemm:
 
     def without_quantisation(self) -> KernelModel:
         """Return the same kernel in fractions of tiles and waves."""
-        return replace(self, dense=_smooth(self.dense))
+        return replace(self, dense=smooth(self.dense))
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,4 @@ class FusedPromptAttention:
 
     def without_quantisation(self) -> KernelModel:
         """Return the same kernel in fractions of tiles and waves."""
-        return replace(self, dense=_smooth(self.dense))
-
-
-def _smooth(model: KernelModel) -> KernelModel:
-    return model.without_quantisation() if isinstance(model, Quantised) else model
+        return replace(self, dense=smooth(self.dense))

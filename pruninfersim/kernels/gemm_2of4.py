@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.errors import MissingValueError
 from pruninfersim.hardware import HardwareProfile, precision, traits
-from pruninfersim.kernels.base import Cache, KernelModel, Quantised, ceilings, parameter
+from pruninfersim.kernels.base import Cache, KernelModel, ceilings, parameter, smooth
 from pruninfersim.kernels.candidates import mean_of_fastest, to_power
 from pruninfersim.kernels.evidence import Quantity, Spread, tokens, weight_elements
 from pruninfersim.kernels.gemm import REGIMES
@@ -267,8 +267,7 @@ class Vendor24:
 
     def without_quantisation(self) -> Vendor24:
         """Return the same kernel with fractions of tiles and waves."""
-        dense = self.dense.without_quantisation() if isinstance(self.dense, Quantised) else self.dense
-        return replace(self, dense=dense, sparse=self.sparse.without_quantisation())
+        return replace(self, dense=smooth(self.dense), sparse=self.sparse.without_quantisation())
 
 
 # --- how timings of it are read, fitted and judged ------------------------------------------------------------------

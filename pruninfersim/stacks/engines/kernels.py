@@ -9,7 +9,7 @@ import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.hardware import HardwareProfile
-from pruninfersim.kernels.base import Cache, KernelModel, Quantised
+from pruninfersim.kernels.base import Cache, KernelModel, smooth
 from pruninfersim.trace import OpTrace
 
 #: Start and drain of a small kernel that nothing overlaps [s] (norms, casts and copies of eager PyTorch).
@@ -92,8 +92,3 @@ class BareNarrow:
     def without_quantisation(self) -> BareNarrow:
         """Return the same kernel with fractions of tiles and waves."""
         return BareNarrow(smooth(self.wide))
-
-
-def smooth(model: KernelModel) -> KernelModel:
-    """Return a kernel with fractions of tiles and waves, if it knows how to."""
-    return model.without_quantisation() if isinstance(model, Quantised) else model
