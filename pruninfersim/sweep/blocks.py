@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -44,7 +45,7 @@ class Block:
     ----------
     model, hardware, stack, dtype : as `pruninfersim.speedup` takes them
     workload : Workload
-        Fields of shape (workload,).
+        Fields of shape (workload,), or with an axis for each of what a grid crosses.
     methods : tuple of Method
         All by name, or all with sparsities of their own.
     sparsity : ndarray
@@ -70,7 +71,7 @@ class Block:
     def describe(self) -> dict[str, Any]:
         """Return what the block asks, in plain values."""
         workload = [getattr(self.workload, name).tolist() for name in FIELDS]
-        points = len(self.sparsity) if self.lengths else len(self.sparsity) * len(self.workload.batch)
+        points = len(self.sparsity) * (1 if self.lengths else math.prod(self.workload.shape))
         stack = stacks.get(self.stack, self.hardware).stack
         methods = [method if isinstance(method, str) else repr(method) for method in self.methods]
         labels = [stack, self.dtype, self.workload.phase, self.workload.logits, self.workload.causal, methods]
@@ -89,7 +90,7 @@ def evaluate(family: Sequence[Block]) -> list[Columns]:
     What does not depend on the GPU is done once: traces, pruning, distinct shapes, FLOPs and bytes.
     """
     first = family[0]
-    workload = first.workload if first.lengths else reshaped(first.workload, (-1, 1))
+    workload = first.workload if first.lengths else _crossed(first.workload)
     costs = [stacks.get(block.stack, block.hardware) for block in family]
     dense = trace(first.model, workload, dtype=first.dtype)
     shapes = _lowered(costs, dense, {})
@@ -203,12 +204,14 @@ def _joined(parts: Sequence[Columns]) -> Columns:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def taken(workload: Workload, part: slice) -> Workload:
-    """Return some points of a workload with one axis; what is one number stays so."""
+def taken(workload: Workload, part: slice, axis: int = 0) -> Workload:
+    """Return some points of a workload along an axis; fields that do not vary along it stay as they are."""
     fields = {name: getattr(workload, name) for name in FIELDS}
-    return replace(workload, **{name: field[part] if field.ndim else field for name, field in fields.items()})
+    along = (*(slice(None),) * axis, part)
+    short = {name: field[along] for name, field in fields.items() if field.ndim > axis and field.shape[axis] > 1}
+    return replace(workload, **fields | short)
 
 
-def reshaped(workload: Workload, shape: tuple[int, ...]) -> Workload:
-    """Return a workload with its fields in another shape."""
-    return replace(workload, **{name: getattr(workload, name).reshape(shape) for name in FIELDS})
+def _crossed(workload: Workload) -> Workload:
+    """Return a workload with an axis more, for the sparsities."""
+    return replace(workload, **{name: getattr(workload, name)[..., None] for name in FIELDS})
