@@ -118,7 +118,7 @@ class Estimate(ReadOnly):
 
     def _summed(self, values: Callable[[Timed], FloatArray]) -> FloatArray:
         """Return what runs of all ops add up to, as a read-only array, shape (*sweep)."""
-        sums = (np.einsum("...o,...o->...", *np.broadcast_arrays(values(some), some.count)) for some in self.timed)
+        sums = (np.einsum("...o,...o->...", values(some), some.count) for some in self.timed)
         return np.broadcast_to(sum(sums, np.zeros(())), self.trace.sweep_shape)
 
     @property
@@ -134,7 +134,7 @@ class Estimate(ReadOnly):
     @cached_property
     def seconds(self) -> FloatArray:
         """Time of each op in the whole pass, runs and gaps, shape (*sweep, op) [s]."""
-        return np.asarray((self.run + self.gap) * self.trace.count)
+        return self._whole("seconds")
 
     @property
     def roofline_seconds(self) -> FloatArray:
@@ -154,7 +154,7 @@ class Estimate(ReadOnly):
     @cached_property
     def total(self) -> FloatArray:
         """Time of the forward pass as a read-only array, shape (*sweep) [s]."""
-        return self._summed(lambda some: some.run + some.gap)
+        return sealed(np.asarray(self.seconds.sum(axis=-1)))
 
     @cached_property
     def roofline_total(self) -> FloatArray:
@@ -223,12 +223,12 @@ class Estimate(ReadOnly):
         priced = self.priced
         groups = [p.group or k for p, k in zip(priced, self.trace.kernel, strict=True)]
         if self.chain is None:
-            seconds = [(some.index, some.seconds * some.widening) for some in self.timed]
-            return Errors(seconds, self.total, [p.spread for p in priced], groups, alike(self.trace))
-        # What waits for the host has no error of a kernel.
-        busy = (self.run + self.gap - self.chain.wait) * self.trace.count * self.widening
-        every = [(np.arange(len(self.trace)), busy)]
-        return Errors(every, self.busy, [p.spread for p in priced], groups, alike(self.trace))
+            wide = self.share
+        else:  # what waits for the host has no error of a kernel
+            wide = (self.run + self.gap - self.chain.wait) * self.trace.count / self.busy[..., None]
+        if self.widening.ndim:
+            wide = wide * self.widening
+        return Errors(wide, [p.spread for p in priced], groups, alike(self.trace))
 
     @property
     def provenance(self) -> NDArray[np.str_]:

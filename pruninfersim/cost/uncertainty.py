@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.kernels.evidence import Spread
 
-#: Columns of a matrix product done at a time: few enough that a BLAS library does not start threads of its own, with which
-#: the workers of a sweep would fight over the cores.
-PRODUCT_ROWS = 1024
+#: Columns of a matrix product done at a time: few enough that a BLAS library does not start threads of its own, with
+#: which the workers of a sweep would fight over the cores.
+PRODUCT_COLUMNS = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,11 +22,8 @@ class Errors:
 
     Attributes
     ----------
-    seconds : sequence of (ndarray of int, ndarray)
-        Places of some ops, and the time of each of them in the step, shape broadcasts to (*sweep, op of those) [s].
-        Together they have each op once.
-    total : ndarray, shape (*sweep)
-        Time of the step [s].
+    share : ndarray, shape (*sweep, op)
+        Share of each op in the time of the step [1].
     spreads : sequence of Spread, one per op
     groups : sequence of str, one per op
         Ops of one group share the common part of their error.
@@ -34,8 +31,7 @@ class Errors:
         Ops of one number run the same kernel on the same shape, and share their whole error (see `alike`).
     """
 
-    seconds: Sequence[tuple[NDArray[np.intp], FloatArray]]
-    total: FloatArray
+    share: FloatArray
     spreads: Sequence[Spread]
     groups: Sequence[str]
     shapes: NDArray[np.intp]
@@ -44,42 +40,32 @@ class Errors:
         return np.array([getattr(spread, name) for spread in self.spreads], dtype=np.float64)
 
     def weighted(self, weights: FloatArray, where: NDArray[np.bool_] | None = None) -> FloatArray:
-        """Return sums over the ops of their shares of the step, with weights of shape (op, column).
+        """Return sums over the ops of their shares, shape (*sweep, column).
 
         Parameters
         ----------
         weights : ndarray, shape (op, column)
         where : ndarray of bool, shape broadcasts to (*sweep, op), optional
             Points of the sweep at which an op counts; default is all.
-
-        Returns
-        -------
-        ndarray, shape (*sweep, column)
         """
-        shape = (weights.shape[1], *self.total.shape)
-        out = np.zeros(shape)
-        for index, seconds in self.seconds:
-            chosen = weights[index]
-            if chosen.any():
-                values = seconds if where is None else seconds * where[..., index]
-                out += _products(np.moveaxis(values, -1, 0), chosen.T, len(shape))
-        out /= np.where(self.total > 0, self.total, 1.0)
-        return np.moveaxis(out, 0, -1)
+        values = self.share if where is None else self.share * where
+        flat = np.moveaxis(values, -1, 0).reshape(len(weights), -1)
+        starts = range(0, max(flat.shape[1], 1), PRODUCT_COLUMNS)
+        products = np.concatenate([weights.T @ flat[:, start : start + PRODUCT_COLUMNS] for start in starts], axis=1)
+        return np.moveaxis(products.reshape(-1, *values.shape[:-1]), 0, -1)
 
-    def by_group(self, name: str, known: Sequence[str]) -> FloatArray:
-        """Return the common part of a side of the band of each known group, shape (*sweep, group)."""
+    def common(self, name: str, known: Sequence[str]) -> FloatArray:
+        """Return the part of a side of the band that ops of each known group share, shape (op, group)."""
         member = np.array([[group == wanted for wanted in known] for group in self.groups], dtype=np.float64)
-        weight = self._column(name) * np.sqrt(self._column("common"))
-        return self.weighted(weight[:, None] * member)
+        return np.asarray((self._column(name) * np.sqrt(self._column("common")))[:, None] * member)
 
     def band(self) -> tuple[FloatArray, FloatArray]:
         """Return the log of the 5 % and 95 % quantiles of measured / predicted for the step, shape (*sweep)."""
         return -np.sqrt(self._variance("low")), np.sqrt(self._variance("high"))
 
     def _variance(self, name: str) -> FloatArray:
-        shared = self.by_group(name, sorted(set(self.groups)))
-        own = self.weighted(self.own(name)[:, None] * _members(self.shapes, self.shapes))
-        return np.asarray((shared**2).sum(axis=-1) + (own**2).sum(axis=-1))
+        own = self.own(name)[:, None] * _members(self.shapes, self.shapes)
+        return _squares(self.weighted(_used(np.hstack([self.common(name, sorted(set(self.groups))), own]))))
 
     def own(self, name: str) -> FloatArray:
         """Return the part of a side of the band that ops of other shapes do not share, shape (op,)."""
@@ -102,30 +88,27 @@ def ratio_half_width(top: Errors, bottom: Errors, same: NDArray[np.bool_], partn
         Index in `top` of the partner of each op of `bottom` (any index where there is none).
     """
     known = sorted(set(top.groups) | set(bottom.groups))
-    shared = top.by_group("half_width", known) - bottom.by_group("half_width", known)
     own, rest = (side.own("half_width")[:, None] for side in (top, bottom))
-    first = own * _members(top.shapes, top.shapes)
+    before = np.hstack([top.common("half_width", known), own * _members(top.shapes, top.shapes)])
+    shared = bottom.common("half_width", known)
     partners = rest * _members(top.shapes[np.asarray(partner, dtype=np.intp)], top.shapes)
     others = rest * _members(bottom.shapes, bottom.shapes)
-    there: list[NDArray[np.bool_] | None] = [None, None]
-    if same.ndim == 1:
-        partners, others = partners * same[:, None], others * ~same[:, None]
-    else:  # alike at some points of a sweep only
-        there = [same, ~same]
     # Shapes that are exact, or on one side only, need no column: most of the time goes into columns of a whole sweep.
-    both = first.any(axis=0) | partners.any(axis=0)
-    apart = top.weighted(first[:, both]) - bottom.weighted(partners[:, both], there[0])
-    new = bottom.weighted(others[:, others.any(axis=0)], there[1])
-    return np.asarray(np.sqrt(_squares(shared) + _squares(apart) + _squares(new)))
+    both = before.any(axis=0) | np.hstack([shared, partners]).any(axis=0)
+    if same.ndim == 1:
+        after = bottom.weighted(np.hstack([shared, partners * same[:, None]])[:, both])
+        new = bottom.weighted(_used(others * ~same[:, None]))
+    else:  # alike at some points of a sweep only
+        columns = np.split(both, [shared.shape[1]])
+        sums = bottom.weighted(shared[:, columns[0]]), bottom.weighted(partners[:, columns[1]], same)
+        after = np.concatenate(sums, axis=-1)
+        new = bottom.weighted(_used(others), ~same)
+    return np.asarray(np.sqrt(_squares(top.weighted(before[:, both]) - after) + _squares(new)))
 
 
-def _products(values: FloatArray, weights: FloatArray, ndim: int) -> FloatArray:
-    """Return weights of shape (column, op) times values of shape (op, *some sweep), with `ndim` axes."""
-    some = values.shape[1:]
-    flat = values.reshape(len(values), -1)
-    starts = range(0, max(flat.shape[1], 1), PRODUCT_ROWS)
-    products = np.concatenate([weights @ flat[:, start : start + PRODUCT_ROWS] for start in starts], axis=1)
-    return products.reshape(len(weights), *(1,) * (ndim - 1 - len(some)), *some)
+def _used(weights: FloatArray) -> FloatArray:
+    """Return the columns that are not zero."""
+    return weights[:, weights.any(axis=0)]
 
 
 def _squares(values: FloatArray) -> FloatArray:

@@ -107,8 +107,10 @@ def evaluate(family: Sequence[Block]) -> list[Columns]:
         pruned = ops.prune(pruning.at(method, pruning.Axis(ratios)))
         shape = np.broadcast_shapes(asked.shape, ratios.shape)
         given = ratios if pruning.takes_sparsity(method) else 1.0 - claimed_share(pruned)
-        shared.append(_flat(_counts(asked, given, ops, pruned), shape, rows is None))
         shapes = _lowered(costs, pruned, {side.cost_model.lower: side.trace for side in sides})
+        # Lowering changes no product and no weight, and its trace has been taken apart already.
+        counts = _counts(asked, given, sides[0].trace, shapes[costs[0].lower].trace)
+        shared.append(_flat(counts, shape, rows is None))
         for side, parts in zip(sides, priced, strict=True):
             after = side.cost_model.predict(shapes[side.cost_model.lower], known=side)
             parts.append(_flat(_times(side, after), shape, rows is None))

@@ -30,12 +30,16 @@ def twins(first: OpTrace, second: OpTrace) -> tuple[NDArray[np.bool_], tuple[int
     """
     found = _partners(first, second)
     partner = [i if i is not None else 0 for i in found]
+    plain = [name for name in SHAPE_COLUMNS if getattr(first, name).ndim == getattr(second, name).ndim == 1]
+    ours, theirs = (np.array([getattr(side, name) for name in plain]) for side in (second, first))
+    can = np.array([i is not None for i in found]) & (ours == theirs[:, partner]).all(axis=0)
     pieces = []
     for part in parts(second):
-        same: Any = np.array([found[i] is not None for i in part.index])
+        same: Any = can[part.index]
         there = [partner[i] for i in part.index]
         for name in SHAPE_COLUMNS if same.any() else ():
-            same = same & (getattr(part.ops, name) == getattr(first, name)[..., there])
+            if name not in plain:
+                same = same & (getattr(part.ops, name) == getattr(first, name)[..., there])
         pieces.append((part.index, shortened(same)))
     if len(pieces) == 1:
         return pieces[0][1], tuple(partner)
