@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pruninfersim.cost import EXACT, Spread
-from pruninfersim.cost.uncertainty import PRODUCT_ROWS, Errors, ratio_half_width
+from pruninfersim.cost.uncertainty import PRODUCT_COLUMNS, Errors, ratio_half_width
 
 SHARE = np.array([0.5, 0.3, 0.2])
 
@@ -107,9 +107,9 @@ def test_ops_that_are_alike_at_some_points_only_cancel_there():
 
 
 def test_long_sweeps_add_up_in_pieces_to_the_same():
-    share = np.random.default_rng(11).dirichlet(np.ones(3), (3, PRODUCT_ROWS))
+    share = np.random.default_rng(11).dirichlet(np.ones(3), (3, PRODUCT_COLUMNS))
     many = step(0.4, share=share)
-    points = [(0, 0), (1, PRODUCT_ROWS - 1), (2, 5), (2, PRODUCT_ROWS - 1)]
+    points = [(0, 0), (1, PRODUCT_COLUMNS - 1), (2, 5), (2, PRODUCT_COLUMNS - 1)]
     for found, at in zip(many.band(), (0, 1), strict=True):
         np.testing.assert_allclose([found[p] for p in points], [step(0.4, share=share[p]).band()[at] for p in points])
     half = ratio_half_width(step(0.4), many, np.array([True, False, False]), [0, 1, 2])

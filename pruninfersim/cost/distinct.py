@@ -27,13 +27,13 @@ class Group(NamedTuple):
         The ops.
     shapes : OpTrace
         Each shape once, as one op.
-    index : ndarray of int, shape broadcasts to (*sweep, op of the part)
+    place : ndarray of int, shape broadcasts to (*sweep, op of the part)
         Which of ``shapes``, in C order, each op has.
     """
 
     part: Part
     shapes: OpTrace
-    index: Codes
+    place: Codes
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +73,12 @@ class Shapes:
         partner: tuple[int, ...] = ()
         if known is not None:
             same, partner = twins(known, trace)
-            new = ~same.all(axis=tuple(range(same.ndim - 1)))
+            new = np.asarray(~same.all(axis=tuple(range(same.ndim - 1))))
         groups, old = [], np.flatnonzero(~new)
         for part in split(trace):
-            left = np.flatnonzero(new[part.index])
+            left = np.flatnonzero(new[part.which])
             if left.size:
-                some = part if left.size == len(part.index) else Part(part.index[left], part.ops.select(left))
+                some = part if left.size == len(part.which) else Part(part.which[left], part.ops.select(left))
                 groups.append(Group(some, *distinct(some.ops)))
         rest = Part(old, trace.select(old)) if old.size else None
         return cls(trace, known, rest, np.array(partner, dtype=np.intp)[old] if old.size else old, tuple(groups))

@@ -37,7 +37,7 @@ class Timed(ReadOnly):
 
     Attributes
     ----------
-    index : ndarray of int, shape (op of those,)
+    which : ndarray of int, shape (op of those,)
         Their places in the trace.
     count : ndarray
         Runs of each in the pass.
@@ -45,7 +45,7 @@ class Timed(ReadOnly):
         As `Estimate` has them for all ops.
     """
 
-    index: NDArray[np.intp]
+    which: NDArray[np.intp]
     count: FloatArray
     run: FloatArray
     gap: FloatArray
@@ -113,7 +113,7 @@ class Estimate(ReadOnly):
             return sealed(np.asarray(np.broadcast_to(getattr(self.timed[0], name), self.trace.shape)))
         out = np.moveaxis(np.empty((len(self.trace), *self.trace.sweep_shape)), 0, -1)
         for some in self.timed:
-            out[..., some.index] = getattr(some, name)
+            out[..., some.which] = getattr(some, name)
         return sealed(out)
 
     def _summed(self, values: Callable[[Timed], FloatArray]) -> FloatArray:
@@ -154,7 +154,9 @@ class Estimate(ReadOnly):
     @cached_property
     def total(self) -> FloatArray:
         """Time of the forward pass as a read-only array, shape (*sweep) [s]."""
-        return sealed(np.asarray(self.seconds.sum(axis=-1)))
+        return self._summed(
+            lambda some: some.run + some.gap
+        )  # in the order of the bounds, so that no rounding beats them
 
     @cached_property
     def roofline_total(self) -> FloatArray:
@@ -169,7 +171,7 @@ class Estimate(ReadOnly):
         work takes nothing, since it can be fused into the product before or after it.
         """
         multiplies = self.trace.gemms > 0
-        return self._summed(lambda some: some.limit * multiplies[..., some.index])
+        return self._summed(lambda some: some.limit * multiplies[..., some.which])
 
     @property
     def fits(self) -> NDArray[np.bool_] | bool:

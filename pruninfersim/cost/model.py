@@ -247,7 +247,7 @@ class CostModel:
             if not np.isfinite(some.run).all():
                 bad = ~np.isfinite(some.run).all(axis=tuple(range(some.run.ndim - 1)))
                 raise InvalidInputError(
-                    f"the time of {', '.join(ops.name[i] for i in some.index[bad])} is not a finite number; a column "
+                    f"the time of {', '.join(ops.name[i] for i in some.which[bad])} is not a finite number; a column "
                     "of the trace, or the kernel model that prices it, is wrong"
                 )
         if isinstance(self.clock, Graph):  # the wait of an op depends on its own launches only
@@ -271,7 +271,7 @@ class CostModel:
     def _by_shape(self, shapes: Shapes, known: Estimate | None) -> list[Timed]:
         """Return the times of ops, each distinct shape priced once, with launches in place of gaps."""
         timed = []
-        for (index, ops), distinct, place in shapes.groups:
+        for (which, ops), distinct, place in shapes.groups:
             by = self.priced(ops.kernel[0], ops.dtype[0])
             # Nothing beats the roofline at the highest clock; see speedups.py.
             floor, limit = ceilings(distinct, self.hardware)
@@ -280,13 +280,13 @@ class CostModel:
                 np.broadcast_to(values, distinct.shape).reshape(-1)[place] if values.ndim else values
                 for values in (run, floor, floor if limit is floor else limit, by.domain.widening(distinct))
             ]
-            timed.append(Timed(index, ops.count, each[0], ops.launches * by.launches, *each[1:]))
+            timed.append(Timed(which, ops.count, each[0], ops.launches * by.launches, *each[1:]))
         if shapes.old is not None and known is not None:
-            index, ops = shapes.old
+            which, ops = shapes.old
             columns = (known.run, known.floor, known.limit, known.widening)
             times = [_at(column, shapes.partner) for column in columns]
             launches = ops.launches * np.array([priced.launches for priced in self.of(ops)])
-            timed.append(Timed(index, ops.count, times[0], launches, *times[1:]))
+            timed.append(Timed(which, ops.count, times[0], launches, *times[1:]))
         return timed
 
     def _one_by_one(self, trace: OpTrace, known: Estimate | None) -> tuple[FloatArray, ...]:
@@ -295,7 +295,7 @@ class CostModel:
         new: NDArray[np.bool_] = np.ones(len(trace), dtype=bool)
         if known is not None:
             same, partner = twins(known.trace, trace)
-            new = ~same.all(axis=tuple(range(same.ndim - 1)))
+            new = np.asarray(~same.all(axis=tuple(range(same.ndim - 1))))
             old = np.flatnonzero(~new)
             run[..., old] = known.run[..., np.array(partner)[old]]
         floor, limit = (np.broadcast_to(side, trace.shape) for side in ceilings(trace, self.hardware))

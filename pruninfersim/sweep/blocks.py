@@ -13,6 +13,7 @@ from pruninfersim import pruning, stacks
 from pruninfersim._util.arrays import FloatArray, sealed
 from pruninfersim.cost import CostModel, Estimate, Lowering
 from pruninfersim.cost.distinct import Shapes
+from pruninfersim.cost.estimate import Timed
 from pruninfersim.cost.memory import kv_memory, weight_memory
 from pruninfersim.cost.speedups import claimed_share, claimed_speedup, flops_speedup, ideal_speedup
 from pruninfersim.hardware import HardwareProfile
@@ -167,7 +168,7 @@ def _points_of(side: Estimate, rows: slice, workload: Workload) -> Estimate:
         return column[rows] if column.ndim > 1 and len(column) == size else column
 
     timed = tuple(
-        replace(part, **{f.name: some(getattr(part, f.name)) for f in fields(part) if f.name != "index"})
+        Timed(part.which, *(some(getattr(part, f.name)) for f in fields(part) if f.name != "which"))
         for part in side.timed
     )
     chain = side.chain and side.chain.points(rows, size)

@@ -35,12 +35,12 @@ def twins(first: OpTrace, second: OpTrace) -> tuple[NDArray[np.bool_], tuple[int
     can = np.array([i is not None for i in found]) & (ours == theirs[:, partner]).all(axis=0)
     pieces = []
     for part in parts(second):
-        same: Any = can[part.index]
-        there = [partner[i] for i in part.index]
+        same: Any = can[part.which]
+        there = [partner[i] for i in part.which]
         for name in SHAPE_COLUMNS if same.any() else ():
             if name not in plain:
                 same = same & (getattr(part.ops, name) == getattr(first, name)[..., there])
-        pieces.append((part.index, shortened(same)))
+        pieces.append((part.which, shortened(same)))
     if len(pieces) == 1:
         return pieces[0][1], tuple(partner)
     out = np.empty((*np.broadcast_shapes(*(same.shape[:-1] for _, same in pieces)), len(second)), dtype=bool)
@@ -59,7 +59,7 @@ def alike(ops: OpTrace) -> NDArray[np.intp]:
     out = np.arange(len(ops))
     for part in parts(ops):
         columns = [getattr(part.ops, name) for name in SHAPE_COLUMNS]
-        plain = np.array([column for column in columns if column.ndim == 1]).reshape(-1, len(part.index))
+        plain = np.array([column for column in columns if column.ndim == 1]).reshape(-1, len(part.which))
         wide = [column for column in columns if column.ndim > 1]
         known: dict[tuple[Any, ...], list[int]] = {}
         labels = zip(part.ops.kernel, part.ops.dtype, part.ops.pattern, strict=True)
@@ -67,7 +67,7 @@ def alike(ops: OpTrace) -> NDArray[np.intp]:
             others = known.setdefault((own, plain[:, i].tobytes()), [])
             equal = (j for j in others if all(bool((column[..., i] == column[..., j]).all()) for column in wide))
             found = next(equal, i)
-            out[part.index[i]] = part.index[found]
+            out[part.which[i]] = part.which[found]
             if found == i:
                 others.append(i)
     return out
