@@ -65,6 +65,8 @@ CATALOGUE: dict[str, Op] = {
         Op("per_head_gemm", "GEMM", "gemm", "weights", model="deepseek-v2-lite"),
         Op("attention_prefill", "attention", "attention", "cache"),
         Op("attention_decode", "attention", "attention", "cache"),
+        Op("attention_prefill_kv8", "attention", "attention", "cache", stand_in="attention_prefill"),
+        Op("attention_decode_kv8", "attention", "attention", "cache", stand_in="attention_decode"),
         Op("mla_prefill", "attention", "attention", "cache", model="deepseek-v2-lite"),
         Op("mla_decode", "attention", "attention", "cache", model="deepseek-v2-lite"),
         Op("linear_attention", "attention", "attention", "cache", stand_in="attention_prefill"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import pruninfersim as pis
@@ -137,13 +138,70 @@ def test_more_heads_of_their_own_take_longer() -> None:
 # --- precision of the cache -----------------------------------------------------------------------------------------
 
 
-def test_a_narrow_cache_is_not_priced_in_silence() -> None:
+def test_only_caches_that_were_timed_are_priced() -> None:
     shape = {"phase": "decode", "context": 4096, "hardware": "h100-sxm", **HEADS}
     with pytest.raises(InvalidInputError, match=r"priced in bf16, fp16.*got dtype='fp8'"):
         pis.attention_latency(dtype="fp8", **shape)
-    with pytest.raises(InvalidInputError, match=r"kv_dtype must be 'bf16'.*got 'fp8'"):
-        pis.attention_latency(kv_dtype="fp8", **shape)
+    with pytest.raises(InvalidInputError, match=r"kv_dtype must be 'bf16'.*fp8 or int8.*got 'nvfp4'"):
+        pis.attention_latency(kv_dtype="nvfp4", **shape)
     assert pis.attention_latency(kv_dtype="bf16", **shape) == pis.attention_latency(**shape)
+
+
+# FlashAttention 2 reads no narrow cache: other cards change the library as well.
+@pytest.mark.parametrize("gpu", ["h100-sxm", "h200-sxm", "b200-sxm"])
+def test_half_of_the_bytes_is_more_than_half_of_the_time(gpu: str) -> None:
+    # Kernels convert what they read: a cache of 8 bit gains in long steps, never the factor of its bytes.
+    shape = {"phase": "decode", "batch": 64, "context": 32768, "hardware": gpu, **HEADS}
+    gain = pis.attention_latency(**shape) / pis.attention_latency(kv_dtype="fp8", **shape)
+    assert 1.0 < gain < 2.0
+    least = 2 * 64 * 32768 * 8 * 128 / hardware.get(gpu).memory_bandwidth
+    assert pis.attention_latency(kv_dtype="fp8", **shape) >= least
+
+
+def test_a_step_over_a_narrow_cache_runs_the_kernels_that_read_one() -> None:
+    work = pis.Workload.decode(batch=64, context=32768)
+    step = pis.trace("llama-3.1-8b", work).prune(pis.pruning.Quantized("bf16", kv="fp8"))
+    rows = pis.estimate(step, hardware="h100-sxm").to_frame().set_index("name")
+    alone = pis.attention_latency(phase="decode", batch=64, context=32768, kv_dtype="fp8", hardware="h100-sxm", **HEADS)
+    assert rows.loc["attention", "seconds"] == pytest.approx(32 * float(alone), rel=1e-3)
+
+
+# --- windows --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gpu", "rows", "packs"), [("h100-sxm", 128, True), ("l40s", 64, False), ("b200-sxm", 128, False)]
+)
+def test_a_windowed_prompt_walks_the_blocks_that_a_loop_visits(gpu: str, rows: int, packs: bool) -> None:
+    from dataclasses import replace
+
+    from pruninfersim.calibration import nearest
+    from pruninfersim.kernels.attention_prefill import attention_ops
+
+    profile, group, window, length, block = hardware.get(gpu), 4, 1000, 6000, 128
+    span = rows // group if packs else rows
+    tiles = -(-length // span)
+    visited = 0
+    for tile in range(tiles):
+        first, last = tile * span, min((tile + 1) * span, length)
+        visited += -(-last // block) - max(first - window + 1, 0) // block
+    kernel = nearest.nearest_calibration("attention_prefill", "bf16", profile)[0].kernel
+    bare = replace(kernel, tile_start=0.0, tail=0.0, power_droop=0.0, l2_feed=1e30, compute_efficiency=1.0)
+    heads = profile.sm_count
+    shape = {"batch": heads, "heads": group, "kv_heads": 1, "head_dim": 128, "q_len": length, "kv_len": length}
+    frame = pd.DataFrame([{**shape, "window": window, "dtype": "bf16"}])
+    work = bare.compute(attention_ops(frame, "prefill"), profile).item()
+    time = 4 * rows * block * 128 / (profile.peak_flops("bf16") / profile.sm_count)
+    assert work / time == pytest.approx(visited * (1 if packs else group), rel=0.03)
+
+
+def test_flash_attention_2_walks_a_window_head_by_head() -> None:
+    # One CTA per query head and sequence walks the window: 4 and 32 heads on one KV group take as long on idle SMs.
+    shape = {"phase": "decode", "context": 65536, "kv_heads": 4, "window": 4096, "hardware": "l40s", "head_dim": 128}
+    few, many = np.asarray(pis.attention_latency(heads=np.array([4, 32]), **shape))
+    assert many == pytest.approx(few, rel=0.05)
+    # Split over all SMs, all of 4096 keys take much less.
+    assert pis.attention_latency(phase="decode", context=4096, heads=32, kv_heads=4, hardware="l40s") < 0.5 * many
 
 
 # --- the stack ------------------------------------------------------------------------------------------------------

@@ -313,9 +313,16 @@ def test_replayed_prefill_holds_the_kv_write_and_cold_leaves_it_to_its_own_kerne
     shape = ops("prefill", 16, 8, 1, 64, 64)
     cold, replayed = kernel.latency(shape, GPU).item(), kernel.latency(shape, GPU, cache="replayed").item()
     assert replayed > cold
-    append = OpTrace.from_rows([{"kernel": "kv_append", "m": 16 * 64.0, "n": 256.0, "k": 256.0}])
-    alone = KVAppend(kernel.kv_write).latency(append, GPU).item()
-    assert alone == pytest.approx(kernel.kv_write * 1024, rel=0.05)
+    # One CTA of as many threads as a token has keys, at most 512: four KV heads of 128.
+    four, one = (
+        KVAppend(kernel.kv_write)
+        .latency(OpTrace.from_rows([{"kernel": "kv_append", "m": 16 * 64.0, "n": width, "k": width}]), GPU)
+        .item()
+        for width in (1024.0, 256.0)
+    )
+    assert four == pytest.approx(kernel.kv_write * 1024, rel=0.1)
+    assert one == pytest.approx(four / 4, rel=0.05)
+    alone = four
     wide = OpTrace.from_rows([{"kernel": "kv_append", "m": 16 * 64.0, "n": 65536.0, "k": 65536.0}])
     assert KVAppend(kernel.kv_write).latency(wide, GPU).item() > 2 * alone
 
@@ -356,7 +363,7 @@ def test_algorithm_follows_from_the_architecture() -> None:
     names = {
         "h100-sxm": "fa3",
         "h200-sxm": "fa3",
-        "b200-sxm": "fa3",
+        "b200-sxm": "trtllm",
         "a100-sxm-80gb": "fa2",
         "rtx-5090": "fa2",
         "l4": "fa2",
@@ -371,7 +378,9 @@ def test_algorithm_follows_from_the_architecture() -> None:
 
 def test_messages() -> None:
     for kernel in (PrefillAttention, DecodeAttention):
-        with pytest.raises(InvalidInputError, match=r"algorithm must be one of fa2, fa3; got 'fa4'"):
+        with pytest.raises(
+            InvalidInputError, match=r"algorithm must be one of fa2, fa3, fa3-8bit, trtllm, flashinfer; got 'fa4'"
+        ):
             kernel(algorithm="fa4")
     blank = hardware.HardwareProfile(**{**{f: getattr(GPU, f) for f in type(GPU).model_fields}, "l2_size": None})
     for phase in ("prefill", "decode"):
@@ -416,8 +425,10 @@ def test_a_fit_finds_the_parameters_that_made_the_timings(phase: str) -> None:
 def test_shipped_calibrations_are_physical(gpu: str, phase: str) -> None:
     found, carried = nearest.nearest_calibration(f"attention_{phase}", "bf16", hardware.get(gpu))
     assert not carried
-    assert found.held_out_error < 0.045
-    assert len(parameters(found.kernel)) <= 10
+    # 128-wide heads alone where no others were timed; elsewhere windows and heads of 64 to 256 too.
+    several = found.domain["head size"] != (128, 128)
+    assert found.held_out_error < (0.08 if several else 0.045)
+    assert len(parameters(found.kernel)) <= 12
     for name, spec in parameters(found.kernel).items():
         assert spec.metadata["lower"] < getattr(found.kernel, name) < spec.metadata["upper"]
     assert found.kernel.memory_efficiency < 1
@@ -500,7 +511,8 @@ def test_half_rate_tensor_cores_are_not_kept_waiting(gpu: str, measured: float) 
 def test_a_window_is_all_that_a_token_sees() -> None:
     shape = {"heads": 32, "kv_heads": 8, "head_dim": 128, "hardware": "h100-sxm"}
     step = attention_latency(phase="decode", context=131072, window=1024, **shape)
-    assert step == pytest.approx(attention_latency(phase="decode", context=1024, **shape), rel=1e-12)
+    # The window begins inside of a block: one block of 128 more than its keys fill.
+    assert 1.0 <= step / attention_latency(phase="decode", context=1024, **shape) < 1.2
     prompt = {"phase": "prefill", "query_len": 8192, "context": 8192, **shape}
     whole = attention_latency(**prompt)
     assert attention_latency(**prompt, window=8192) == pytest.approx(whole, rel=1e-12)

@@ -213,7 +213,7 @@ class _Problem:
     def fit(self, frame: pd.DataFrame, start: Any) -> Fit:
         """Fit the free parameters to the rows of `frame`, pricing each distinct shape once."""
         meta = [parameters(self.base)[name].metadata for name in self.free]
-        keys = [name for name in ("backend", "dtype", *self.spec.shape, *self.spec.labels) if name in frame]
+        keys = [name for name in ("backend", "dtype", *self.spec.columns) if name in frame]
         groups = frame.groupby(keys, sort=False)
         inverse = groups.ngroup().to_numpy()
         distinct = frame.loc[groups.head(1).index].reset_index(drop=True)
@@ -249,7 +249,7 @@ def _record(
     seconds = frame["latency_us"].to_numpy() * 1e-6 / np.exp(in_sample)
     ratio_error, correlation = {}, {}
     for axis in spec.axes:
-        same = tuple(n for n in ("backend", "dtype", *spec.shape, *spec.labels) if n in frame and n != axis)
+        same = tuple(n for n in ("backend", "dtype", *spec.columns) if n in frame and n != axis)
         large, small = pairs(frame, axis, same)
         if large.size:
             ratio_error[axis] = mape(held_out[large] - held_out[small])

@@ -21,6 +21,8 @@ KERNELS: dict[str, Kind] = {
     "gemm": gemm.KIND,
     "attention_prefill": attention_prefill.KIND,
     "attention_decode": attention_decode.KIND,
+    "attention_prefill_kv8": attention_prefill.KIND_8BIT,
+    "attention_decode_kv8": attention_decode.KIND_8BIT,
     "gemm_2of4": gemm_2of4.KIND,
     "moe": moe.KIND,
     "moe_triton": moe.TRITON,

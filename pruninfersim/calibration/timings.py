@@ -139,13 +139,15 @@ def parse(
         frame[name] = frame[name].map({each: known_as(each) for each in frame[name].unique()})
     known = frame["dtype"].isin(list(PRECISIONS)) | (frame["dtype"] == "")
     bad += [(i, f"dtype {frame['dtype'].iat[i]!r} is not one of {', '.join(PRECISIONS)}") for i in _where(~known)]
-    for name in (*spec.shape, "latency_us"):
+    for name in (*spec.shape, *(name for name in spec.optional if name in columns), "latency_us"):
         raw = columns[name].tolist()
-        whole = name in spec.shape
+        whole = name != "latency_us"
         values = pd.to_numeric(columns[name], errors="coerce").to_numpy(dtype=np.float64)
         if np.isnan(values).any():
             values = meaning.numbers(raw, whole=whole)
-        wrong = ~np.isfinite(values) | (values <= 0)
+        if name in spec.optional:
+            values = np.where([str(cell).strip() in ("", "nan") for cell in raw], 0.0, values)
+        wrong = ~np.isfinite(values) | (values < 0 if name in spec.optional else values <= 0)
         bad += [(i, f"{name} is {raw[i]!r}, not a positive number") for i in _where(wrong)]
         part = ~wrong & (values != np.floor(values)) if whole else np.zeros(len(raw), dtype=bool)
         bad += [(i, f"{name} is {raw[i]!r}, not a whole number") for i in _where(part)]

@@ -235,7 +235,7 @@ def _pair_lines(part: Judged, models: list[FloatArray]) -> list[dict[str, object
     half = ratio_half_width(part.spread)
     lines = []
     for axis in spec.axes:
-        same = tuple(c for c in ("backend", *spec.shape, *spec.labels) if c in rows and c not in _tied(axis))
+        same = tuple(c for c in ("backend", *spec.columns) if c in rows and c not in _tied(axis))
         large, small = pairs(rows, axis, same)
         if large.size:
             ratios = [values[large] - values[small] for values in models]

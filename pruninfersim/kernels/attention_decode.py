@@ -12,13 +12,17 @@ from pruninfersim.errors import InvalidInputError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.attention_prefill import (
     BLOCK,
+    KEYS,
     PRIOR,
     SHARED,
     TILE_ROWS,
     attention_ops,
+    by_head,
     check_algorithm,
     l2_miss,
+    narrow_variant,
     quantities,
+    windowed,
 )
 from pruninfersim.kernels.base import Cache, KernelModel, parameter, parameters, pnorm
 from pruninfersim.kernels.evidence import Spread
@@ -28,8 +32,14 @@ from pruninfersim.trace import OpTrace
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Most parts of a split in FlashAttention 2 and 3.
-MOST: dict[str, float] = {"fa2": 128.0, "fa3": 32.0}
+#: Most parts of a split.
+MOST: dict[str, float] = {"fa2": 128.0, "fa3": 32.0, "fa3-8bit": 32.0, "trtllm": 64.0, "flashinfer": 64.0}
+#: Which spread the blocks of all sequences evenly over the SMs, rather than in whole parts and waves.
+BALANCED = ("trtllm", "flashinfer")
+#: How the start of a CTA grows with the head size, as an exponent; 0 elsewhere. From three head sizes on H200.
+START_GROWTH = {"fa3-8bit": 0.5}
+#: Keys of a block for heads up to 64, up to 128, and wider, where they are not those of prefill.
+BLOCKS: dict[str, tuple[float, float, float]] = KEYS | {"trtllm": (128, 128, 128), "flashinfer": (64, 64, 64)}
 #: Whose way to split the keys, see `DecodeAttention`.
 SPLITS = ("any", "vllm")
 
@@ -73,8 +83,9 @@ def splits_fa2(tiles: FloatArray, blocks: FloatArray, sms: int) -> FloatArray:
 def least_blocks(tiles: FloatArray, blocks: FloatArray, algorithm: str, sms: int) -> FloatArray:
     """Return how many key blocks each CTA has to walk so that all SMs are busy, not rounded, at least one.
 
-    FlashAttention 3: CTAs of one wave on 1 / 1.1 of the SMs, at most 32 parts (its varlen scheduler). FlashAttention
-    2: one wave on two CTAs per SM, at most 128 parts, no split from 80 % of such a wave on; what `splits_fa2` aims at,
+    FlashAttention 3: CTAs of one wave on 1 / 1.1 of the SMs, at most 32 parts (its varlen scheduler); the kernels of
+    TensorRT-LLM and FlashInfer likewise, up to 64. FlashAttention 2: one wave on two CTAs per SM, at most 128 parts, no
+    split from 80 % of such a wave on; what `splits_fa2` aims at,
     without its search, so that more tiles or blocks never mean fewer blocks per CTA.
 
     Parameters
@@ -83,13 +94,13 @@ def least_blocks(tiles: FloatArray, blocks: FloatArray, algorithm: str, sms: int
         CTAs without a split (batch x KV heads x tiles of query rows).
     blocks : ndarray
         128-key blocks of the context, of the same shape.
-    algorithm : {"fa2", "fa3"}
+    algorithm : {"fa2", "fa3", "trtllm", "flashinfer"}
     sms : int
 
     >>> least_blocks(np.array([27.0, 500.0]), np.array([64.0, 64.0]), "fa2", 108).tolist()
     [8.0, 64.0]
     """
-    share = 1.1 * tiles / sms if algorithm == "fa3" else np.where(tiles < 1.6 * sms, tiles / (2.0 * sms), 1.0)
+    share = np.where(tiles < 1.6 * sms, tiles / (2.0 * sms), 1.0) if algorithm == "fa2" else 1.1 * tiles / sms
     return np.asarray(np.clip(np.maximum(share, 1.0 / MOST[algorithm]) * blocks, 1.0, blocks))
 
 
@@ -135,6 +146,8 @@ class DecodeAttention:
     combine_part: float = parameter(1.6e-7, 1e-9, 2e-6, "s", "its time per part")
     row: float = parameter(7e-10, 1e-11, 1e-8, "s", "query and output of one head of one sequence")
     ramp: float = parameter(3.5e-6, 1e-8, 3e-5, "s", "start of the DRAM stream: misses of address translation, fill")
+    narrow_block: float = parameter(1.0, 0.3, 4.0, "1", "block of 64-wide heads over half of one of 128-wide heads")
+    wide_block: float = parameter(1.0, 0.3, 4.0, "1", "block of 256-wide heads over two of 128-wide heads")
     algorithm: str = "fa2"
     splits: str = "any"
     quantised: bool = True
@@ -171,7 +184,15 @@ class DecodeAttention:
             If the profile lacks, for ``"replayed"``, the size of L2.
         """
         columns = np.broadcast_arrays(
-            ops.batch, ops.b_batch, ops.sequences, ops.m, ops.n, ops.k, ops.b_traffic, ops.a_traffic + ops.out_traffic
+            ops.batch,
+            ops.b_batch,
+            ops.sequences,
+            ops.m,
+            ops.n,
+            ops.k,
+            ops.b_traffic,
+            ops.a_traffic + ops.out_traffic,
+            np.where(windowed(ops), ops.grain, 0.0),
         )
         flat = [np.ascontiguousarray(column, dtype=np.float64).reshape(-1) for column in columns]
         out = np.empty(flat[0].size)
@@ -181,22 +202,31 @@ class DecodeAttention:
         return out.reshape(columns[0].shape)
 
     def _chunk(self, columns: list[FloatArray], hardware: HardwareProfile, cache: Cache) -> FloatArray:
-        batch, kv_batch, sequences, queries, keys, width, size, qo = columns
+        batch, kv_batch, sequences, queries, keys, width, size, qo, window = columns
         sms, bandwidth = float(hardware.sm_count), hardware.memory_bandwidth * self.memory_efficiency
         rows, group, high = batch * queries, batch / kv_batch, TILE_ROWS[self.algorithm]
         tiled = np.ceil if self.quantised else (lambda x: np.maximum(x, 1.0))
-        blocks = tiled(keys / BLOCK)
-        exact = self.splits == "vllm"  # else shares of CTAs and parts, so that no key shortens a step by rounding
+        block = by_head(BLOCKS[self.algorithm], width)
+        blocks = tiled(keys / block)
+        if self.algorithm.startswith("fa3"):
+            # A window begins inside of a block: one more than its keys fill.
+            blocks = blocks + np.where((window > 0) & (keys >= window), 1.0, 0.0)
+        exact = (
+            self.splits == "vllm" and self.algorithm not in BALANCED
+        )  # else shares of CTAs and parts, so that no key shortens a step by rounding
         folded = np.ones(rows.shape, dtype=bool)
-        if exact and self.algorithm == "fa2":
-            folded = (group > 1) & (queries <= 1)
+        whole = np.zeros(rows.shape, dtype=bool)
+        if self.algorithm == "fa2":
+            whole = window > 0
+            folded = ~whole & ((group > 1) & (queries <= 1) if exact else True)
         tiles = np.where(folded, kv_batch * tiled(group * queries / high), batch * tiled(queries / high))
         least = least_blocks(tiles, blocks, self.algorithm, hardware.sm_count)
         if exact and self.algorithm == "fa2":
             least = blocks / np.where(folded, splits_fa2(tiles, np.ceil(blocks), hardware.sm_count), 1.0)
+        least = np.where(whole, blocks, least)
         per_cta = np.minimum(tiled(least), blocks)
         per_cta = tiled(blocks / tiled(blocks / per_cta)) if exact else per_cta
-        count = tiled(blocks / per_cta) if exact else np.maximum(keys / BLOCK / per_cta, 1.0)
+        count = tiled(blocks / per_cta) if exact else np.maximum(keys / block / per_cta, 1.0)
         parts = count if exact else blocks / least
         partial = np.where(parts > 1, parts * rows * (width + 1.0) * self.PARTIAL_BYTES, 0.0)
         miss = np.ones_like(size)
@@ -205,11 +235,19 @@ class DecodeAttention:
 
         # CTAs of one KV head that differ in their queries all walk its keys, and share them in L2.
         walked = size / kv_batch / count
-        walk = self.block_latency * width / self.HEAD_DIM * per_cta
+        head = np.exp(np.interp(np.log2(width), (6.0, 7.0, 8.0), np.log([self.narrow_block, 1.0, self.wide_block])))
+        walk = self.block_latency * head * width / self.HEAD_DIM * block / BLOCK * per_cta
         walk = walk + walked * sms / (hardware.memory_bandwidth * self.L2_FEED)
-        read = walked * kv_batch / tiles * sms * miss / bandwidth
-        stream = self._in_waves(tiles * count / sms, read, walk)
-        dram = size * miss / bandwidth
+        again = np.ones_like(size)
+        if whole.any() and hardware.l2_size is not None:
+            # Heads that are not folded and run one after the other read their keys anew, if L2 did not keep them.
+            kept = l2_miss(size * sequences / kv_batch, self.l2_share, hardware, self.SWITCH)
+            together = np.clip(sms / sequences, 1.0, group)
+            again = np.where(whole, 1.0 + (group / together - 1.0) * kept, 1.0)
+        read = again * walked * kv_batch / tiles * sms * miss / bandwidth
+        start = self.tile_start * (width / self.HEAD_DIM) ** START_GROWTH.get(self.algorithm, 0.0)
+        stream = self._in_waves(tiles * count / sms, start, read, walk)
+        dram = again * size * miss / bandwidth
         ramp = self.ramp * dram / (dram + self.ramp)
         # The partial results are written and read again, in L2.
         combined = np.maximum(self.combine_part * parts, 2.0 * partial / (hardware.memory_bandwidth * self.L2_FEED))
@@ -219,21 +257,21 @@ class DecodeAttention:
             swap = self.swap * np.where(folded & (group > 1), np.where(sequences > 1, 1.0, self.SINGLE_SWAP), 0.0)
         return np.asarray(self.launch + stream + ramp + swap + combine + self.row * rows)
 
-    def _in_waves(self, waves: FloatArray, read: FloatArray, walk: FloatArray) -> FloatArray:
+    def _in_waves(self, waves: FloatArray, start: FloatArray, read: FloatArray, walk: FloatArray) -> FloatArray:
         """Return the time of all waves; `read` and `walk` are the DRAM time and the walk of a full one."""
         if not self.quantised:
             started = np.maximum(waves, 1.0)
-            return np.asarray(started * (self.tile_start + pnorm(np.minimum(waves, 1.0) * read, walk, self.OVERLAP)))
+            return np.asarray(started * (start + pnorm(np.minimum(waves, 1.0) * read, walk, self.OVERLAP)))
         full = np.floor(waves)
         last = np.where(waves > full, pnorm((waves - full) * read, walk, self.OVERLAP), 0.0)
-        return np.asarray(np.ceil(waves) * self.tile_start + full * pnorm(read, walk, self.OVERLAP) + last)
+        return np.asarray(np.ceil(waves) * start + full * pnorm(read, walk, self.OVERLAP) + last)
 
 
 # --- how timings of it are read, fitted and judged ------------------------------------------------------------------
 
 
 def _as_ops(frame: pd.DataFrame) -> OpTrace:
-    return attention_ops(frame, "decode", 1.0)
+    return attention_ops(frame, "decode")
 
 
 KIND = Kind(
@@ -248,3 +286,5 @@ KIND = Kind(
     usual={"splits": "any"},
     **SHARED,
 )
+#: The same over a cache of 8 bit; the dtype of its timings is that of the cache.
+KIND_8BIT = replace(KIND, variant=narrow_variant, family="attention_decode")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.errors import InvalidInputError, MissingValueError
@@ -13,28 +14,70 @@ from pruninfersim.hardware import HardwareProfile, traits
 from pruninfersim.kernels.base import Cache, KernelModel, parameter, parameters, pnorm
 from pruninfersim.kernels.evidence import Quantity, Spread, head_size, keys, sequences
 from pruninfersim.kernels.kind import Kind, Regime, rows_as_ops
+from pruninfersim.models.architectures.rows import causal_share
 from pruninfersim.trace import OpTrace
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Query rows of one CTA. FlashAttention 2: the paged (split-KV) kernel that vLLM calls.
-TILE_ROWS: dict[str, int] = {"fa2": 64, "fa3": 128}
-#: Keys of one block of the inner loop, in both.
+#: Query rows of one CTA at head_dim 128. FlashAttention 2: the paged (split-KV) kernel that vLLM calls.
+TILE_ROWS: dict[str, int] = {"fa2": 64, "fa3": 128, "fa3-8bit": 128, "trtllm": 128, "flashinfer": 128}
+#: Query rows, and keys of one block of the inner loop, for heads up to 64, up to 128, and wider.
+ROWS: dict[str, tuple[float, float, float]] = {name: (rows,) * 3 for name, rows in TILE_ROWS.items()}
+ROWS["fa3"] = ROWS["fa3-8bit"] = (192, 128, 128)
+ROWS["trtllm"] = ROWS["flashinfer"] = (128, 128, 64)
+KEYS: dict[str, tuple[float, float, float]] = {
+    "fa2": (256, 128, 64),
+    "fa3": (128, 128, 80),
+    "fa3-8bit": (160, 160, 128),
+    "trtllm": (128, 128, 64),
+    "flashinfer": (64, 64, 64),
+}
+#: Which pack the query heads of a KV group into the rows of a tile.
+PACKED = ("fa3", "fa3-8bit", "flashinfer")
+#: Head sizes up to which each entry holds.
+HEADS = (64.0, 128.0)
+#: Keys of 128 heads that latencies of blocks are given for.
 BLOCK = 128
+#: CTA of the write of keys and values: threads, each for one element and more.
+WRITERS = 512.0
 
 
 def algorithm(hardware: HardwareProfile) -> str:
-    """Return which FlashAttention a GPU runs: ``"fa3"`` with warp-specialised tensor cores, else ``"fa2"``.
+    """Return which kernels a GPU runs: ``"fa3"`` with warp-specialised tensor cores, ``"trtllm"``, else ``"fa2"``.
 
-    Compute capability 9 runs FlashAttention 3 in vLLM. No timings of capability 10 (B200) are at hand; its kernels
-    have the structure of FlashAttention 3, which is extrapolated to it. All others, sm_120 too, run FlashAttention 2.
+    Compute capability 9 runs FlashAttention 3 in vLLM, 10 the kernels of TensorRT-LLM (through FlashInfer). All others,
+    sm_120 too, run FlashAttention 2.
 
     >>> from pruninfersim import hardware
-    >>> algorithm(hardware.get("h200-sxm")), algorithm(hardware.get("rtx-5090"))
-    ('fa3', 'fa2')
+    >>> [algorithm(hardware.get(name)) for name in ("h200-sxm", "b200-sxm", "rtx-5090")]
+    ['fa3', 'trtllm', 'fa2']
     """
-    return "fa3" if hardware.compute_capability.split(".")[0] in ("9", "10") else "fa2"
+    return {"9": "fa3", "10": "trtllm"}.get(hardware.compute_capability.split(".")[0], "fa2")
+
+
+def narrow_algorithm(hardware: HardwareProfile) -> str:
+    """Return which kernels read an 8-bit cache: FlashAttention 2 does not, FlashInfer takes its place.
+
+    >>> from pruninfersim import hardware
+    >>> narrow_algorithm(hardware.get("h100-sxm")), narrow_algorithm(hardware.get("l40s"))
+    ('fa3-8bit', 'flashinfer')
+    """
+    return {"fa3": "fa3-8bit", "fa2": "flashinfer"}.get(algorithm(hardware), "trtllm")
+
+
+def by_head(entries: tuple[float, float, float], head_dim: FloatArray) -> FloatArray:
+    """Return the entry of each head size: up to 64, up to 128, wider.
+
+    >>> by_head((256, 128, 64), np.array([64.0, 96.0, 256.0])).tolist()
+    [256.0, 128.0, 64.0]
+    """
+    return np.asarray(entries, dtype=np.float64)[np.searchsorted(HEADS, head_dim, side="left")]
+
+
+def windowed(ops: OpTrace) -> NDArray[np.bool_]:
+    """Return which ops have a sliding window, shape (op,)."""
+    return np.array([pattern == "window" for pattern in ops.pattern], dtype=bool)
 
 
 def check_algorithm(name: str) -> None:
@@ -60,20 +103,23 @@ def l2_miss(size: FloatArray, share: float, hardware: HardwareProfile, sharpness
 class PrefillAttention:
     """Time of one fused attention over a batch of prompts, or of chunks of prompts.
 
-    CTAs of 64 or 128 query rows walk the keys in blocks of 128, in waves of one CTA per SM. A causal tile sees half of
-    the keys in the mean, and wastes half a block on its diagonal; the longest tile is exposed at the end. Operands
-    stream from DRAM behind that::
+    CTAs of 64 to 192 query rows walk the keys in blocks of 64 to 256, in waves of one CTA per SM. A causal tile sees
+    half of the keys in the mean, and wastes half a block on its diagonal; the longest tile is exposed at the end. With
+    a sliding window each tile walks the blocks from the first key of its first query to the last of its last, all of
+    them about as many. Operands stream from DRAM behind that::
 
-        blocks  = keys / 128 x done share + max(1, tile span) / 2     (per tile, at least one, at most all)
+        blocks  = keys / block x done share + max(1, tile span) / 2     (per tile, at least one, at most all)
         tile    = tile_start + Q and O of the tile at the L2 feed of one SM + blocks x block_time
         longest = tile_start + Q and O likewise + tail x block_time x blocks of the longest tile
         compute = ceil(CTAs / SMs) x tile + longest, slowed by up to power_droop where the power limit shows
         T       = launch + pnorm_3(compute, (Q + K + V + O) / DRAM bandwidth)
 
     FlashAttention 2 (Dao 2023, arXiv 2307.08691) has 64 query rows per tile here (the paged path of vLLM), from one
-    query head; FlashAttention 3 (Shah et al. 2024, arXiv 2407.08608) has 128 and packs the query heads of a KV group
-    into rows. A benchmark that replays one layer finds small operands in L2 and writes the KV cache itself, by a
-    kernel with one CTA per token: both are part of ``cache="replayed"`` only.
+    query head; FlashAttention 3 (Shah et al. 2024, arXiv 2407.08608) has 128, or 192 of narrow heads, and packs the
+    query heads of a KV group into rows; the kernels of TensorRT-LLM for Blackwell have 128 of one head. Softmax keeps
+    its rate whatever the head size, so that narrow heads run at a lower share of the tensor cores' peak. A benchmark
+    that replays one layer finds small operands in L2 and writes the KV cache itself, by a kernel with one CTA of up to
+    512 threads per token: both are part of ``cache="replayed"`` only.
 
     Raises
     ------
@@ -93,6 +139,8 @@ class PrefillAttention:
     kv_write: float = parameter(4.7e-9, 1e-10, 5e-8, "s", "separate write of a token's keys and values by a benchmark")
     power_droop: float = parameter(0.15, 1e-4, 1.0, "1", "slow-down of a sustained kernel by the power limit")
     l2_feed: float = parameter(3.7, 0.3, 30.0, "1", "bandwidth between L2 and the SMs over DRAM bandwidth")
+    narrow_heads: float = parameter(0.75, 0.3, 2.0, "1", "rate with heads of 64 over that with heads of 128")
+    wide_heads: float = parameter(1.1, 0.3, 2.0, "1", "rate with heads of 256 over that with heads of 128")
     algorithm: str = "fa2"
     quantised: bool = True
 
@@ -103,11 +151,22 @@ class PrefillAttention:
     MEMORY_OVERLAP: ClassVar[float] = 3.0
     WRITE_OVERLAP: ClassVar[float] = 2.0
     SWITCH: ClassVar[float] = 8.0
+    #: Tiles whose blocks are counted where there is a window; of more, evenly spaced ones.
+    SAMPLED: ClassVar[int] = 16
     #: Time constant after which the power limit shows [s]; fixed, between 5 and 20 ms the fits are alike.
     POWER_TIME: ClassVar[float] = 1e-2
 
     def __post_init__(self) -> None:
         check_algorithm(self.algorithm)
+
+    def rate(self, head_dim: FloatArray) -> FloatArray:
+        """Return the share of the tensor cores' peak inside a block by head size, between 64 and 256 in log steps [1].
+
+        >>> PrefillAttention(compute_efficiency=0.6, narrow_heads=0.5).rate(np.array([64.0, 128.0])).tolist()
+        [0.3, 0.6]
+        """
+        known = np.log([self.narrow_heads, 1.0, self.wide_heads])
+        return np.asarray(self.compute_efficiency * np.exp(np.interp(np.log2(head_dim), (6.0, 7.0, 8.0), known)))
 
     @property
     def tile_rows(self) -> int:
@@ -134,40 +193,63 @@ class PrefillAttention:
         # The new keys and values count twice: as they come from the projections, and in the cache.
         miss = l2_miss(qo + 2.0 * kv, self.l2_share, hardware, self.SWITCH)
         moved = 2.0 * kv * (miss / bandwidth + (1.0 - miss) / (hardware.memory_bandwidth * self.l2_feed))
-        write = pnorm(moved, self.kv_write * ops.sequences * ops.m, self.WRITE_OVERLAP)
+        threads = np.minimum(ops.b_batch / ops.sequences * ops.k / WRITERS, 1.0)
+        write = pnorm(moved, self.kv_write * ops.sequences * ops.m * threads, self.WRITE_OVERLAP)
         return np.asarray(self.launch + pnorm(compute, miss * (qo + kv) / bandwidth, self.MEMORY_OVERLAP) + write)
 
     def compute(self, ops: OpTrace, hardware: HardwareProfile) -> FloatArray:
         """Return the time in which the SMs work through all tiles, without memory, shape (*sweep, op) [s]."""
-        packed = self.algorithm == "fa3"
+        packed = self.algorithm in PACKED
         whole = np.ceil if self.quantised else (lambda x: np.maximum(x, 1.0))
         group = ops.batch / ops.b_batch
         heads, rows = (ops.b_batch, ops.m * group) if packed else (ops.batch, ops.m)
-        tiles = whole(rows / self.tile_rows)
+        high, block = by_head(ROWS[self.algorithm], ops.k), by_head(KEYS[self.algorithm], ops.k)
+        tiles = whole(rows / high)
         # Length of a tile in key blocks: packing G heads makes it span 128 / G queries.
-        span = self.tile_rows / BLOCK / (group if packed else 1.0)
-        all_blocks = whole(ops.n / BLOCK)
+        span = high / block / (group if packed else 1.0)
+        all_blocks = whole(ops.n / block)
         # Queries that fill up the last tile see keys as well.
-        seen = (ops.n / BLOCK + tiles * span - ops.m / BLOCK) * ops.mac_fraction + np.maximum(span, 1.0) / 2.0
+        seen = (ops.n / block + tiles * span - ops.m / block) * ops.mac_fraction + np.maximum(span, 1.0) / 2.0
         blocks = np.where(tiles > 1, np.clip(seen, 1.0, all_blocks), all_blocks)
         longest = np.minimum(2.0 * blocks, all_blocks)
+        if windowed(ops).any():
+            mean, most = self._in_window(ops, tiles, span * block, block)
+            causal = 1.0 - ops.m / (2.0 * ops.n)
+            cut = windowed(ops) & (ops.mac_fraction < causal * (1.0 - 1e-9))
+            blocks, longest = np.where(cut, mean, blocks), np.where(cut, most, longest)
 
         ctas = heads * tiles
         sms = float(hardware.sm_count)
         peak = np.array([hardware.peak_flops(dtype) for dtype in ops.dtype])
-        block_time = 4.0 * self.tile_rows * BLOCK * ops.k / (peak * self.compute_efficiency / sms)
+        block_time = 4.0 * high * block * ops.k / (peak * self.rate(ops.k) / sms)
         copies = np.where(BLOCK % group == 0, 1.0, self.ODD_GROUP) if packed else 1.0
         # Of a tile as full as the fullest: a few rows in a second one do not make the first one start sooner.
-        full = np.minimum(rows, self.tile_rows) / (heads * rows)
+        full = np.minimum(rows, high) / (heads * rows)
         feed = copies * (ops.a_traffic + ops.out_traffic) * full / (hardware.memory_bandwidth * self.l2_feed / sms)
         start = self.tile_start + feed
         seconds = whole(ctas / sms) * (start + block_time * blocks) + start + self.tail * block_time * longest
         return np.asarray(seconds * (1.0 + self.power_droop * seconds / (seconds + self.POWER_TIME)))
 
+    def _in_window(
+        self, ops: OpTrace, tiles: FloatArray, span: FloatArray, block: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return the mean and the most key blocks of a tile that spans `span` queries, each shape (*sweep, op) [1]."""
+        # The window that leaves so many products: a query sees the keys before it, at most so many.
+        before, pairs = ops.n - ops.m, ops.mac_fraction * ops.m * ops.n
+        ramp = ops.n - np.sqrt(np.maximum(ops.n**2 - 2.0 * pairs - before**2, 0.0))
+        window = np.where(pairs <= before * ops.m, pairs / ops.m, ramp)[..., None]
+        down, up = (np.floor, np.ceil) if self.quantised else (np.asarray, np.asarray)
+        tile = down((np.arange(self.SAMPLED) + 0.5) / self.SAMPLED * tiles[..., None])
+        first = before[..., None] + np.minimum(tile * span[..., None], ops.m[..., None] - 1.0)
+        last = np.minimum(first + np.maximum(span[..., None], 1.0), ops.n[..., None])
+        start = down(np.maximum(first - window + 1.0, 0.0) / block[..., None])
+        visited = np.maximum(up(last / block[..., None]) - start, 1.0)
+        return visited.mean(axis=-1), visited.max(axis=-1)
+
 
 @dataclass(frozen=True)
 class KVAppend:
-    """Write of new keys and values to the cache: one CTA per token, or the bytes of wide ones.
+    """Write of new keys and values to the cache: one CTA of up to 512 threads per token, or the bytes of wide ones.
 
     Attributes
     ----------
@@ -186,7 +268,8 @@ class KVAppend:
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
         """Return the time of one run of each op, shape (*sweep, op) [s]."""
         moved = ops.traffic / (hardware.memory_bandwidth * self.memory_efficiency)
-        return pnorm(moved, self.per_token * ops.m, PrefillAttention.WRITE_OVERLAP)
+        threads = np.minimum(ops.n / 2.0 / WRITERS, 1.0)
+        return pnorm(moved, self.per_token * ops.m * threads, PrefillAttention.WRITE_OVERLAP)
 
 
 # --- how timings of it are read, fitted and judged ------------------------------------------------------------------
@@ -196,29 +279,49 @@ SHAPE = ("batch", "heads", "kv_heads", "head_dim", "q_len", "kv_len")
 #: Prior of attention fits, around the kernels' defaults (about the geometric means of four GPUs): hundreds of rows
 #: outweigh it, but parameters that only large batches tell stay sensible where these are left out.
 PRIOR = 0.3
+#: Rate of attention of capability 10.3 (B300) over that of 10.0 (B200): its exponentials are twice as fast, and softmax
+#: is what B200 waits for. From aiconfigurator-core 0.12.0, B300 and GB300 beside B200.
+ULTRA = 1.2
 #: Fraction of its peak that a half-rate card reaches in attention at most: FlashAttention 2 runs at 165 TFLOP/s on an
 #: RTX 4090, whose peak is 165 (22k tokens, figure of github.com/thu-ml/SpargeAttn, digitised).
 HALF_RATE_EFFICIENCY = 0.95
 
 
-def attention_ops(frame: pd.DataFrame, phase: str, causal_share: float) -> OpTrace:
-    """Return the ops that rows of attention timings measured."""
+def attention_ops(frame: pd.DataFrame, phase: str) -> OpTrace:
+    """Return the ops that rows of attention timings measured; dtype fp8 is that of the cache."""
     of = {name: frame[name].to_numpy(dtype=np.float64) for name in SHAPE}
+    query, context = of["q_len"], np.maximum(of["kv_len"], of["q_len"])
+    window = np.full(len(frame), np.inf)
+    if "window" in frame:
+        window = np.where(frame["window"] > 0, frame["window"], np.inf)
+    keys_seen = np.minimum(of["kv_len"], query + window - 1.0)
+    share = np.ones(len(frame))
+    if phase == "prefill":
+        share = causal_share(query, context, np.minimum(context, query + window - 1.0), window)
+    narrow = frame["dtype"].to_numpy() == "fp8"
     columns = {
         "gemms": 2.0,
-        "m": of["q_len"],
-        "n": of["kv_len"],
+        "m": query,
+        "n": keys_seen,
         "k": of["head_dim"],
         "batch": of["batch"] * of["heads"],
         "b_batch": of["batch"] * of["kv_heads"],
         "sequences": of["batch"],
-        "mac_fraction": causal_share,
+        "mac_fraction": share,
+        "grain": np.where(np.isfinite(window), window, 1.0),
+        "a_bytes": 2.0,
+        "b_bytes": np.where(narrow, 1.0, 2.0),
+        "out_bytes": 2.0,
     }
-    return rows_as_ops(frame, columns, kernel=f"attention_{phase}")
+    ops = rows_as_ops(frame, columns, kernel=f"attention_{phase}")
+    return ops.with_columns(
+        dtype=tuple("bf16" if is_narrow else own for is_narrow, own in zip(narrow, ops.dtype, strict=True)),
+        pattern=tuple("window" if np.isfinite(seen) else "" for seen in window),
+    )
 
 
 def _as_ops(frame: pd.DataFrame) -> OpTrace:
-    return attention_ops(frame, "prefill", 0.5)
+    return attention_ops(frame, "prefill")
 
 
 def _group_size(frame: pd.DataFrame, _: HardwareProfile) -> FloatArray:
@@ -234,12 +337,20 @@ def _variant(hardware: HardwareProfile) -> dict[str, Any]:
     return {"algorithm": algorithm(hardware)}
 
 
+def narrow_variant(hardware: HardwareProfile) -> dict[str, Any]:
+    """Return what follows from the GPU where the cache is in 8 bit."""
+    return {"algorithm": narrow_algorithm(hardware)}
+
+
 def _carried(kernel: PrefillAttention, source: HardwareProfile, target: HardwareProfile) -> PrefillAttention:
     """Between tensor rates: half as fast, they no longer wait for softmax and loads, nor meet the power limit."""
     if traits.tensor_rate(source) == "full" and traits.tensor_rate(target) == "half":
         efficiency = min(2.0 * kernel.compute_efficiency, HALF_RATE_EFFICIENCY)
         least = parameters(kernel)["power_droop"].metadata["lower"]
         return replace(kernel, compute_efficiency=efficiency, power_droop=least)
+    capabilities = (source.compute_capability, target.compute_capability)
+    if capabilities == ("10.0", "10.3"):
+        return replace(kernel, compute_efficiency=ULTRA * kernel.compute_efficiency)
     return kernel
 
 
@@ -260,6 +371,7 @@ def quantities(head: float) -> tuple[Quantity, ...]:
 #: grouped alike.
 SHARED: dict[str, Any] = {
     "shape": SHAPE,
+    "optional": ("window",),
     "variant": _variant,
     "similarity": (traits.capability, _algorithm_and_memory, traits.memory_class),
     "regimes": (
@@ -281,3 +393,5 @@ KIND = Kind(
     quantities=quantities(head=3.0),
     **SHARED,
 )
+#: The same over a cache of 8 bit; the dtype of its timings is that of the cache.
+KIND_8BIT = replace(KIND, variant=narrow_variant, family="attention_prefill")

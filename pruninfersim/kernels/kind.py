@@ -63,6 +63,8 @@ class Kind:
         Numeric columns of a timings file that say what ran, beside gpu, backend, dtype and latency_us.
     labels : tuple of str
         Text columns that say what ran (an op, a sparsity).
+    optional : tuple of str
+        Numeric columns that say what ran where a timings file has them; 0 or blank is none (a window).
     group : tuple of str
         Columns whose values stay together in one fold of the cross-validation.
     axes : tuple of str
@@ -113,6 +115,7 @@ class Kind:
     quantities: tuple[Quantity, ...]
     regimes: tuple[Regime, ...]
     labels: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     family: str = ""
     predict: Predictor | None = None
     seconds_of: Predictor | None = None
@@ -125,6 +128,11 @@ class Kind:
     settled: Callable[[Any, pd.DataFrame], Any] | None = None
     one_set: bool = False
     usual: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that say what ran, those that a file may lack too."""
+        return (*self.shape, *self.labels, *self.optional)
 
     def as_usual(self, kernel: Any) -> Any:
         """Return a fitted kernel as a stack runs it, whatever library was timed."""

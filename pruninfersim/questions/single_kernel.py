@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Never
 
@@ -15,6 +16,7 @@ from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel, scalar
 from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.hardware import HardwareProfile, precision
+from pruninfersim.kernels.attention_decode import DecodeAttention
 from pruninfersim.kernels.base import Cache
 from pruninfersim.kernels.quantise import BEHIND
 from pruninfersim.models.architectures.rows import causal_share
@@ -133,8 +135,8 @@ def attention_latency(
         Precision of queries, products and outputs: "bf16", "fp16", "fp32" or "tf32". Beside linear layers of fp8, int8
         or fp4 it is "bf16".
     kv_dtype : str, optional
-        Precision of the KV cache: that of `dtype`, the default. No kernel that reads a narrower one was timed; half
-        the bytes are not half the time.
+        Precision of the KV cache: that of `dtype`, the default, or "fp8". Its kernels convert what they read, so that
+        half the bytes are not half the time. "int8" is priced as fp8, which was timed.
     window : array_like, optional
         Keys that a token sees at most, itself included; default is all.
     hardware, cache, stack : as in `gemm_latency`
@@ -173,7 +175,9 @@ def attention_latency(
         "out_bytes": form.output_bytes,
         "sequences": size["batch"],
     }
+    narrow = 1.0 if kv_dtype in ("fp8", "int8") else form.weight_bytes
     attention = common | {
+        "b_bytes": narrow,
         "name": "attention",
         "kernel": f"attention_{phase}",
         "gemms": 2.0,
@@ -183,10 +187,12 @@ def attention_latency(
         "batch": size["batch"] * size["heads"],
         "b_batch": size["batch"] * groups,
         "mac_fraction": share,
+        **({} if window is None else {"pattern": "window", "grain": seen}),
     }
     width = 2.0 * groups * size["head_dim"]
     tokens = size["batch"] * size["query_len"]
     append = common | {"name": "kv_append", "kernel": "kv_append", "m": tokens, "n": width, "k": width}
+    append["out_bytes"] = narrow
     # A replayed benchmark has its KV write inside the measured time, and so has the floor of a decode step.
     apart = cache == "cold" and phase == "prefill"
     return _priced([attention, append] if apart else [attention], hardware, stack, cache)
@@ -200,10 +206,12 @@ def _attention_precision(dtype: str, kv_dtype: str | None) -> precision.Precisio
         raise InvalidInputError(
             f"attention is priced in {allowed}; got dtype={dtype!r}. Beside {dtype} linear layers it runs in bf16"
         )
-    if kv_dtype is not None and precision.get(kv_dtype) != form:
+    if kv_dtype is None or precision.get(kv_dtype) == form:
+        return form
+    if kv_dtype not in ("fp8", "int8") or form.weight_bytes != 2.0:
         raise InvalidInputError(
-            f"kv_dtype must be {dtype!r}, as dtype; got {kv_dtype!r}: attention over a KV cache of another precision "
-            "is not modelled"
+            f"kv_dtype must be {dtype!r}, as dtype, or fp8 or int8 beside 16 bit; got {kv_dtype!r}: attention over a "
+            "KV cache of another precision is not modelled"
         )
     return form
 
@@ -232,10 +240,14 @@ def replayed(ops: OpTrace, cost_model: CostModel) -> FloatArray:
     """Return the time of micro-benchmarks of all ops, one after the other, shape (*sweep) [s].
 
     No launch gaps but that of a GEMM behind its quantisation, and no roofline: what a benchmark replays it may find in
-    L2.
+    L2. Decode splits its keys as the library that was timed.
     """
     lowered = cost_model.lower(ops)
-    priced = enumerate(cost_model.of(lowered))
-    alone = sum(p.model.latency(lowered.select([i]), cost_model.hardware, cache="replayed")[..., 0] for i, p in priced)
+    models = [p.model for p in cost_model.of(lowered)]
+    timed = [replace(model, splits="vllm") if isinstance(model, DecodeAttention) else model for model in models]
+    alone = sum(
+        model.latency(lowered.select([i]), cost_model.hardware, cache="replayed")[..., 0]
+        for i, model in enumerate(timed)
+    )
     behind = lowered.launches * np.array([key.startswith("quantise") for key in lowered.kernel])
     return np.asarray(alone + BEHIND * behind.sum(axis=-1))

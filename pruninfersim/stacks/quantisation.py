@@ -17,6 +17,8 @@ from pruninfersim.trace import OpTrace
 
 #: Projections that share one input.
 SHARED = (*FIRST, "k", "v", "qkv")
+#: Attention -> the kernel that reads a cache of 8 bit.
+NARROW_CACHE = {f"attention_{phase}": f"attention_{phase}_kv8" for phase in ("prefill", "decode")}
 #: Ops that write what the next GEMM reads, and can write it narrow.
 WRITERS = ("norm", "act")
 #: What a kernel that widens its weights on the way takes more than a GEMM of 16 bit [s], and the share of its
@@ -66,6 +68,26 @@ def with_quantisation(trace: OpTrace, how: str = "fused") -> OpTrace:
         inputs.setdefault((*key, width.tobytes()), i)
     rows = [_row(trace, i, step) for i in inputs.values() for step in STEPS[how]]
     return trace.concat(OpTrace.from_rows(rows))
+
+
+def with_narrow_cache(trace: OpTrace) -> OpTrace:
+    """Return the trace with attention over a cache of 8 bit by the kernels that read one.
+
+    >>> from pruninfersim import Workload
+    >>> from pruninfersim.pruning import Quantized
+    >>> from pruninfersim.trace import trace
+    >>> step = trace("llama-3.1-8b", Workload.decode(context=4096)).prune(Quantized(kv="fp8", weights="bf16"))
+    >>> "attention_decode_kv8" in with_narrow_cache(step).kernel
+    True
+    """
+    dense = [i for i, key in enumerate(trace.kernel) if key in NARROW_CACHE]
+    found = [i for i in dense if bool((trace.b_bytes[..., i] < 2.0).all())]
+    if not found:
+        return trace
+    renamed = list(trace.kernel)
+    for i in found:
+        renamed[i] = NARROW_CACHE[renamed[i]]
+    return trace.with_columns(kernel=tuple(renamed))
 
 
 def _written_narrow(trace: OpTrace, narrow: list[int]) -> OpTrace:

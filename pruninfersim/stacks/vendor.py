@@ -34,7 +34,7 @@ from pruninfersim.kernels.linear_attention import LinearScan
 from pruninfersim.kernels.quantise import STEPS
 from pruninfersim.kernels.token_gemm import BatchedGemm, MaskSort, TokenCopy, VendorTokenGemm
 from pruninfersim.stacks.copies import with_token_copies
-from pruninfersim.stacks.quantisation import narrow_names, widening, with_quantisation
+from pruninfersim.stacks.quantisation import narrow_names, widening, with_narrow_cache, with_quantisation
 from pruninfersim.stacks.systolic import systolic
 from pruninfersim.trace import OpTrace
 
@@ -100,6 +100,7 @@ def vendor(
         raise unknown_name("library", library, LIBRARIES)
     fitted = partial(_fitted, hardware=hardware, own=tuple(calibrations))
     gemm, prefill, decode = (fitted(kind, "bf16") for kind in ("gemm", "attention_prefill", "attention_decode"))
+    prefill8, decode8 = (fitted(f"attention_{phase}_kv8", "fp8") for phase in ("prefill", "decode"))
     chunk = replace(prefill, model=ChunkAttention(prefill.model, decode.model))
     ops = {name: fitted(f"elementwise_{name}", "bf16") for name in ("norm", "qk_norm", "rope", "act", "embedding")}
     if library is not None and isinstance(gemm.model, Gemm) and not gemm.model.protocol:
@@ -114,6 +115,8 @@ def vendor(
         "token_gemm": _composed(VendorTokenGemm(gemm.model), gemm, "dense GEMM on packed rows"),
         "exit_attention": _composed(ExitAttention(decode.model), decode, "attention of a smaller batch"),
         "attention_prefill": chunk,
+        "attention_prefill_kv8": replace(prefill8, model=ChunkAttention(prefill8.model, decode8.model)),
+        "attention_decode_kv8": decode8,
         "moe": fitted("moe", "bf16"),
         "moe/fp8": fitted("moe", "fp8"),
         "per_head_gemm": _beside(BatchedGemm(), gemm, "batched GEMM"),
@@ -164,7 +167,7 @@ def vendor(
 
 def _launched(quantise: str, trace: OpTrace) -> OpTrace:
     """Return what the stack launches: fused projections, copies around token-wise sub-layers, and quantisation."""
-    return with_quantisation(with_token_copies(trace.fuse_projections()), quantise)
+    return with_narrow_cache(with_quantisation(with_token_copies(trace.fuse_projections()), quantise))
 
 
 #: One function for each way to quantise: stacks of several GPUs that lower alike share the shapes of a sweep.

@@ -75,14 +75,15 @@ class OpTrace(ReadOnly):
         what it is there.
     kept, grain : ndarray
         Of a pattern of blocks that is chosen at run time: share of the blocks that is kept (part of ``mac_fraction``),
-        and tokens on the side of a block. Both 1 where there is none.
+        and tokens on the side of a block. Both 1 where there is none. `grain` of attention with a sliding window is its
+        length.
     ranks : ndarray
         GPUs that run the op together, each a part of it; the other columns are those of one of them.
     name, kernel, block, dtype : tuple of str
         Role of the op; key of the kernel that runs it; attention, mlp, embedding or head; compute dtype.
     pattern : tuple of str
         Structured sparsity of B that the tensor cores have a rate for ("2:4"), the routing of experts if it is not
-        uniform, or "".
+        uniform, "window" of attention that has one, or "".
     layers : tuple of tuple of int
         Layers that the row stands for (empty outside the layers).
     n_axis, k_axis : tuple of str

@@ -128,6 +128,7 @@ class Rows:
             "b_batch": workload.batch * kv_heads,
             "sequences": workload.batch,
             "mac_fraction": attended_share(workload, keys, window),
+            **({"pattern": "window", "grain": window} if np.isfinite(window) else {}),
             "n_axis": "context",
             "k_axis": "head_dim",
         }

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pruninfersim.stacks.quantisation import with_narrow_cache
 from pruninfersim.trace import OpTrace
 
 #: Names of the rows that an engine adds, and the block that they are in.
@@ -66,6 +67,7 @@ class Lowering:
             ops = _copied_cache(ops)
         known = dict(how.of)
         ops = ops.with_columns(launches=np.array([known.get(key, 1.0) for key in ops.kernel]))
+        ops = with_narrow_cache(ops)
         if trace.workload is None:  # kernels, and no step of a model
             return ops
         rows: list[dict[str, Any]] = []
