@@ -6,8 +6,8 @@ DIRECTORY holds attention_more_aiconfigurator.csv.gz and the two files of `fit_a
 wide heads of some GPUs. A seeded sample of each head size and window is fitted, the rest is not: errors are given of
 shapes left out in folds, and of the rows outside of the sample.
 
-GPUs that `fit_attention` has fitted keep what 128-wide heads have told, so that here only the rates of other head sizes
-are free; all others are fitted as a whole.
+GPUs that `fit_attention` has fitted keep what 128-wide heads have told, errors and domain included, so that here only
+the rates of other head sizes are free; all others are fitted as a whole.
 """
 
 from __future__ import annotations
@@ -88,6 +88,13 @@ def table(fitted: Calibration, rows: pd.DataFrame, chosen: np.ndarray) -> pd.Dat
     return (100 * pd.DataFrame({"folds": folds, "unseen": unseen})).round(1)
 
 
+def _beside_known(kind: str, gpu: str, fitted: Calibration) -> Calibration:
+    """Return what is shipped of 128-wide heads, its errors and domain, with the rates of others beside it."""
+    known = nearest.nearest_calibration(kind, "bf16", hardware.get(gpu))[0]
+    errors = {**known.standard_errors, **fitted.standard_errors}
+    return replace(known, kernel=fitted.kernel, standard_errors=errors)
+
+
 def main() -> int:
     """Fit every GPU and kind, print errors, write the files if asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -113,6 +120,8 @@ def main() -> int:
             print(table(fitted, rows, chosen).T.to_string(), flush=True)
             if arguments.write:
                 dtype = KINDS[kind][1]
+                if free != "auto":
+                    fitted = _beside_known(kind, gpu, fitted)
                 fitted.to_toml(hardware.profiles_directory() / "calibrations" / gpu / f"{kind}-{dtype}.toml")
     return 0
 
