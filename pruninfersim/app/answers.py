@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Points of a curve over sparsity, and the largest sparsity of one.
-POINTS, END = 17, 0.9
+POINTS, END = 16, 0.75
 #: Axes of the map.
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 CONTEXTS = (512, 1024, 2048, 4096, 8192, 16384, 32768, 65536)
@@ -156,19 +156,31 @@ def scaled(method: str, scale: float) -> str:
 
 
 def curves(state: State) -> list[CurveInfo]:
-    """Return one line per method on the first GPU: all ratios of a method grow together, along what it removes in all."""
+    """Return one line per method on the first GPU: its ratios grow together, along what it removes in all."""
     here = setup(state, state.gpus[0])
     work = here.workload(state.phase, state.batch, state.context)
-    lines = []
+    lines, colours = [], colour_keys(state.methods)
     for method in state.methods:
         several = spelling.parts(method)
         result = here.compared(spelling.combined(several, scales(method)), None, work)
         claim = np.asarray(result.claim, dtype=float)
         numbers = [np.broadcast_to(v, claim.shape) for v in (result.estimated, *result.interval, result.bound)]
-        # A method by itself has the colour of its family; the label tells lines of one family apart.
-        family = several[0].name if len(several) == 1 else method
-        lines.append(CurveInfo(family, 1.0 - 1.0 / claim, *numbers, claim, method, method))
+        lines.append(CurveInfo(method, 1.0 - 1.0 / claim, *numbers, claim, method, colours[method]))
     return lines
+
+
+def colour_keys(methods: Sequence[str]) -> dict[str, str]:
+    """Return what each method is coloured by: the first of a family has the colour that the family has everywhere.
+
+    >>> colour_keys(["low-rank@0.5", "low-rank@0.25"])
+    {'low-rank@0.5': 'low-rank', 'low-rank@0.25': 'low-rank@0.25'}
+    """
+    keys: dict[str, str] = {}
+    for method in methods:
+        several = spelling.parts(method)
+        family = several[0].name if len(several) == 1 else method
+        keys[method] = method if family in keys.values() else family
+    return keys
 
 
 def over_map(state: State) -> tuple[HeatmapInfo, FloatArray]:

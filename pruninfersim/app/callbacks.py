@@ -87,7 +87,8 @@ def _link(app: Dash, controls: Sequence[str], start: states.State) -> None:
         state, errors = states.from_query(search or "") if search else (start, {})
         plain = [getattr(state, name) for name in PLAIN]
         shown = [str(v) if isinstance(v, int) else list(v) if isinstance(v, tuple) else v for v in plain]
-        methods = [value for row in rows.of_methods(state.methods) for value in row]
+        # A dropdown without a choice holds None.
+        methods = [value or None for row in rows.of_methods(state.methods) for value in row]
         return [*shown, *methods, state.config, state.quality, errors]
 
 

@@ -42,7 +42,7 @@ def shown(state: State) -> Shown:
         title=None, width=None, height=HEIGHT, autosize=True, margin={"l": 64, "r": 16, "t": 24, "b": 56},
         legend={"orientation": "h", "y": -0.2, "yanchor": "top", "x": 0}, font_size=13,
     )  # fmt: skip
-    made.figure.update_xaxes(automargin=True)
+    made.figure.update_xaxes(automargin=True, tickangle=None)
     return made
 
 
@@ -56,8 +56,8 @@ def _waterfall(state: State) -> Shown:
     fig = plots.waterfall_figure(plots.waterfall_info(result))
     return Shown(
         fig, f"From the claim to the estimate: {state.methods[0]} on {state.gpus[0]}",
-        "The first bar is what 1/(1-s) promises of the dense time; each step adds what the promise leaves out, the last "
-        "bar is the estimate. Click a bar for the ops behind it.",
+        "The first bar is what 1/(1-s) promises of the dense time; each step adds what the promise leaves out; the "
+        "last bar is the estimate. Click a bar for the ops behind it.",
     )  # fmt: skip
 
 
@@ -107,6 +107,11 @@ def _gpus(state: State) -> Shown:
     frame, left_out = answers.ranking(state)
     pruned = frame[(frame["method"] != DENSE) & frame["estimated_speedup"].notna()]
     fig = plots.bars_figure(plots.bars_info(pruned, "hardware", colour="method"))
+    keys = answers.colour_keys(state.methods)
+    look = places(keys.values())
+    for bar in fig.data:
+        if bar.name in keys:
+            bar.marker.color = COLOURS[look[keys[bar.name]] % len(COLOURS)]
     return Shown(
         fig, "GPUs side by side",
         "Estimated speedup over the dense model on the same GPU, with 90 % intervals; the grey mark is the bound. "
@@ -120,8 +125,8 @@ def _pareto(state: State) -> Shown:
     of = "the uploaded table" if state.quality else "Table 10 of arXiv 2606.09080, measured on Llama-3.1-8B"
     return Shown(
         fig, f"Speedup against quality loss on {state.gpus[0]}",
-        f"Quality is from {of}; speed is predicted for the model and the workload at the left. Grey is the most speed for "
-        "a loss. Click a point for its ops.", tuple(left_out),
+        f"Quality is from {of}; speed is predicted for the model and the workload at the left. Grey is the most speed "
+        "for a loss. Click a point for its ops.", tuple(left_out),
     )  # fmt: skip
 
 

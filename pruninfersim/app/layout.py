@@ -12,9 +12,10 @@ from pruninfersim.app.state import MOST_METHODS, VIEWS, State
 from pruninfersim.app.uploads import LARGEST
 from pruninfersim.hardware import precision
 from pruninfersim.pruning import EVERY
+from pruninfersim.report.page import CONFIG as OF_REPORTS
 
-#: What the buttons of a figure may do: no logo, which is a link to elsewhere.
-CONFIG: Any = {"displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d", "toImage"], "responsive": True}
+#: As the figures of reports: without a logo and without a button that would send them elsewhere.
+CONFIG: Any = dict(OF_REPORTS) | {"modeBarButtonsToRemove": ["select2d", "lasso2d", "toImage"]}
 #: Field of the state -> id of the control that its errors stand beside.
 PLACES = {
     "link": "link", "model": "model", "config": "config", "gpus": "gpus", "stack": "stack", "dtype": "dtype",
@@ -114,7 +115,7 @@ def _controls(state: State) -> Any:
                         id="stack", options=_choices(stacks.names()), value=state.stack, clearable=False), "stack"),
                     _field("Precision", dcc.Dropdown(
                         id="dtype", value=state.dtype, clearable=False, options=[
-                            {"label": "the model's own", "value": ""}, *_choices(precision.PRECISIONS)]), "dtype"),
+                            {"label": "model's own", "value": ""}, *_choices(precision.PRECISIONS)]), "dtype"),
                 ],
                 className="pair",
             ),
@@ -216,14 +217,19 @@ def _results(state: State) -> Any:
                 [
                     html.H3("Figures", className="unseen"),
                     html.Div(
-                        [html.Span("Figure", id="view-label", className="unseen"),
-                         dcc.RadioItems(id="view", options=tabs, value=state.view, inline=True, className="tabs")],
-                        role="group", **{"aria-labelledby": "view-label"},
+                        dcc.RadioItems(id="view", options=tabs, value=state.view, inline=True, className="tabs"),
+                        role="group",
+                        **{"aria-label": "Figure"},
                     ),
                     _error("view"),
                     html.H3(id="figure-title"),
-                    dcc.Graph(id="figure", config=CONFIG, responsive=True, style={"height": "460px"}),
-                    html.P(id="caption", className="hint"),
+                    html.Figure(
+                        [
+                            dcc.Graph(id="figure", config=CONFIG, responsive=True, style={"height": "460px"}),
+                            html.Figcaption(html.P(id="caption", className="hint")),
+                        ],
+                        **{"aria-labelledby": "figure-title"},
+                    ),
                     html.Div(id="left-out"),
                 ],
                 className="card", **{"aria-label": "Figure"},

@@ -52,7 +52,7 @@ def headline(state: State) -> Any:
     )  # fmt: skip
     cards = [
         ("Estimated speedup", f"{result.estimated:.2f}×", f"90 %: {low:.2f} to {high:.2f}"),
-        (f"Time of the {state.phase}", milliseconds(result.pruned.latency), f"dense {milliseconds(result.dense.latency)}"),
+        (f"One {state.phase}", milliseconds(result.pruned.latency), f"dense {milliseconds(result.dense.latency)}"),
         ("Headroom", f"{result.headroom:.2f}×", "with perfect kernels for what changes"),
         ("Bound", f"{result.bound:.2f}×", f"no kernel exceeds it; claim {result.claim:.2f}×"),
         ("Memory", f"{fits}{was}", f"weights {pruned.weight_bytes / 1e9:.1f} GB, dense {dense.weight_bytes / 1e9:.1f}"),
@@ -77,6 +77,15 @@ def milliseconds(seconds: Any) -> str:
     return f"{value:.3g} s" if value >= 1.0 else f"{value * 1e3:.3g} ms"
 
 
+def rate(value: float) -> str:
+    """Return a rate as a reader writes it.
+
+    >>> rate(46250.4), rate(12.34)
+    ('46,250', '12.3')
+    """
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
 def methods(state: State) -> Any:
     """Return all methods on the first GPU side by side: the speedups, and the request."""
     rows = [_row(label, result) for label, result in answers.every(state)]
@@ -84,7 +93,7 @@ def methods(state: State) -> Any:
     served = [
         (
             label, milliseconds(each.ttft), milliseconds(each.tpot), milliseconds(each.total),
-            f"{each.tokens_per_second:.4g}", f"{asked[0][1].total / each.total:.2f}",
+            rate(each.tokens_per_second), f"{asked[0][1].total / each.total:.2f}",
         )
         for label, each in asked
     ]  # fmt: skip
@@ -110,7 +119,7 @@ def gpus(frame: pd.DataFrame) -> Any:
     rows = [
         (
             row.hardware, row.method, "–" if row.note else milliseconds(row.seconds),
-            "–" if row.note else f"{row.tokens_per_second:.4g}", f"{100 * row.memory_share:.0f} %",
+            "–" if row.note else rate(row.tokens_per_second), f"{100 * row.memory_share:.0f} %",
             "yes" if row.fits else "no", row.limited_by or "–", row.provenance or "–",
         )
         for row in frame.itertuples()
@@ -137,9 +146,10 @@ def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> A
 
 def notes(state: State) -> Any:
     """Return what to know before quoting the numbers."""
-    return html.Ul(
-        [html.Li([html.Strong(f"{who}: ") if who else "", note]) for who, note in answers.notes(state)]
-    ) if answers.notes(state) else html.P("Nothing: every op rests on a definition, or on timings of this GPU.")  # fmt: skip
+    found = answers.notes(state)
+    if not found:
+        return html.P("Nothing: every op rests on a definition, or on timings of this GPU.")
+    return html.Ul([html.Li([html.Strong(f"{who}: ") if who else "", note]) for who, note in found])
 
 
 def ops(state: State, point: answers.Point) -> Any:

@@ -87,7 +87,8 @@ def from_query(search: str) -> tuple[State, dict[str, str]]:
     except ValueError:
         return State(), {"link": "the link has too many parts"}
     known = [f.name for f in fields(State)]
-    errors = {"link": str(unknown_name("part of the link", name, known)) for name in given if name not in known}
+    foreign = [str(unknown_name("part of the link", name, known)) for name in given if name not in known]
+    errors = {"link": foreign[0]} if foreign else {}
     state, wrong = read({name: values for name, values in given.items() if name in known})
     return state, errors | wrong
 

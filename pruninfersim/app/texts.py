@@ -68,7 +68,7 @@ def command(state: State) -> str:
     """Return the question as a command of the shell; an uploaded model is a file that has to be at hand.
 
     >>> command(State(gpus=("l40s",), phase="decode"))
-    'pruninfersim speedup --model llama-3.1-8b --gpu l40s --method static-width@0.5,semi-structured@0.5 --phase decode ...'
+    'pruninfersim speedup --model llama-3.1-8b --gpu l40s --method static-width@0.5,semi-structured@0.5 --phase ...'
     """
     words = ["pruninfersim", "speedup"]
     words += ["--config", "config.json"] if state.config else ["--model", state.model]

@@ -1,4 +1,4 @@
-"""Methods with their ratios as one word: ``static-width@0.5``, ``low-rank@0.25/0.5``, ``static-depth@0.25+low-rank@0.5``."""
+"""Methods with their ratios as one word: ``low-rank@0.5``, ``low-rank@0.2/0.5``, ``static-depth@0.2+low-rank@0.5``."""
 
 from __future__ import annotations
 

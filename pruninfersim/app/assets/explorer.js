@@ -50,4 +50,35 @@
       },
     },
   });
+
+  // Dash's dropdowns are named after their value alone, its radio buttons sit in a list box, and its uploads hide a
+  // second control behind their button: give each the role and the name that it has for those who see it.
+  const name = (element, attributes) => {
+    for (const [key, value] of Object.entries(attributes)) {
+      if (value === null) element.removeAttribute(key);
+      else if (element.getAttribute(key) !== value) element.setAttribute(key, value);
+    }
+  };
+  const told = () => {
+    for (const button of document.querySelectorAll("button.dash-dropdown")) {
+      const label = document.querySelector(`label[for="${button.id}"]`);
+      if (!label) continue;
+      name(label, {id: `${button.id}-label`});
+      name(button, {"aria-labelledby": `${label.id} ${button.id}-value`});
+    }
+    for (const list of document.querySelectorAll(".dash-radioitems")) {
+      const legend = list.closest("fieldset")?.querySelector("legend")?.textContent || "";
+      name(list, {role: "radiogroup", "aria-label": list.closest("[role=group]")?.getAttribute("aria-label") || legend});
+      for (const label of list.querySelectorAll("label")) name(label, {role: null, "aria-selected": null});
+    }
+    for (const file of document.querySelectorAll(".upload input[type=file]")) {
+      name(file, {tabindex: "-1", "aria-label": file.parentElement.textContent});
+    }
+  };
+  const watch = () => {
+    told();
+    new MutationObserver(told).observe(document.body, {childList: true, subtree: true, attributes: true,
+      attributeFilter: ["aria-labelledby", "role"]});
+  };
+  if (document.body) watch(); else document.addEventListener("DOMContentLoaded", watch);
 })();
