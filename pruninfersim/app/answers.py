@@ -79,8 +79,8 @@ def _speedup(name: str, config: str, stack: str, dtype: str, phase: str, point: 
 def problems(state: State) -> dict[str, str]:
     """Return what cannot be answered on the first GPU, by the field that is to blame: a GPU, a precision, a method.
 
-    >>> problems(State(gpus=("v100-sxm2-16gb",), dtype="fp8"))["dtype"][:20]
-    'v100-sxm2-16gb has n'
+    >>> problems(State(gpus=("v100-sxm-16gb",), dtype="fp8"))["dtype"][:29]
+    'v100-sxm-16gb has no peak for'
     """
     try:
         here = setup(state, state.gpus[0])
@@ -164,8 +164,10 @@ def curves(state: State) -> list[CurveInfo]:
         several = spelling.parts(method)
         result = here.compared(spelling.combined(several, scales(method)), None, work)
         claim = np.asarray(result.claim, dtype=float)
-        numbers = [np.broadcast_to(v, claim.shape) for v in (result.estimated, *result.interval, result.bound)]
-        lines.append(CurveInfo(method, 1.0 - 1.0 / claim, *numbers, claim, method, colours[method]))
+        values = (result.estimated, *result.interval, result.bound)
+        estimated, low, high, bound = (np.broadcast_to(np.asarray(value), claim.shape) for value in values)
+        removed = 1.0 - 1.0 / claim
+        lines.append(CurveInfo(method, removed, estimated, low, high, bound, claim, method, colours[method]))
     return lines
 
 
@@ -208,7 +210,8 @@ def ranking(state: State) -> tuple[pd.DataFrame, list[str]]:
     )  # fmt: skip
     # The rows of a GPU come in the order asked for, dense first.
     frame["method"] = [DENSE, *state.methods] * len(able)
-    return frame, left_out + [f"{row.hardware}, {row.method}: {row.note}" for row in frame.itertuples() if row.note]
+    missing = frame[frame["note"] != ""].to_dict("records")
+    return frame, left_out + [f"{row['hardware']}, {row['method']}: {row['note']}" for row in missing]
 
 
 def quality_curves(state: State) -> tuple[Mapping[str, pareto.Curve], list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -154,8 +153,8 @@ def answered(state: states.State) -> list[Any]:
     """Return the parts of the page in the order of `FILLED`, and the figure; errors as the questions."""
     shown = figures.shown(state)
     below: list[Any] = [html.P(f"Left out: {text}", className="hint") for text in shown.left_out]
-    if state.view == "gpus":
-        below.append(panels.gpus(answers.ranking(state)[0]))
+    if shown.frame is not None:
+        below.append(panels.gpus(shown.frame))
     parts = {
         "status": panels.sentence(state),
         "headline": panels.headline(state),
@@ -204,10 +203,9 @@ def _upload(app: Dash, kind: str, what: str, read: Any) -> None:
         if not data:
             return "", True
         try:
-            text = uploads.unpacked(data, what)
+            name = uploads.model_of(uploads.unpacked(data, what)).name if kind == "config" else "your table"
         except PruninfersimError:
             return "", False
-        name = json.loads(text)["_name_or_path"] if kind == "config" else "your table"
         return f"In use: {name}", False
 
 
@@ -223,8 +221,9 @@ def _downloads(app: Dash) -> None:
         """Return the numbers of all methods and GPUs, or the report on the first GPU."""
         if query is None:
             raise PreventUpdate
-        state, _ = states.from_query(query)
-        return dcc.send_string(*(csv_of(state) if ctx.triggered_id == "csv" else report_of(state)))
+        state = states.from_query(query)[0]
+        text, name = csv_of(state) if ctx.triggered_id == "csv" else report_of(state)
+        return dcc.send_string(text, name)
 
 
 def csv_of(state: states.State) -> tuple[str, str]:

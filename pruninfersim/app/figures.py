@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +15,7 @@ from pruninfersim.plots.style import COLOURS, places
 from pruninfersim.questions.hardware_ranking import DENSE
 
 if TYPE_CHECKING:
+    import pandas as pd
     import plotly.graph_objects as go
 
 #: Height of a figure [px].
@@ -23,12 +23,13 @@ HEIGHT = 460
 
 
 class Shown(NamedTuple):
-    """A figure, what it is about, how to read it, and what it could not show."""
+    """A figure, what it is about, how to read it, what it could not show, and its rows if they say more than it."""
 
     figure: go.Figure
     title: str
     caption: str
     left_out: tuple[str, ...] = ()
+    frame: pd.DataFrame | None = None
 
 
 def shown(state: State) -> Shown:
@@ -44,11 +45,6 @@ def shown(state: State) -> Shown:
     )  # fmt: skip
     made.figure.update_xaxes(automargin=True, tickangle=None)
     return made
-
-
-def _where(state: State) -> str:
-    lengths = f"{state.phase}, batch {state.batch}, context {state.context}"
-    return html.escape(f"{answers.model(state).name}, {lengths}, {state.stack}", quote=False)
 
 
 def _waterfall(state: State) -> Shown:
@@ -115,7 +111,7 @@ def _gpus(state: State) -> Shown:
     return Shown(
         fig, "GPUs side by side",
         "Estimated speedup over the dense model on the same GPU, with 90 % intervals; the grey mark is the bound. "
-        "Click a bar for its ops.", tuple(left_out),
+        "Click a bar for its ops.", tuple(left_out), frame,
     )  # fmt: skip
 
 

@@ -118,11 +118,11 @@ def gpus(frame: pd.DataFrame) -> Any:
     """Return the table below the figure of GPUs."""
     rows = [
         (
-            row.hardware, row.method, "–" if row.note else milliseconds(row.seconds),
-            "–" if row.note else rate(row.tokens_per_second), f"{100 * row.memory_share:.0f} %",
-            "yes" if row.fits else "no", row.limited_by or "–", row.provenance or "–",
+            row["hardware"], row["method"], "–" if row["note"] else milliseconds(row["seconds"]),
+            "–" if row["note"] else rate(row["tokens_per_second"]), f"{100 * row['memory_share']:.0f} %",
+            "yes" if row["fits"] else "no", row["limited_by"] or "–", row["provenance"] or "–",
         )
-        for row in frame.itertuples()
+        for row in frame.to_dict("records")
     ]  # fmt: skip
     head = ("GPU", "method", "time", "tokens/s", "memory", "fits", "limited by", "rests on")
     return table("GPUs, dense and pruned", head, rows)

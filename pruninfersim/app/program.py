@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
@@ -79,7 +80,7 @@ def explore(
     names = {"model": model, "hardware": hardware, "methods": methods, "stack": stack, "dtype": dtype, "phase": phase,
              "batch": batch, "context": context, "prompt": prompt, "new_tokens": new_tokens, "view": view}  # fmt: skip
     refuse("explore", other, list(names))
-    given = {name: value for name, value in names.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in names.items() if value is not None}
     if "hardware" in given:
         given["gpus"] = given.pop("hardware")
     if isinstance(model, Path | dict) or str(model).endswith(".json"):
@@ -160,8 +161,12 @@ def server(host: str = "127.0.0.1", port: int = 8050, state: State | None = None
     app = page(state or State())
     from werkzeug.serving import WSGIRequestHandler, make_server
 
-    class Quiet(WSGIRequestHandler):
+    class Quiet(WSGIRequestHandler):  # type: ignore[misc]
         def log_request(self, *_: Any) -> None:
             """Say nothing of what went well."""
 
-    return make_server(host, port, app.server, threaded=True, request_handler=Quiet)
+    # Bound here, since werkzeug ends the program where a port is taken.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family) as bound:
+        port = bound.getsockname()[1]
+        return make_server(host, port, app.server, threaded=True, request_handler=Quiet, fd=bound.fileno())

@@ -32,8 +32,8 @@ def python(state: State) -> str:
     """
     shown = f'"{state.model}"'
     if state.config:
-        keys = json.loads(uploads.unpacked(state.config, "the model"))
-        shown = f"pis.ModelConfig.from_hf({keys!r}, name={keys['_name_or_path']!r})"
+        text = uploads.unpacked(state.config, "the model")
+        shown = f"pis.ModelConfig.from_hf({json.loads(text)!r}, name={uploads.model_of(text).name!r})"
     methods = ", ".join(_code(method) for method in state.methods)
     lines = {
         "model": "model",

@@ -31,8 +31,8 @@ def explore(
         server = program.server(host, port)
     except OSError as error:
         raise InvalidInputError(
-            f"cannot serve on {host}:{port}: {error.strerror or error}; try another --port"
+            f"cannot serve on {host}:{port}: {str(error.strerror or error).partition(' (while')[0]}; try another --port"
         ) from None
     shown = f"[{host}]" if ":" in host else host
-    typer.echo(f"Explorer at http://{shown}:{server.server_port}/ (Ctrl-C ends it)")
+    typer.echo(f"Explorer at http://{shown}:{server.port}/ (Ctrl-C ends it)")
     server.serve_forever()

@@ -104,4 +104,4 @@ def read(text: str) -> PruningMethod:
 def combined(several: tuple[Part, ...], scale: ArrayLike | None = None) -> PruningMethod:
     """Return one method, or several as a composition, their ratios times a scale of shape (*sweep)."""
     methods: tuple[Any, ...] = tuple(part.method(scale) for part in several)
-    return methods[0] if len(methods) == 1 else Composed(methods)  # type: ignore[no-any-return]
+    return methods[0] if len(methods) == 1 else Composed(methods)
