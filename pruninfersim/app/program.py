@@ -116,7 +116,7 @@ def page(state: State) -> Dash:
     from pruninfersim.app.layout import page as layout
 
     app = Dash(
-        "pruninfersim.app", title="Pruning explorer", update_title="", serve_locally=True, eager_loading=True,
+        "pruninfersim.app", title="Pruning explorer", update_title="", serve_locally=True,
         assets_folder=str(Path(__file__).with_name("assets")), enable_mcp=False, add_log_handler=False,
         meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
     )  # fmt: skip

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -26,17 +28,19 @@ class Browser:
         theirs_in, ours_out = os.pipe()
         ours_in, theirs_out = os.pipe()
         # The browser reads commands from descriptor 3 and writes to 4.
+        pipes = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 10) for descriptor in (theirs_in, theirs_out)]
+        start = (
+            "import os, sys; [os.dup2(int(sys.argv[i]), i + 2) for i in (1, 2)]; os.execv(sys.argv[3], sys.argv[3:])"
+        )
         command = [
-            "sh", "-c", f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out}', str(BROWSER), "--headless", "--no-sandbox",
-            "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-            "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--remote-debugging-pipe",
+            sys.executable, "-c", start, *map(str, pipes), str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu",
+            "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+            "--disable-sync", "--disable-dev-shm-usage", "--remote-debugging-pipe",
             "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1", f"--user-data-dir={profile}", "about:blank",
         ]  # fmt: skip
-        self.process = subprocess.Popen(
-            command, pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        os.close(theirs_in)
-        os.close(theirs_out)
+        self.process = subprocess.Popen(command, pass_fds=pipes, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for descriptor in (theirs_in, theirs_out, *pipes):
+            os.close(descriptor)
         self.incoming, self.outgoing, self.buffer, self.count = ours_in, ours_out, b"", 0
         self.events: list[dict[str, Any]] = []
         self.session = None
@@ -95,8 +99,12 @@ class Browser:
     def wait(self, condition: str, why: str = "") -> Any:
         """Wait until an expression is true, and return its value."""
         end = time.monotonic() + PATIENCE
+        # What is not there yet is not true yet; an element is, and cannot be sent.
+        tried = (
+            f"(() => {{ try {{ const v = {condition}; return v instanceof Node || v; }} catch {{ return false; }} }})()"
+        )
         while time.monotonic() < end:
-            value = self.run(condition)
+            value = self.run(tried)
             if value:
                 return value
             time.sleep(0.03)
