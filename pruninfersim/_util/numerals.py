@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 #: Suffixes of token counts: 8k of context are 8192 tokens.
@@ -18,7 +19,7 @@ def count(text: str) -> int:
     if match is None or re.match(r"-?0\d", text):
         raise ValueError(f"{text!r} is not a whole number such as 2048 or 8k (without separators)")
     value = float(match[1]) * BINARY[match[2]]
-    if value != int(value):
+    if not math.isfinite(value) or value != int(value):
         raise ValueError(f"{text!r} is not a whole number")
     return int(value)
 

@@ -44,7 +44,8 @@ class Pruned:
         """What is asked to go in all [1]."""
         if self.ratio is not None:
             return self.ratio
-        return 1.0 - math.prod(1.0 - float(applied.asked) for applied in self.traces()[1].applied)
+        asked = [float(applied.asked) for applied in self.traces()[1].applied]
+        return asked[0] if len(asked) == 1 else 1.0 - math.prod(1.0 - each for each in asked)
 
     @property
     def columns(self) -> dict[str, Any]:
