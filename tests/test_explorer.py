@@ -237,9 +237,11 @@ def test_the_map_is_the_speedup_at_each_cell():
 
 
 def test_gpus_are_those_of_compare_hardware():
-    state = State(gpus=("l40s", "h100-sxm"), methods=MIXED)
+    state = State(gpus=("l40s", "h100-sxm"), methods=MIXED, view="gpus")
     frame, left_out = answers.ranking(state)
     assert left_out == []
+    bars = [bar for bar in figures.shown(state).figure.data if bar.name in MIXED]
+    assert [list(bar.x) for bar in bars] == [["l40s", "h100-sxm"]] * 3
     own = [answers.speedup(state, Point(row.hardware, row.method, 1, 2048)).estimated
            for row in frame[frame.method != "dense"].itertuples()]  # fmt: skip
     assert frame[frame.method != "dense"].estimated_speedup.tolist() == pytest.approx(own, rel=1e-12)

@@ -101,7 +101,8 @@ def _map(state: State) -> Shown:
 
 def _gpus(state: State) -> Shown:
     frame, left_out = answers.ranking(state)
-    pruned = frame[(frame["method"] != DENSE) & frame["estimated_speedup"].notna()]
+    # The label of a method says its ratios; a column of sparsities would tell bars of one GPU apart once more.
+    pruned = frame[(frame["method"] != DENSE) & frame["estimated_speedup"].notna()].drop(columns="sparsity")
     fig = plots.bars_figure(plots.bars_info(pruned, "hardware", colour="method"))
     keys = answers.colour_keys(state.methods)
     look = places(keys.values())

@@ -30,13 +30,13 @@ def sentence(state: State) -> str:
     """Return the answer in one sentence, for readers who listen.
 
     >>> sentence(State(stack="ideal"))
-    'static-width@0.5 on h100-sxm: 1.91 times as fast as dense, 1.91 to 1.91 with 90 % confidence.'
+    'static-width@0.5 on h100-sxm: 1.91 times as fast as dense (90 % interval 1.91 to 1.91).'
     """
     result = answers.speedup(state, answers.focus(state))
     low, high = result.interval
     return (
-        f"{state.methods[0]} on {state.gpus[0]}: {result.estimated:.2f} times as fast as dense, {low:.2f} to "
-        f"{high:.2f} with 90 % confidence."
+        f"{state.methods[0]} on {state.gpus[0]}: {result.estimated:.2f} times as fast as dense (90 % interval "
+        f"{low:.2f} to {high:.2f})."
     )
 
 
@@ -51,7 +51,7 @@ def headline(state: State) -> Any:
         ", dense fits" if result.dense.fits else ", dense does not fit"
     )  # fmt: skip
     cards = [
-        ("Estimated speedup", f"{result.estimated:.2f}×", f"90 %: {low:.2f} to {high:.2f}"),
+        ("Speedup", f"{result.estimated:.2f}×", f"90 %: {low:.2f} to {high:.2f}"),
         (f"One {state.phase}", milliseconds(result.pruned.latency), f"dense {milliseconds(result.dense.latency)}"),
         ("Headroom", f"{result.headroom:.2f}×", "with perfect kernels for what changes"),
         ("Bound", f"{result.bound:.2f}×", f"no kernel exceeds it; claim {result.claim:.2f}×"),
@@ -156,12 +156,12 @@ def ops(state: State, point: answers.Point) -> Any:
     """Return the table of ops behind a point."""
     rows = [
         (
-            row["name"], row["block"], f"{row['count']:g}", f"{row['m']:g} × {row['n']:g} × {row['k']:g}",
+            row["name"], f"{row['count']:g}", f"{row['m']:g} × {row['n']:g} × {row['k']:g}",
             "–" if row["seconds before"] != row["seconds before"] else f"{row['seconds before'] * 1e3:.4g}",
             "–" if row["seconds"] == 0 else f"{row['seconds'] * 1e3:.4g}", f"{100 * row['share']:.1f} %",
             row["bound"], row["provenance"],
         )
         for row in answers.ops(state, point).to_dict("records")
     ]  # fmt: skip
-    head = ("op", "block", "runs", "m × n × k", "dense [ms]", "pruned [ms]", "share", "limited by", "rests on")
+    head = ("op", "runs", "m × n × k", "dense [ms]", "pruned [ms]", "share", "limited by", "rests on")
     return table(f"{point.method} on {point.gpu}, batch {point.batch}, context {point.context}", head, rows)

@@ -21,7 +21,9 @@ def python(state: State) -> str:
     results = pis.speedup(
         model=model,
         hardware=["l40s"],
-        methods=[pis.pruning.StaticWidth(pis.pruning.PerBlock(attention=0.25, mlp=0.5))],
+        methods=[
+            pis.pruning.StaticWidth(pis.pruning.PerBlock(attention=0.25, mlp=0.5)),
+        ],
         phase="prefill",
         batch=1,
         context=2048,
@@ -34,11 +36,11 @@ def python(state: State) -> str:
     if state.config:
         text = uploads.unpacked(state.config, "the model")
         shown = f"pis.ModelConfig.from_hf({json.loads(text)!r}, name={uploads.model_of(text).name!r})"
-    methods = ", ".join(_code(method) for method in state.methods)
+    methods = "".join(f"\n        {_code(method)}," for method in state.methods)
     lines = {
         "model": "model",
         "hardware": _quoted(list(state.gpus)),
-        "methods": f"[{methods}]",
+        "methods": f"[{methods}\n    ]",
         "phase": _quoted(state.phase),
         "batch": state.batch,
         "context": state.context,
