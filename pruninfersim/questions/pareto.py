@@ -36,7 +36,6 @@ __all__ = [
     "frontier",
     "predicted_speeds",
     "published_quality",
-    "quality_of",
     "read_quality",
 ]
 
