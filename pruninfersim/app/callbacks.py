@@ -103,10 +103,12 @@ def _answers(app: Dash, controls: Sequence[str]) -> None:
         Output("results", "className"),
         *(Input(name, "value") for name in controls),
         *(Input(name, "data") for name in STORES),
+        State("state", "data"),
         prevent_initial_call=True,
     )  # type: ignore[untyped-decorator]
-    def changed(*given: Any) -> Any:
+    def changed(*told: Any) -> Any:
         """Answer what the controls ask, or say what is wrong beside them."""
+        *given, before = told
         values, stores = given[: len(controls)], dict(zip(STORES, given[len(controls) :], strict=True))
         linked = stores.pop("from-link") or {}
         plain = dict(zip(PLAIN, values, strict=False)) | stores
@@ -128,7 +130,8 @@ def _answers(app: Dash, controls: Sequence[str]) -> None:
             said = "; ".join(f"{name.partition('.')[0]}: {text}" for name, text in read.errors.items())
         except PruninfersimError as error:
             said = str(error)
-        return [no_update, *beside, f"Not answered. {said}", *[no_update] * len(FILLED), "results stale"]
+        unanswered = "results empty" if before is None else "results stale"
+        return [no_update, *beside, f"Not answered. {said}", *[no_update] * len(FILLED), unanswered]
 
     @app.callback(
         Output("ops-title", "children"),

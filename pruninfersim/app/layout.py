@@ -211,7 +211,7 @@ def _results(state: State) -> Any:
     return html.Section(
         [
             html.H2("Answer", id="results-title"),
-            html.Div(id="status", className="status", role="status", **{"aria-live": "polite"}),
+            html.Div("Loading …", id="status", className="status", role="status", **{"aria-live": "polite"}),
             html.Div(id="headline"),
             html.Section(
                 [
@@ -255,5 +255,5 @@ def _results(state: State) -> Any:
                 className="card",
             ),
         ],
-        id="results", className="results", tabIndex="-1", **{"aria-labelledby": "results-title"},
+        id="results", className="results empty", tabIndex="-1", **{"aria-labelledby": "results-title"},
     )  # fmt: skip

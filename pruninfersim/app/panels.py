@@ -46,16 +46,14 @@ def headline(state: State) -> Any:
     result = answers.speedup(state, answers.focus(state))
     low, high = result.interval
     dense, pruned = answers.room(state), answers.room(state, method)
-    fits = "fits" if result.pruned.fits else "does not fit"
-    was = "" if bool(result.dense.fits) == bool(result.pruned.fits) else (
-        ", dense fits" if result.dense.fits else ", dense does not fit"
-    )  # fmt: skip
+    fits = {True: "fits", False: "does not fit"}
     cards = [
         ("Speedup", f"{result.estimated:.2f}×", f"90 %: {low:.2f} to {high:.2f}"),
         (f"One {state.phase}", milliseconds(result.pruned.latency), f"dense {milliseconds(result.dense.latency)}"),
         ("Headroom", f"{result.headroom:.2f}×", "with perfect kernels for what changes"),
         ("Bound", f"{result.bound:.2f}×", f"no kernel exceeds it; claim {result.claim:.2f}×"),
-        ("Memory", f"{fits}{was}", f"weights {pruned.weight_bytes / 1e9:.1f} GB, dense {dense.weight_bytes / 1e9:.1f}"),
+        ("Memory", fits[bool(result.pruned.fits)], f"weights {pruned.weight_bytes / 1e9:.1f} GB; dense "
+         f"{dense.weight_bytes / 1e9:.1f} GB {fits[bool(result.dense.fits)]}"),
         ("Largest batch", f"{pruned.largest_batch}", f"at context {state.context}; dense {dense.largest_batch}"),
     ]  # fmt: skip
     return html.Dl(

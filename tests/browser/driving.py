@@ -18,7 +18,7 @@ from typing import Any
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 BROWSER = next((path for name in BROWSERS if (path := shutil.which(name))), None)
 #: Longest wait for anything; a page that has not got there by then is broken [s].
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class Browser:

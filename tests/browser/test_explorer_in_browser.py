@@ -250,7 +250,7 @@ def test_uploads(page, tmp_path):
     link = page.run("location.href")
     numbers = text(page, "#headline")
     page.upload("#upload-config", large)
-    page.wait("document.querySelector('#error-config').innerText !== '' || true")
+    page.wait("document.querySelector('#error-config').innerText.includes('larger than 1000 kB')")
     assert text(page, "#uploaded-config") == "In use: small"
     page.open(link)
     page.wait(READY)

@@ -75,6 +75,18 @@
       name(file, {tabindex: "-1", "aria-label": file.parentElement.textContent});
     }
   };
+  // An upload that is too large never reaches the server: say so here.
+  const largest = 1000000;
+  const taken = (event, files) => {
+    const box = event.target.closest?.("[id^=upload-]");
+    if (box && [...(files || [])].some(file => file.size > largest)) {
+      const children = `the file is larger than ${largest / 1000} kB`;
+      window.dash_clientside.set_props(box.id.replace("upload", "error"), {children});
+    }
+  };
+  document.addEventListener("change", event => taken(event, event.target.files), true);
+  document.addEventListener("drop", event => taken(event, event.dataTransfer?.files), true);
+
   const watch = () => {
     told();
     new MutationObserver(told).observe(document.body, {childList: true, subtree: true, attributes: true,
