@@ -280,6 +280,17 @@ def test_a_click_on_nothing_is_the_focus(view, click):
     assert figures.point_of(state, click) == answers.focus(state)
 
 
+def test_steps_add_up_over_their_ops():
+    state = State(methods=("low-rank@0.5",), phase="decode")
+    why = answers.speedup(state, answers.focus(state)).explain()
+    bars = list(figures.shown(state).figure.data[0].x)
+    found = {figures.step_of(state, {"points": [{"x": x}]}) for x in bars}
+    assert set(why.steps) <= found
+    for name in why.by_role:
+        assert sum(seconds for _, seconds in answers.step(state, name)) == pytest.approx(why.steps[name], abs=1e-12)
+    assert answers.step(state, "claim") == answers.step(state, "nothing") == []
+
+
 def test_clicks_name_what_they_are_on():
     state = State(view="gpus")
     assert figures.point_of(state, {"points": [{"curveNumber": 2, "x": "l40s"}]}) == Point(

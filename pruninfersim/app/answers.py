@@ -251,6 +251,17 @@ def ops(state: State, point: Point) -> pd.DataFrame:
     return pd.concat([merged, gone], ignore_index=True) if len(gone) else merged
 
 
+def step(state: State, name: str) -> list[tuple[str, float]]:
+    """Return what a step of the waterfall adds role by role, most first [s]; empty for steps without roles.
+
+    >>> [role for role, _ in step(State(methods=("low-rank@0.5",), stack="ideal"), "not pruned")][:2]
+    ['act', 'attention']
+    """
+    why = speedup(state, focus(state)).explain()
+    added = zip(why.roles, np.asarray(why.by_role[name]).tolist(), strict=True) if name in why.by_role else ()
+    return sorted(((role, seconds) for role, seconds in added if seconds), key=lambda pair: -abs(pair[1]))
+
+
 def work_of(state: State) -> Workload:
     """Return the workload, as the engine counts it."""
     return setup(state, state.gpus[0]).workload(state.phase, state.batch, state.context)

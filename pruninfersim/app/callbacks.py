@@ -145,8 +145,12 @@ def _answers(app: Dash, controls: Sequence[str]) -> None:
         if query is None:
             raise PreventUpdate
         state, _ = states.from_query(query)
-        point = figures.point_of(state, click if ctx.triggered_id == "figure" else None)
+        on = click if ctx.triggered_id == "figure" else None
+        point = figures.point_of(state, on)
         try:
+            step = panels.step(state, figures.step_of(state, on))
+            if step is not None:
+                return "What each op adds", step
             return "Ops behind the point", panels.ops(state, point)
         except PruninfersimError as error:
             return "Ops", html.P(str(error), className="error")

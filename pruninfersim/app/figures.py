@@ -53,7 +53,7 @@ def _waterfall(state: State) -> Shown:
     return Shown(
         fig, f"From the claim to the estimate: {state.methods[0]} on {state.gpus[0]}",
         "The first bar is what 1/(1-s) promises of the dense time; each step adds what the promise leaves out; the "
-        "last bar is the estimate. Click a bar for the ops behind it.",
+        "last bar is the estimate. Click a step for what each op adds to it.",
     )  # fmt: skip
 
 
@@ -132,6 +132,16 @@ VIEWS = {
     "waterfall": _waterfall, "sparsity": _sparsity, "roofline": _roofline, "map": _map, "gpus": _gpus,
     "pareto": _pareto,
 }  # fmt: skip
+
+
+def step_of(state: State, click: Mapping[str, Any] | None) -> str:
+    """Return the step of the waterfall that a click is on, or an empty text.
+
+    >>> step_of(State(), {"points": [{"x": "not<br>pruned"}]})
+    'not pruned'
+    """
+    points = (click or {}).get("points") or [{}]
+    return str(points[0].get("x", "")).replace("<br>", " ") if state.view == "waterfall" else ""
 
 
 def point_of(state: State, click: Mapping[str, Any] | None) -> Point:

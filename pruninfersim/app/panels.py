@@ -9,6 +9,7 @@ from dash import html
 
 from pruninfersim.app import answers
 from pruninfersim.app.state import State
+from pruninfersim.questions.explain import MEANING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,6 +149,15 @@ def notes(state: State) -> Any:
     if not found:
         return html.P("Nothing: every op rests on a definition, or on timings of this GPU.")
     return html.Ul([html.Li([html.Strong(f"{who}: ") if who else "", note]) for who, note in found])
+
+
+def step(state: State, name: str) -> Any:
+    """Return the table of what each op adds to a step of the waterfall; None for a step that is not made of ops."""
+    added = answers.step(state, name)
+    if not added:
+        return None
+    rows = [(role, f"{seconds * 1e3:+.4g}") for role, seconds in added]
+    return table(f"{name}: {MEANING[name]}, {state.methods[0]} on {state.gpus[0]}", ("op", "adds [ms]"), rows)
 
 
 def ops(state: State, point: answers.Point) -> Any:

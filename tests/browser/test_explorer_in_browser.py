@@ -55,12 +55,11 @@ def opened(browser, served):
     return browser
 
 
-#: Two links that say the same, the default, in turn: the page looks at a link that differs from the last one only.
-SAME = "window.turn = window.turn === '/?batch=1' ? '/' : '/?batch=1'"
-#: The default, as the controls and the answers show it.
+#: The default as the page shows it, but for the prompt, which tells one return to it from the next.
 DEFAULT = """
-document.querySelector('#results').className === 'results' && document.querySelector('#prompt').value === '2048'
-&& document.querySelector('#new_tokens').value === '256' && document.querySelector('#python').innerText === window.first
+document.querySelector('#results').className === 'results' && document.querySelector('#prompt').value === window.turn
+&& document.querySelector('#methods-table').innerText.includes(`${window.turn} + 256 tokens`)
+&& document.querySelector('#python').innerText === window.first
 && [...document.querySelectorAll('.error')].every(place => !place.innerText)
 && document.querySelector('#caption').innerText.startsWith('The first bar')
 """
@@ -74,7 +73,11 @@ def page(opened, served):
         opened.wait(READY)
         opened.run("window.first = document.querySelector('#python').innerText")
         return opened
-    opened.run(f"history.replaceState({{}}, '', {SAME}); void dispatchEvent(new PopStateEvent('popstate'))")
+    opened.run(
+        "window.turn = window.turn === '2049' ? '2048' : '2049', "
+        "history.replaceState({}, '', window.turn === '2049' ? '/?prompt=2049' : '/'), "
+        "void dispatchEvent(new PopStateEvent('popstate'))"
+    )
     opened.wait(DEFAULT.strip().replace("\n", " "))
     opened.wait(READY)
     return opened
@@ -298,6 +301,11 @@ def test_a_quality_table_of_ones_own(page, tmp_path):
     wrong.write_text("method,family\nmine,low-rank\n")
     page.upload("#upload-quality", wrong)
     page.wait("document.querySelector('#error-quality').innerText.includes('no column')")
+
+
+def test_a_click_on_a_step_shows_what_each_op_adds(page):
+    page.click("#figure .waterfalllayer .point:nth-of-type(2) path")
+    page.wait("document.querySelector('#ops').innerText.includes('not pruned: ops that the method leaves')")
 
 
 def test_a_click_shows_the_ops_behind_the_point(page):
