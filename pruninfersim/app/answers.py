@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -216,6 +216,12 @@ def ranking(state: State) -> tuple[pd.DataFrame, list[str]]:
 
 def quality_curves(state: State) -> tuple[Mapping[str, pareto.Curve], list[str]]:
     """Return speed over quality loss of the families of a quality table on the first GPU, and which cannot be run."""
+    # The same for all methods and views: a change of those costs nothing here.
+    return _quality_curves(replace(state, gpus=state.gpus[:1], methods=(), view="pareto"))
+
+
+@lru_cache(maxsize=16)
+def _quality_curves(state: State) -> tuple[Mapping[str, pareto.Curve], list[str]]:
     table = quality_table(state)
     here = setup(state, state.gpus[0])
     work = here.workload(state.phase, state.batch, state.context)
