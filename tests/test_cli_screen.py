@@ -183,7 +183,7 @@ def test_help_loads_nothing_heavy_and_a_speedup_no_pandas():
 
 
 def test_messages_have_no_words_of_python():
-    assert shell_words("ratio may be biased, see to_frame() of both sides").endswith(
+    assert shell_words("ratio may be biased; the list of ops shows which").endswith(
         "`pruninfersim trace` shows which ops"
     )
     assert shell_words("needs a sparsity, for instance sparsity=0.5") == "needs a sparsity, for instance --sparsity 0.5"
