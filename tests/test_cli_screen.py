@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import pruninfersim as pis
-from pruninfersim.cli.table import fitting, listing, printable, table
+from pruninfersim._util.table import fitting, listing, printable, table
 from pruninfersim.cli.words import shell_words
 
 PROGRAM = [sys.executable, "-m", "pruninfersim"]

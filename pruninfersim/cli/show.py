@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from pruninfersim._util.table import fitting, printable, screen_width, table
 from pruninfersim.cli.options import Format
-from pruninfersim.cli.table import fitting, printable, screen_width, table
 from pruninfersim.cli.words import shell_words
 
 if TYPE_CHECKING:
