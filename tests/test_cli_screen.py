@@ -194,8 +194,8 @@ def test_messages_have_no_words_of_python():
 
 @pytest.mark.parametrize(
     "command",
-    ["speedup", "headroom", "break-even batch", "compare-hardware", "memory", "trace", "explain --method low-rank", "report --out -",
-     "request", "capacity"],
+    ["speedup", "headroom", "break-even batch", "compare-hardware", "memory", "trace", "explain --method low-rank",
+     "report --out -", "request", "capacity"],
 )  # fmt: skip
 def test_every_stack_may_have_a_host_and_kernels_alone_have_none(command, monkeypatch, capsys):
     from pruninfersim import cli
