@@ -15,6 +15,8 @@ pytestmark = IGNORE_PROVENANCE
 
 MODEL = "llama-3.1-8b"
 STEP = pis.Workload.decode(8, 4096)
+#: A model that a method has something to prune in, where that is not any.
+OTHER = {"expert-pruning": "qwen3-30b-a3b"}
 OBJECTS = [pruning.NOfM(kept=6, of=8), pruning.LayerChoices(mlp=(7168, "none") * 16)]
 
 
@@ -25,13 +27,14 @@ def dense(workload=STEP, model=MODEL):
 @pytest.mark.parametrize("stack", ["vendor", "fused-dynamic", "ideal"])
 @pytest.mark.parametrize("name", pruning.MORE)
 def test_every_question_by_name(name, stack):
-    case = {"model": MODEL, "hardware": "h100-sxm", "stack": stack}
+    model = OTHER.get(name, MODEL)
+    case = {"model": model, "hardware": "h100-sxm", "stack": stack}
     result = pis.speedup(**case, method=name, sparsity=0.5, phase="decode", batch=8, context=4096)
     assert result.method == name
     assert sum(pis.explain(result).steps.values()) == pytest.approx(result.pruned.latency, rel=1e-12)
     assert result.bound >= result.estimated
     grid = pis.sweep(
-        models=MODEL, hardware="h100-sxm", stacks=stack, methods=[name], sparsity=[0.25, 0.5],
+        models=model, hardware="h100-sxm", stacks=stack, methods=[name], sparsity=[0.25, 0.5],
         workloads=pis.Workload.decode(np.array([[1], [8]]), np.array([1024, 4096])),
     )  # fmt: skip
     assert len(grid) == 8
@@ -42,7 +45,12 @@ def test_every_question_by_name(name, stack):
 @pytest.mark.parametrize("method", [*pruning.MORE, *OBJECTS], ids=lambda m: m if isinstance(m, str) else m.name)
 def test_a_report_shows_it(method):
     page = pis.report.html_report(
-        model=MODEL, hardware="h100-sxm", stack="ideal", methods=[method], sparsity=0.5, workloads=STEP
+        model=OTHER.get(method, MODEL),
+        hardware="h100-sxm",
+        stack="ideal",
+        methods=[method],
+        sparsity=0.5,
+        workloads=STEP,
     )
     assert (method if isinstance(method, str) else method.name) in page
 

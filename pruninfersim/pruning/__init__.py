@@ -5,6 +5,7 @@ from pruninfersim.pruning.activation_sparsity import ActivationSparsity
 from pruninfersim.pruning.dynamic_depth import DynamicDepth, active_share
 from pruninfersim.pruning.dynamic_width import DynamicWidth
 from pruninfersim.pruning.early_exit import EarlyExit
+from pruninfersim.pruning.experts import ExpertPruning
 from pruninfersim.pruning.kv_eviction import KVEviction
 from pruninfersim.pruning.kv_selection import KVSelection
 from pruninfersim.pruning.layer_choices import LayerChoices
@@ -46,6 +47,7 @@ __all__ = [
     "DynamicDepth",
     "DynamicWidth",
     "EarlyExit",
+    "ExpertPruning",
     "KVEviction",
     "KVSelection",
     "LayerChoices",
