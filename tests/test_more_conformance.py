@@ -39,6 +39,7 @@ MORE = (
     pis.pruning.Vocabulary(size=32000),
     pis.pruning.LayerChoices(("keep", "none", "linear", 2) * 8, ("linear", 4096, "keep", "none") * 8),
     pis.pruning.LowRank(rank=512),
+    pis.pruning.LowRank(0.5, kept=0.1, shared=2),
     pis.pruning.StaticWidth(0.5, heads="query"),
     pis.pruning.DynamicDepth(0.5, blocks=("mlp",)),
     pis.pruning.DynamicDepth(0.5, router="layer"),

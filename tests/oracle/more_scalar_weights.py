@@ -200,6 +200,22 @@ class Rank(Pass):
         yield from Pass.linear(self, layer, name, m, n, r)
 
 
+class Factors(Pass):
+    """Pairs that share their first factor among layers, beside columns that are kept."""
+
+    s, share, layers = 0.5, 0.0, 1
+
+    def linear(self, layer, name, m, n, k):
+        of = 1 if name in ("o", "down") else self.layers
+        c = 16 * math.ceil(round(self.share * k / 16, 9))
+        r = min(16 * math.ceil(round(((1 - self.s) * k - c) * n * of / (k - c + of * n) / 16, 9)), n, k)
+        if c:
+            flops, moved = next(Pass.linear(self, layer, name, m, n, c))
+            yield flops, moved + 2 * m * n  # the second factor reads the result
+        yield from Pass.linear(self, layer, name, m, r, k - c)
+        yield from Pass.linear(self, layer, name, m, n, r)
+
+
 class Skip(Pass):
     """Dynamic depth without routers, of some blocks, with or without the keys of those that skip."""
 

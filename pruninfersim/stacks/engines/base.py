@@ -120,7 +120,7 @@ class Engine:
             for dtype in NARROW:
                 bare = _bare(table[f"gemm/{dtype}"], gemm)
                 sparse = table[f"gemm_2of4/{dtype}"]
-                table[f"gemm/{dtype}"] = bare
+                table[f"gemm/{dtype}"] = table[f"shared_gemm/{dtype}"] = bare
                 if isinstance(sparse.model, Vendor24):
                     table[f"gemm_2of4/{dtype}"] = replace(sparse, model=Vendor24(bare.model, sparse.model.sparse))
         for key, moved in self.unfused:
