@@ -37,7 +37,9 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "dynamic-width": ("WIDE",),
     "activation-sparsity": ("TEAL", "WINA"),
     "token-pruning": ("FastV",),
+    "token-merging": ("ToMe",),
     "early-exit": ("CALM",),
+    "prefill-depth": ("POP",),
     "expert-pruning": ("REAP",),
 }  # fmt: skip
 #: What the family of a method leaves out of it.

@@ -24,6 +24,7 @@ from pruninfersim.pruning.experts import ExpertPruning
 from pruninfersim.pruning.kv_eviction import KVEviction
 from pruninfersim.pruning.kv_selection import KVSelection
 from pruninfersim.pruning.low_rank import LowRank
+from pruninfersim.pruning.prefill_depth import PrefillDepth
 from pruninfersim.pruning.prefill_selection import PrefillSelection
 from pruninfersim.pruning.ratios import LARGEST, Ratio
 from pruninfersim.pruning.semi_structured import SemiStructured
@@ -31,6 +32,7 @@ from pruninfersim.pruning.sparse_attention import SparseAttention
 from pruninfersim.pruning.static_depth import StaticDepth
 from pruninfersim.pruning.static_width import StaticWidth
 from pruninfersim.pruning.static_width_cross import StaticWidthCross
+from pruninfersim.pruning.token_merging import TokenMerging
 from pruninfersim.pruning.token_pruning import TokenPruning
 from pruninfersim.pruning.unstructured import Unstructured
 from pruninfersim.pruning.vocabulary import Vocabulary
@@ -49,7 +51,7 @@ MORE: dict[str, Any] = {
     method.name: method
     for method in (
         KVEviction, KVSelection, PrefillSelection, Unstructured, DynamicWidth, ActivationSparsity, TokenPruning,
-        EarlyExit, Vocabulary, ExpertPruning,
+        TokenMerging, EarlyExit, Vocabulary, ExpertPruning, PrefillDepth,
     )
 }  # fmt: skip
 #: Every method that has a name; what joins one of the two is found here too.
