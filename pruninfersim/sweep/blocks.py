@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from pruninfersim import pruning, stacks
 from pruninfersim._util.arrays import FloatArray, sealed
 from pruninfersim.cost import CostModel, Estimate, Lowering
 from pruninfersim.cost.distinct import Shapes
+from pruninfersim.cost.estimate import Timed
 from pruninfersim.cost.memory import kv_memory, weight_memory
 from pruninfersim.cost.speedups import claimed_share, claimed_speedup, flops_speedup, ideal_speedup
 from pruninfersim.hardware import HardwareProfile
@@ -44,7 +46,7 @@ class Block:
     ----------
     model, hardware, stack, dtype : as `pruninfersim.speedup` takes them
     workload : Workload
-        Fields of shape (workload,).
+        Fields of shape (workload,), or with an axis for each of what a grid crosses.
     methods : tuple of Method
         All by name, or all with sparsities of their own.
     sparsity : ndarray
@@ -70,7 +72,7 @@ class Block:
     def describe(self) -> dict[str, Any]:
         """Return what the block asks, in plain values."""
         workload = [getattr(self.workload, name).tolist() for name in FIELDS]
-        points = len(self.sparsity) if self.lengths else len(self.sparsity) * len(self.workload.batch)
+        points = len(self.sparsity) * (1 if self.lengths else math.prod(self.workload.shape))
         stack = stacks.get(self.stack, self.hardware).stack
         methods = [method if isinstance(method, str) else repr(method) for method in self.methods]
         labels = [stack, self.dtype, self.workload.phase, self.workload.logits, self.workload.causal, methods]
@@ -89,7 +91,7 @@ def evaluate(family: Sequence[Block]) -> list[Columns]:
     What does not depend on the GPU is done once: traces, pruning, distinct shapes, FLOPs and bytes.
     """
     first = family[0]
-    workload = first.workload if first.lengths else reshaped(first.workload, (-1, 1))
+    workload = first.workload
     costs = [stacks.get(block.stack, block.hardware) for block in family]
     dense = trace(first.model, workload, dtype=first.dtype)
     shapes = _lowered(costs, dense, {})
@@ -97,17 +99,22 @@ def evaluate(family: Sequence[Block]) -> list[Columns]:
     shared: list[Columns] = []
     priced: list[list[Columns]] = [[] for _ in family]
     for method, rows in zip(first.methods, _rows(first), strict=True):
-        ops, sides, ratios, asked = dense, before, first.sparsity, workload
-        if rows is not None:
-            ratios, asked = ratios[rows], taken(workload, rows)
+        if rows is None:  # sparsities first: numpy is fastest along the last axis, and lengths are the longest one
+            ops, sides, asked = dense, before, workload
+            ratios = first.sparsity.reshape(-1, *(1,) * len(workload.shape))
+        else:
+            ratios, asked = first.sparsity[rows], taken(workload, rows)
             ops, sides = _points(dense, rows, asked), [_points_of(side, rows, asked) for side in before]
         pruned = ops.prune(pruning.at(method, pruning.Axis(ratios)))
         shape = np.broadcast_shapes(asked.shape, ratios.shape)
         given = ratios if pruning.takes_sparsity(method) else 1.0 - claimed_share(pruned)
-        shared.append(_flat(_counts(asked, given, ops, pruned), shape))
         shapes = _lowered(costs, pruned, {side.cost_model.lower: side.trace for side in sides})
+        # Lowering changes no product and no weight, and its trace has been taken apart already.
+        counts = _counts(asked, given, sides[0].trace, shapes[costs[0].lower].trace)
+        shared.append(_flat(counts, shape, rows is None))
         for side, parts in zip(sides, priced, strict=True):
-            parts.append(_flat(_times(side, side.cost_model.predict(shapes[side.cost_model.lower], known=side)), shape))
+            after = side.cost_model.predict(shapes[side.cost_model.lower], known=side)
+            parts.append(_flat(_times(side, after), shape, rows is None))
     numbers = _joined(shared)
     size = len(numbers["sparsity"])
     which = np.repeat(np.arange(len(shared), dtype=np.int32), [len(part["sparsity"]) for part in shared])
@@ -155,14 +162,17 @@ def _points(ops: OpTrace, rows: slice, workload: Workload) -> OpTrace:
 
 def _points_of(side: Estimate, rows: slice, workload: Workload) -> Estimate:
     """Return some points of an estimate with one sweep axis, and their workload."""
-    size = len(side.run)
-    numbers = {
-        name: column[rows] if column.ndim > 1 and len(column) == size else column
-        for name in ("run", "gap", "floor", "limit", "widening")
-        for column in (getattr(side, name),)
-    }
+    size = side.total.shape[0]
+
+    def some(column: FloatArray) -> FloatArray:
+        return column[rows] if column.ndim > 1 and len(column) == size else column
+
+    timed = tuple(
+        Timed(part.which, *(some(getattr(part, f.name)) for f in fields(part) if f.name != "which"))
+        for part in side.timed
+    )
     chain = side.chain and side.chain.points(rows, size)
-    return replace(side, trace=_points(side.trace, rows, workload), chain=chain, **numbers)
+    return replace(side, trace=_points(side.trace, rows, workload), timed=timed, chain=chain)
 
 
 def _counts(workload: Workload, sparsity: FloatArray, dense: OpTrace, pruned: OpTrace) -> dict[str, Any]:
@@ -195,20 +205,19 @@ def _times(before: Estimate, after: Estimate) -> dict[str, Any]:
     }
 
 
-def _flat(columns: dict[str, Any], shape: tuple[int, ...]) -> Columns:
-    return {name: np.broadcast_to(np.asarray(value), shape).reshape(-1) for name, value in columns.items()}
+def _flat(columns: dict[str, Any], shape: tuple[int, ...], crossed: bool) -> Columns:
+    """Return columns of one row per point: workload, then sparsity, whose axis is the first if they are crossed."""
+    full = {name: np.broadcast_to(np.asarray(value), shape) for name, value in columns.items()}
+    return {name: (np.moveaxis(value, 0, -1) if crossed else value).reshape(-1) for name, value in full.items()}
 
 
 def _joined(parts: Sequence[Columns]) -> Columns:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def taken(workload: Workload, part: slice) -> Workload:
-    """Return some points of a workload with one axis; what is one number stays so."""
+def taken(workload: Workload, part: slice, axis: int = 0) -> Workload:
+    """Return some points of a workload along an axis; fields that do not vary along it stay as they are."""
     fields = {name: getattr(workload, name) for name in FIELDS}
-    return replace(workload, **{name: field[part] if field.ndim else field for name, field in fields.items()})
-
-
-def reshaped(workload: Workload, shape: tuple[int, ...]) -> Workload:
-    """Return a workload with its fields in another shape."""
-    return replace(workload, **{name: getattr(workload, name).reshape(shape) for name in FIELDS})
+    along = (*(slice(None),) * axis, part)
+    short = {name: field[along] for name, field in fields.items() if field.ndim > axis and field.shape[axis] > 1}
+    return replace(workload, **fields | short)

@@ -6,8 +6,9 @@ methods, and blocks are small enough to keep memory flat.
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Points that one block evaluates at a time: enough to hide the cost of a numpy call, few enough for the caches.
-BLOCK_POINTS = 16384
+BLOCK_POINTS = 32768
 #: Blocks that one task evaluates together: enough to share their traces, few enough for its memory.
 TOGETHER = 8
 #: Columns that a frame of explicit rows must have.
@@ -210,7 +211,7 @@ def _blocks_of_grid(
     parts = _within_reach(several, ratios, notes) if methods is None else _parts(several, ratios)
     pieces = [
         piece
-        for workload in _flattened(_many(workloads, Workload, "workloads"))
+        for workload in _merged(_many(workloads, Workload, "workloads"))
         for piece in _chunks(workload, max(1, BLOCK_POINTS // len(ratios)))
     ]
     questions = [(gpu, stack) for gpu in gpus for stack in _many(axes["stacks"], (str, CostModel), "stacks")]
@@ -316,21 +317,38 @@ def _blocks_of_rows(rows: pd.DataFrame, dtype: str | None) -> tuple[list[Block],
     return blocks, np.concatenate(order) if order else np.zeros(0, dtype=np.intp)
 
 
-def _flattened(workloads: Sequence[Workload]) -> list[Workload]:
-    """Merge workloads of one kind into one with fields of shape (workload,)."""
+def _merged(workloads: Sequence[Workload]) -> list[Workload]:
+    """Return the workloads with fields of one number of axes: those of one kind as a list, crossed ones as they are.
+
+    Fields that vary along axes of their own (batches crossed with lengths) stay short: what depends on one of them is
+    then worked out once for all values of the other.
+    """
     kinds: dict[tuple[Any, ...], list[Workload]] = {}
-    for workload in workloads:
-        kinds.setdefault((workload.phase, workload.logits, workload.causal), []).append(workload)
+    for i, workload in enumerate(workloads):
+        points = math.prod(workload.shape)
+        crossed = i if all(getattr(workload, name).size < points for name in FIELDS) else -1
+        kinds.setdefault((crossed, workload.phase, workload.logits, workload.causal), []).append(workload)
     merged = []
-    for (phase, logits, causal), members in kinds.items():
-        fields = [
-            np.concatenate([np.broadcast_to(getattr(w, name), w.shape).reshape(-1) for w in members]) for name in FIELDS
-        ]
+    for (crossed, phase, logits, causal), members in kinds.items():
+        if crossed >= 0:
+            axes = len(members[0].shape)
+            fields = [np.array(getattr(members[0], name), ndmin=axes) for name in FIELDS]
+        else:
+            fields = [
+                np.concatenate([np.broadcast_to(getattr(w, name), w.shape).reshape(-1) for w in members])
+                for name in FIELDS
+            ]
         merged.append(Workload(phase, fields[0], fields[1], fields[2], logits, causal))
     return merged
 
 
-def _chunks(workload: Workload, size: int) -> list[Workload]:
-    """Cut a flat workload into pieces of at most `size`."""
-    count = workload.shape[0]
-    return [taken(workload, slice(start, start + size)) for start in range(0, count, size)]
+def _chunks(workload: Workload, size: int) -> Iterator[Workload]:
+    """Cut a workload into pieces of at most `size` points, along its longest axis, so that all stay crossed."""
+    shape = workload.shape
+    if math.prod(shape) <= size:
+        yield workload
+        return
+    axis = int(np.argmax(shape))
+    step = max(1, size * shape[axis] // math.prod(shape))
+    for start in range(0, shape[axis], step):
+        yield from _chunks(taken(workload, slice(start, start + step), axis), size)
