@@ -288,7 +288,8 @@ DOCUMENTED = [
 
 
 @pytest.mark.parametrize("line", DOCUMENTED)
-def test_commands_of_the_documentation_work(run, line):
+def test_commands_of_the_documentation_work(run, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     code, out, _ = run(*shlex.split(line))
     assert code == 0
     assert out
