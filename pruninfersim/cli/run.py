@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from pruninfersim.cli import (  # noqa: F401  # each adds its commands
+    explore,
     export,
     gpus,
     lists,
