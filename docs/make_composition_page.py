@@ -28,9 +28,12 @@ METHODS = {
     "activation-sparsity": pruning.ActivationSparsity(0.5),
     "dynamic-width": pruning.DynamicWidth(0.5),
     "token-pruning": pruning.TokenPruning(0.5),
+    "token-merging": pruning.TokenMerging(0.5),
     "early-exit": pruning.EarlyExit(0.5),
+    "prefill-depth": pruning.PrefillDepth(0.25),
     "vocabulary": pruning.Vocabulary(0.5),
     "layer-choices": pruning.LayerChoices(mlp=(7168, "none") * 16),
+    "expert-pruning": pruning.ExpertPruning(0.5),
 }
 WORKLOADS = (pis.Workload.prefill(batch=2, tokens=2048), pis.Workload.decode(batch=4, context=8192))
 LEAD = """# Compositions
@@ -46,8 +49,14 @@ left. Every pair of methods works, works in one order, or is refused with a reas
 | **↺** | refused: apply the method of the column first |
 | **✗** | refused in both orders: no kernel does both |
 
-Checked on Llama-3.1-8B, a prompt and a decode step; written by `docs/make_composition_page.py`.
+Checked on Llama-3.1-8B (pairs with expert-pruning on Mixtral-8x7B), a prompt and a decode step; written by
+`docs/make_composition_page.py`.
 """
+
+
+def model(*names: str) -> str:
+    """Return the model that methods are checked on."""
+    return "mixtral-8x7b" if "expert-pruning" in names else "llama-3.1-8b"
 
 
 def outcome(first: str, second: str) -> tuple[float, ...] | str:
@@ -55,7 +64,7 @@ def outcome(first: str, second: str) -> tuple[float, ...] | str:
     found: list[float] = []
     try:
         for workload in WORKLOADS:
-            pruned = pis.trace("llama-3.1-8b", workload).prune(METHODS[first], METHODS[second])
+            pruned = pis.trace(model(first, second), workload).prune(METHODS[first], METHODS[second])
             found += [float((column * pruned.count).sum()) for column in (pruned.flops, pruned.traffic)]
     except InvalidInputError as error:
         return str(error)

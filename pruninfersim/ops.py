@@ -51,6 +51,7 @@ CATALOGUE: dict[str, Op] = {
         Op("gemm", "GEMM", "gemm", "weights"),
         Op("lm_head", "LM head", "gemm", "weights"),
         Op("shared_head", "LM head", "gemm", "activations"),  # its weights are counted where they are stored
+        Op("shared_gemm", "GEMM", "gemm", "activations"),  # as are these: a factor that another layer has, too
         Op("gemm_2of4", "GEMM", "gemm", "weights", pattern="2:4"),
         Op("token_gemm", "GEMM", "gemm", "weights"),
         Op("gemm_unstructured", "GEMM", "gemm", "weights"),

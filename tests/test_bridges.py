@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import pruninfersim as pis
+from pruninfersim import cli
 from pruninfersim.errors import FileFormatError, InvalidInputError
 from pruninfersim.pruning import PerBlock, PerLayer, PerRole, StaticWidth
 from pruninfersim.pruning.tables import read_ratios
@@ -82,6 +83,25 @@ def test_parquet(tmp_path):
     pytest.importorskip("pyarrow")
     frame = pandas.read_parquet(write_export(STEP, tmp_path / "e.parquet"))
     assert frame["seconds"].sum() == pytest.approx(STEP.latency, rel=1e-12)
+
+
+def test_the_command_writes_what_the_functions_write(tmp_path, monkeypatch, capsys):
+    asked = ["--model", "llama-3.2-1b", "--phase", "decode", "--batch", "4", "--method", "static-width"]
+    dense = pis.trace("llama-3.2-1b", pis.Workload.decode(4, 2048))
+    pruned = dense.prune(StaticWidth(0.5))
+    step = pis.Setup("llama-3.2-1b", "h100-sxm").estimate(pruned)
+    own = tmp_path / "own.json"
+    for what, write in (
+        ("trace", lambda: write_export(pruned, own)),
+        ("estimate", lambda: write_export(step, own)),
+        ("timeline", lambda: write_timeline(step, own)),
+    ):
+        file = tmp_path / "step.json"
+        monkeypatch.setattr("sys.argv", ["pruninfersim", "export", "--what", what, "--out", str(file), *asked])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        assert (left.value.code or 0) == 0, capsys.readouterr().err
+        assert file.read_text() == write().read_text()
 
 
 def test_a_timeline_is_in_order_and_complete(tmp_path):

@@ -288,7 +288,8 @@ DOCUMENTED = [
 
 
 @pytest.mark.parametrize("line", DOCUMENTED)
-def test_commands_of_the_documentation_work(run, line):
+def test_commands_of_the_documentation_work(run, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     code, out, _ = run(*shlex.split(line))
     assert code == 0
     assert out
@@ -324,6 +325,11 @@ MISTAKES = {
     "target of a word": (["headroom", "--target", "fast"], "'fast' is not a number"),
     "price of nothing": (["compare-hardware", "--price", "l40s"], "is not GPU=PRICE"),
     "calibration of nothing": (["speedup", "--calibration", "no/such.toml"], "no/such.toml"),
+    "export of several": (["export", "--batch", "1,2"], "one workload"),
+    "export of several models": (["export", "--model", "llama-3.1-8b,qwen3-8b"], "one model on one GPU"),
+    "export to a terminal": (["export", "--out", "-"], "not -"),
+    "export of a picture": (["export", "--out", "step.png"], "ends in .csv, .parquet or .json"),
+    "timeline in a table": (["export", "--what", "timeline", "--out", "step.csv"], "a timeline ends in .json"),
     "report of nothing": (["report", "--out", ""], "the name is empty"),
     "report in a folder": (["report", "--out", "."], "it is a folder"),
     "report nowhere": (["report", "--out", "no/such/page.html"], "there is no folder no/such"),

@@ -244,9 +244,9 @@ def test_a_kernel_of_ones_own_may_be_allowed():
 
 #: Keys of methods and models that arXiv 2606.09080 did not run; its stack says so.
 WITHOUT_RESEARCH_KERNEL = (
-    "shared_head", "exit_gemm", "exit_attention", "gemm_unstructured", "column_gemm", "group_gemm_n", "group_gemm_k",
-    "fine_gemm_n", "fine_gemm_k", "moe", "per_head_gemm", "mla_prefill", "mla_decode", "linear_attention", "all_reduce",
-    "attention_prefill_kv8", "attention_decode_kv8",
+    "shared_head", "shared_gemm", "exit_gemm", "exit_attention", "gemm_unstructured", "column_gemm", "group_gemm_n",
+    "group_gemm_k", "fine_gemm_n", "fine_gemm_k", "moe", "per_head_gemm", "mla_prefill", "mla_decode",
+    "linear_attention", "all_reduce", "attention_prefill_kv8", "attention_decode_kv8",
 )  # fmt: skip
 
 

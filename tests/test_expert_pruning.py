@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from cases import IGNORE_PROVENANCE
 
 import pruninfersim as pis
 from pruninfersim.cost.memory import weight_memory
 from pruninfersim.errors import InvalidInputError
-from pruninfersim.pruning.experts import ExpertPruning
+from pruninfersim.pruning import ExpertPruning
+
+pytestmark = IGNORE_PROVENANCE
 
 
 def read(trace):
@@ -42,6 +45,30 @@ def test_sparsities_are_sweep_axes_and_zero_changes_nothing():
     assert speed.shape == (3,)
     assert speed[0] == pytest.approx(1.0)
     assert speed[2] > speed[1] > 1.0
+
+
+def test_it_has_a_name_where_there_are_experts():
+    asked = {"hardware": "h100-sxm", "method": "expert-pruning", "sparsity": 0.5, "phase": "decode", "batch": 64}
+    assert pis.speedup(model="qwen3-30b-a3b", **asked).estimated > 1.2
+    with pytest.raises(InvalidInputError, match=r"such as qwen3-30b-a3b .* llama-3\.1-8b has none"):
+        pis.speedup(model="llama-3.1-8b", **asked)
+    for model, reason in (("llama-3.1-8b", "llama-3.1-8b has none of"), ("mixtral-8x7b", "")):
+        assert pis.pruning.unfit(ExpertPruning, model=pis.models.get(model)).endswith(reason)
+        assert bool(pis.pruning.unfit(ExpertPruning, model=pis.models.get(model))) == bool(reason)
+
+
+@pytest.mark.parametrize(("dropped", "billions"), [(0.0, 480), (0.25, 363), (0.5, 246)])
+def test_the_published_sizes_of_what_is_left(dropped, billions):
+    """REAP (arXiv 2510.13999) published Qwen3-Coder-480B-A35B with fewer experts as 363B and 246B."""
+    sizes = {
+        "model_type": "qwen3_moe", "hidden_size": 6144, "intermediate_size": 8192, "moe_intermediate_size": 2560,
+        "num_hidden_layers": 62, "num_attention_heads": 96, "num_key_value_heads": 8, "head_dim": 128,
+        "num_experts": 160, "num_experts_per_tok": 8, "norm_topk_prob": True, "vocab_size": 151936,
+        "max_position_embeddings": 262144, "tie_word_embeddings": False,
+    }  # fmt: skip
+    model = pis.ModelConfig.from_hf(sizes, name="qwen3-coder-480b-a35b")
+    left = pis.trace(model, pis.Workload.decode()).prune(ExpertPruning(dropped))
+    assert float(weight_memory(left)) / 2e9 == pytest.approx(billions, abs=0.5)
 
 
 def test_mistakes():

@@ -141,7 +141,8 @@ def test_a_folder_of_timings_becomes_a_stack(tmp_path):
     assert measured.stack == "vendor, own gemm"
     moved = {key for key in shipped.kernels if measured.kernels[key].model != shipped.kernels[key].model}
     dynamic = {"column_gemm", "group_gemm_n", "group_gemm_k", "fine_gemm_n", "fine_gemm_k", "exit_gemm"}
-    weights = {"gemm", "lm_head", "shared_head", "router", "gemm_2of4", "gemm_unstructured", "token_gemm"}
+    shared = {"shared_head", "shared_gemm"}
+    weights = {"gemm", "lm_head", "router", "gemm_2of4", "gemm_unstructured", "token_gemm"} | shared
     wide = {key for key in moved if "/" not in key}
     assert wide == weights | dynamic, "every kernel that contains a GEMM"
     # A fit of 16-bit operands speaks for narrow ones too, and for weights that are widened on the way.

@@ -35,10 +35,14 @@ MORE = (
     pis.pruning.TokenPruning(0.3, layer=0),
     pis.pruning.EarlyExit(0.5),
     pis.pruning.EarlyExit(0.5, kv="skipped", heads=0),
+    pis.pruning.TokenMerging(0.5),
+    pis.pruning.TokenMerging(merged=np.array([3, 40]), layer=2),
+    pis.pruning.PrefillDepth(0.3),
     pis.pruning.Vocabulary(0.5),
     pis.pruning.Vocabulary(size=32000),
     pis.pruning.LayerChoices(("keep", "none", "linear", 2) * 8, ("linear", 4096, "keep", "none") * 8),
     pis.pruning.LowRank(rank=512),
+    pis.pruning.LowRank(0.5, kept=0.1, shared=2),
     pis.pruning.StaticWidth(0.5, heads="query"),
     pis.pruning.DynamicDepth(0.5, blocks=("mlp",)),
     pis.pruning.DynamicDepth(0.5, router="layer"),
@@ -55,5 +59,6 @@ def test_methods_beyond_the_families_pass(method):
 
 @pytest.mark.parametrize("name", pis.pruning.MORE)
 def test_a_named_method_passes_without_and_with_sparsity(name):
+    model = "qwen3-30b-a3b" if name == "expert-pruning" else "qwen3-0.6b"
     for sparsity in (0.0, np.linspace(0, 0.75, 3)):
-        testing.check_pruning(pis.pruning.get(name, sparsity), model="qwen3-0.6b")
+        testing.check_pruning(pis.pruning.get(name, sparsity), model=model)

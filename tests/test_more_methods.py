@@ -15,6 +15,8 @@ pytestmark = IGNORE_PROVENANCE
 
 MODEL = "llama-3.1-8b"
 STEP = pis.Workload.decode(8, 4096)
+#: A model that a method has something to prune in, where that is not any.
+OTHER = {"expert-pruning": "qwen3-30b-a3b"}
 OBJECTS = [pruning.NOfM(kept=6, of=8), pruning.LayerChoices(mlp=(7168, "none") * 16)]
 
 
@@ -25,13 +27,14 @@ def dense(workload=STEP, model=MODEL):
 @pytest.mark.parametrize("stack", ["vendor", "fused-dynamic", "ideal"])
 @pytest.mark.parametrize("name", pruning.MORE)
 def test_every_question_by_name(name, stack):
-    case = {"model": MODEL, "hardware": "h100-sxm", "stack": stack}
+    model = OTHER.get(name, MODEL)
+    case = {"model": model, "hardware": "h100-sxm", "stack": stack}
     result = pis.speedup(**case, method=name, sparsity=0.5, phase="decode", batch=8, context=4096)
     assert result.method == name
     assert sum(pis.explain(result).steps.values()) == pytest.approx(result.pruned.latency, rel=1e-12)
     assert result.bound >= result.estimated
     grid = pis.sweep(
-        models=MODEL, hardware="h100-sxm", stacks=stack, methods=[name], sparsity=[0.25, 0.5],
+        models=model, hardware="h100-sxm", stacks=stack, methods=[name], sparsity=[0.25, 0.5],
         workloads=pis.Workload.decode(np.array([[1], [8]]), np.array([1024, 4096])),
     )  # fmt: skip
     assert len(grid) == 8
@@ -42,7 +45,12 @@ def test_every_question_by_name(name, stack):
 @pytest.mark.parametrize("method", [*pruning.MORE, *OBJECTS], ids=lambda m: m if isinstance(m, str) else m.name)
 def test_a_report_shows_it(method):
     page = pis.report.html_report(
-        model=MODEL, hardware="h100-sxm", stack="ideal", methods=[method], sparsity=0.5, workloads=STEP
+        model=OTHER.get(method, MODEL),
+        hardware="h100-sxm",
+        stack="ideal",
+        methods=[method],
+        sparsity=0.5,
+        workloads=STEP,
     )
     assert (method if isinstance(method, str) else method.name) in page
 
@@ -71,6 +79,40 @@ def test_memory_goes_where_the_method_says():
     assert float(weights) * (1 - after(pruning.NOfM(kept=1, of=4))[0]) == pytest.approx(
         linear * (1 - 0.5 * (1.125 + 1 / 64) / 2)
     )
+
+
+def test_merging_halves_the_work_of_the_published_encoder():
+    """ViT-L with 197 tokens, 8 of which merge in a layer: 61.6 and 31.0 billion MACs (arXiv 2210.09461)."""
+    sizes = {
+        "model_type": "opt", "hidden_size": 1024, "ffn_dim": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
+        "vocab_size": 16, "max_position_embeddings": 256,
+    }  # fmt: skip
+    image = pis.trace(pis.ModelConfig.from_hf(sizes, name="vit-l"), pis.Workload.prefill(tokens=197, causal=False))
+    patches = 196 * 16 * 16 * 3 * 1024
+    for one, published in ((image, 61.6), (image.prune(pruning.TokenMerging(merged=8)), 31.0)):
+        layers = one.select(one.mask(names=["q", "k", "v", "attention", "o", "up", "down"]))
+        assert (float(total(layers, "flops")) / 2 + patches) / 1e9 == pytest.approx(published, abs=0.06)
+
+
+def test_merging_of_a_share_ends_where_it_says():
+    pruned = dense(pis.Workload.prefill(2, 1024)).prune(pruning.TokenMerging(0.5, layer=16))
+    assert rows(pruned, "down").m[-1] == 2 * 512
+    assert rows(pruned, "final_norm").m[0] == 2 * 512
+    with pytest.raises(InvalidInputError, match="not both"):
+        pruning.TokenMerging(0.5, merged=8)
+
+
+def test_a_prompt_that_skips_the_last_layers_leaves_a_whole_cache():
+    """Keys and values of all layers are there, and the last token has gone through all of them."""
+    whole = dense(pis.Workload.prefill(2, 1024))
+    pruned = whole.prune(pruning.PrefillDepth(0.5))
+    for name in ("k", "v", "kv_append"):
+        sides = [float((rows(t, name).m * rows(t, name).count).sum()) for t in (whole, pruned)]
+        assert sides[0] == sides[1], name
+    up = rows(pruned, "up")
+    assert float((up.m * up.count).sum()) == 16 * 2 * 1024 + 16 * 2
+    step = dense(pis.Workload.decode(2, 1024)).prune(pruning.PrefillDepth(0.5))
+    assert float(total(step, "flops")) == float(total(dense(pis.Workload.decode(2, 1024)), "flops"))
 
 
 def test_a_budget_is_no_sparsity():

@@ -87,7 +87,8 @@ def pruned_cases(question: Question, method: list[str], sparsity: list[str]) -> 
         for ratio in ratios:
             for chosen in named:
                 family = pis.pruning.EVERY[chosen] if every and isinstance(chosen, str) else None
-                why = family and pis.pruning.unfit(family, ratio, case.setup.hardware, case.setup.dtype)
+                here = case.setup
+                why = family and pis.pruning.unfit(family, ratio, here.hardware, here.dtype, here.model)
                 if why:
                     left_out.append(("", f"{chosen}: left out, {why}"))
                 elif pis.pruning.takes_sparsity(chosen):

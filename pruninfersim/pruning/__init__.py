@@ -5,11 +5,13 @@ from pruninfersim.pruning.activation_sparsity import ActivationSparsity
 from pruninfersim.pruning.dynamic_depth import DynamicDepth, active_share
 from pruninfersim.pruning.dynamic_width import DynamicWidth
 from pruninfersim.pruning.early_exit import EarlyExit
+from pruninfersim.pruning.experts import ExpertPruning
 from pruninfersim.pruning.kv_eviction import KVEviction
 from pruninfersim.pruning.kv_selection import KVSelection
 from pruninfersim.pruning.layer_choices import LayerChoices
 from pruninfersim.pruning.low_rank import LowRank, low_rank_rank
 from pruninfersim.pruning.n_of_m import NOfM
+from pruninfersim.pruning.prefill_depth import PrefillDepth
 from pruninfersim.pruning.prefill_selection import PrefillSelection
 from pruninfersim.pruning.quantized import Quantized
 from pruninfersim.pruning.ratios import Axis, PerBlock, PerLayer, PerRole, Ratio
@@ -32,6 +34,7 @@ from pruninfersim.pruning.sparse_attention import SparseAttention
 from pruninfersim.pruning.static_depth import StaticDepth
 from pruninfersim.pruning.static_width import StaticWidth
 from pruninfersim.pruning.static_width_cross import StaticWidthCross
+from pruninfersim.pruning.token_merging import TokenMerging
 from pruninfersim.pruning.token_pruning import TokenPruning
 from pruninfersim.pruning.unstructured import Unstructured
 from pruninfersim.pruning.vocabulary import Vocabulary
@@ -46,6 +49,7 @@ __all__ = [
     "DynamicDepth",
     "DynamicWidth",
     "EarlyExit",
+    "ExpertPruning",
     "KVEviction",
     "KVSelection",
     "LayerChoices",
@@ -55,6 +59,7 @@ __all__ = [
     "PerBlock",
     "PerLayer",
     "PerRole",
+    "PrefillDepth",
     "PrefillSelection",
     "Quantized",
     "Ratio",
@@ -63,6 +68,7 @@ __all__ = [
     "StaticDepth",
     "StaticWidth",
     "StaticWidthCross",
+    "TokenMerging",
     "TokenPruning",
     "Unstructured",
     "Vocabulary",

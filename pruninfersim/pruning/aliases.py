@@ -30,6 +30,17 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "sparse-attention": (
         "SeerAttention", "BLASST", "MoBA", "NSA", "XAttention", "FlexPrefill", "block-sparse attention",
     ),
+    # Below, those that the options of the class stand for as they are; SnapKV, H2O, CATS … need one of their own.
+    "kv-eviction": ("StreamingLLM",),
+    "kv-selection": ("Quest",),
+    "unstructured": ("SpInfer",),
+    "dynamic-width": ("WIDE",),
+    "activation-sparsity": ("TEAL", "WINA"),
+    "token-pruning": ("FastV",),
+    "token-merging": ("ToMe",),
+    "early-exit": ("CALM",),
+    "prefill-depth": ("POP",),
+    "expert-pruning": ("REAP",),
 }  # fmt: skip
 #: What the family of a method leaves out of it.
 CAVEATS = {

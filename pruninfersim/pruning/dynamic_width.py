@@ -79,6 +79,7 @@ class DynamicWidth:
             a_reads=np.where(inputs | attention | act, trace.a_reads * keep, trace.a_reads),
             out_writes=np.where(outputs | attention | act, trace.out_writes * keep, trace.out_writes),
             b_reads=trace.b_reads * b_reads,
+            grain=np.where(linear, self.group, trace.grain),
         )
         pruned = pruned.concat(OpTrace.from_rows(self._router_rows(trace)))
         achieved = {

@@ -38,6 +38,8 @@ class ExpertPruning:
     """
 
     name: ClassVar[str] = "expert-pruning"
+    #: Kernel key that a model has to have.
+    prunes: ClassVar[str] = "moe"
 
     dropped: ArrayLike = 0.0
     skipped: ArrayLike = 0.0
@@ -56,7 +58,11 @@ class ExpertPruning:
         """
         moe, router = trace.mask(kernels=["moe"]), trace.mask(names=["expert_router"])
         if not moe.any():
-            raise InvalidInputError("expert-pruning needs a model with routed experts; this trace has none")
+            name = trace.model.name if trace.model else "this trace"
+            raise InvalidInputError(
+                f"expert-pruning needs a model with routed experts, such as qwen3-30b-a3b or mixtral-8x7b; {name} has "
+                "none"
+            )
         dropped = np.asarray(self.dropped, dtype=np.float64)[..., None]
         left = np.maximum(np.rint(trace.b_batch * (1.0 - dropped)), 1.0)
         tokens = np.maximum(trace.sequences, 1e-9)

@@ -70,7 +70,9 @@ class PrefillSelection:
         step = trace.workload is not None and trace.workload.phase == "decode"
         prefill = attention & (not step)
         if not step:
-            prefill = targets(trace, self.name, ["attention"], ["attention_prefill"])
+            # Layers that run on one token of a prompt stay dense.
+            targets(trace, self.name, ["attention"], ["attention_prefill", "attention_decode"])
+            prefill = attention & trace.mask(kernels=["attention_prefill"])
         skipped = sparsity * (0.5 if self.estimator == "threshold" else 1.0)  # one of the two products
         sparse = trace.with_columns(
             kernel=tuple(np.where(prefill, "block_sparse_prefill", trace.kernel).tolist()),

@@ -25,6 +25,8 @@ KERNELS = {
     ("nvfp4", "nvfp4"): "nvfp4",
 }
 WEIGHTS = tuple(dict.fromkeys(weights for weights, _ in KERNELS))
+#: Kernels that run narrow weights.
+KEYS = ("gemm", "shared_gemm", "gemm_2of4", "token_gemm")
 #: KV cache -> bytes per element; fp8 and int8 with one scale per tensor or head, which does not count.
 KV_BYTES = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0}
 #: Bytes of one scale of a group of integer weights: 16 bit, as GPTQ and AWQ checkpoints have.
@@ -124,7 +126,7 @@ class Quantized:
 
     def _linear(self, trace: OpTrace) -> OpTrace:
         stored = np.broadcast_to(trace.gemms == 1.0, trace.shape).reshape(-1, len(trace)).all(axis=0)
-        linear: NDArray[np.bool_] = stored & trace.mask(kernels=["gemm", "gemm_2of4", "token_gemm"])
+        linear: NDArray[np.bool_] = stored & trace.mask(kernels=KEYS)
         form = precision.get(self.dtype)
         for i in np.flatnonzero(linear):
             if bool((trace.a_bytes[..., i] < 2.0).any()) or precision.get(trace.dtype[i]).weight_bytes < 2.0:

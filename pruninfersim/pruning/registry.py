@@ -13,15 +13,18 @@ from numpy.typing import ArrayLike
 from pruninfersim._util.arrays import checked
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.hardware import HardwareProfile, precision
+from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import aliases
 from pruninfersim.pruning.activation_sparsity import ActivationSparsity
 from pruninfersim.pruning.base import no_kernel
 from pruninfersim.pruning.dynamic_depth import DynamicDepth
 from pruninfersim.pruning.dynamic_width import DynamicWidth
 from pruninfersim.pruning.early_exit import EarlyExit
+from pruninfersim.pruning.experts import ExpertPruning
 from pruninfersim.pruning.kv_eviction import KVEviction
 from pruninfersim.pruning.kv_selection import KVSelection
 from pruninfersim.pruning.low_rank import LowRank
+from pruninfersim.pruning.prefill_depth import PrefillDepth
 from pruninfersim.pruning.prefill_selection import PrefillSelection
 from pruninfersim.pruning.ratios import LARGEST, Ratio
 from pruninfersim.pruning.semi_structured import SemiStructured
@@ -29,10 +32,12 @@ from pruninfersim.pruning.sparse_attention import SparseAttention
 from pruninfersim.pruning.static_depth import StaticDepth
 from pruninfersim.pruning.static_width import StaticWidth
 from pruninfersim.pruning.static_width_cross import StaticWidthCross
+from pruninfersim.pruning.token_merging import TokenMerging
 from pruninfersim.pruning.token_pruning import TokenPruning
 from pruninfersim.pruning.unstructured import Unstructured
 from pruninfersim.pruning.vocabulary import Vocabulary
-from pruninfersim.trace import OpTrace, PruningMethod
+from pruninfersim.trace import OpTrace, PruningMethod, trace
+from pruninfersim.workload import Workload
 
 #: Name -> class. A method of your own needs no entry here: pass the object itself. Whoever works through all methods
 #: takes them as an argument, or names those that it is about.
@@ -46,7 +51,7 @@ MORE: dict[str, Any] = {
     method.name: method
     for method in (
         KVEviction, KVSelection, PrefillSelection, Unstructured, DynamicWidth, ActivationSparsity, TokenPruning,
-        EarlyExit, Vocabulary,
+        TokenMerging, EarlyExit, Vocabulary, ExpertPruning, PrefillDepth,
     )
 }  # fmt: skip
 #: Every method that has a name; what joins one of the two is found here too.
@@ -208,7 +213,11 @@ def largest(method: Any) -> float:
 
 
 def unfit(
-    method: Any, sparsity: ArrayLike | None = None, hardware: HardwareProfile | None = None, dtype: str = "bf16"
+    method: Any,
+    sparsity: ArrayLike | None = None,
+    hardware: HardwareProfile | None = None,
+    dtype: str = "bf16",
+    model: ModelConfig | None = None,
 ) -> str:
     """Return why a method (a class or an object) cannot do what is asked, or an empty text if it can.
 
@@ -218,6 +227,8 @@ def unfit(
         Fractions removed [1].
     hardware, dtype : optional
         GPU and precision of the linear layers: a method may need a rate that the GPU has to have.
+    model : ModelConfig, optional
+        A method may be about ops that not every model has (`ExpertPruning`).
 
     Raises
     ------
@@ -234,4 +245,7 @@ def unfit(
         return f"{method.name}: {no_kernel('2:4', dtype)}"
     if hardware is not None and table and precision.rate(dtype) not in getattr(hardware, table):
         return f"{method.name} needs {table} for {dtype}, which {hardware.name} does not have"
+    key = getattr(method, "prunes", "")
+    if model is not None and key and key not in trace(model, Workload.decode()).kernel:
+        return f"{method.name} needs a model with {key} ops, which {model.name} has none of"
     return ""

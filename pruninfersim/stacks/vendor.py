@@ -108,7 +108,7 @@ def vendor(
     stream = ops["act"]
     kernels = {
         "gemm": gemm,
-        **dict.fromkeys(("lm_head", "shared_head"), gemm),
+        **dict.fromkeys(("lm_head", "shared_head", "shared_gemm"), gemm),
         **_without_library(gemm),
         "router": gemm,
         "gemm_2of4": _sparse(gemm, fitted("gemm_2of4", "bf16")),
@@ -149,7 +149,7 @@ def vendor(
             dense = replace(dense, model=replace(dense.model, protocol=library or "trtllm"))
         if isinstance(dense.model, LibraryGemm):
             kernels[f"quantise_token/{dtype}"] = _beside(dense.model.quantise, dense, "one kernel per input")
-        kernels[f"gemm/{dtype}"] = dense
+        kernels[f"gemm/{dtype}"] = kernels[f"shared_gemm/{dtype}"] = dense
         kernels |= {f"{key}/{dtype}": priced for key, priced in _without_library(dense).items()}
         kernels[f"gemm_2of4/{dtype}"] = _sparse(dense, fitted("gemm_2of4", precision.rate(dtype)))
         kernels[f"token_gemm/{dtype}"] = _composed(VendorTokenGemm(dense.model), dense, "dense GEMM on packed rows")

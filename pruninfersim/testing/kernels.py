@@ -32,6 +32,7 @@ HALVED = (
     pruning.DynamicWidth(0.5),
     pruning.DynamicWidth(0.5, group=32),
     pruning.EarlyExit(0.5),
+    pruning.LowRank(0.5, shared=2),
 )
 #: The key of which only traces of several GPUs have ops.
 REDUCE = "all_reduce"

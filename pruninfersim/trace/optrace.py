@@ -75,7 +75,7 @@ class OpTrace(ReadOnly):
         what it is there.
     kept, grain : ndarray
         Of a pattern of blocks that is chosen at run time: share of the blocks that is kept (part of ``mac_fraction``),
-        and tokens on the side of a block, or in a sliding window. Both 1 where there is none.
+        and tokens on the side of a block, in a sliding window, or channels of a group. Both 1 where there is none.
     ranks : ndarray
         GPUs that run the op together, each a part of it; the other columns are those of one of them.
     name, kernel, block, dtype : tuple of str

@@ -27,6 +27,10 @@ class Pass:
     def queries(self, layer: int) -> float:
         return self.query
 
+    def after(self, layer: int) -> float:
+        """Queries behind attention."""
+        return self.queries(layer)
+
     def keys(self, layer: int) -> float:
         seen = self.query + self.model.window - 1
         return min(self.context, seen) if layer in self.model.windowed else self.context
@@ -94,7 +98,7 @@ class Pass:
                 if model.four_norms:
                     yield 0.0, self.moved(layer, "norm", 4.0 * m * h)
             if self.has(layer, "mlp"):
-                f = self.ffn(layer)
+                f, m = self.ffn(layer), self.batch * self.after(layer)
                 yield 0.0, self.moved(layer, "norm", 8.0 * m * h)
                 for name, n, k in (("gate", f, h), ("up", f, h), ("down", h, f)):
                     yield from self.linear(layer, name, m, n, k)
@@ -102,7 +106,7 @@ class Pass:
                 if model.four_norms:
                     yield 0.0, self.moved(layer, "norm", 4.0 * m * h)
             yield from self.extra(layer)
-        m = self.batch * self.queries(model.layers - 1)
+        m = self.batch * self.after(model.layers - 1)
         yield 0.0, 8.0 * m * h
         v = self.vocabulary()
         yield 2.0 * self.batch * v * h, 2.0 * (self.batch * h + v * h + self.batch * v)

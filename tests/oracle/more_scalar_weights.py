@@ -109,6 +109,67 @@ class Fewer(Pass):
         yield 0.0, 4 * b * kept * self.model.hidden
 
 
+class Merge(Pass):
+    """Tokens merge between attention and MLP of every layer."""
+
+    s, each, first = 0.0, None, 0
+
+    def left(self, tokens, whole, merged):
+        step = self.s * whole / (self.model.layers - self.first) if self.each is None else self.each
+        return max(math.ceil(round(tokens - step * merged, 9)), 1)
+
+    def queries(self, layer):
+        return self.query if self.decode else self.left(self.query, self.query, max(layer - self.first, 0))
+
+    def after(self, layer):
+        return self.query if self.decode else self.left(self.query, self.query, max(layer - self.first + 1, 0))
+
+    def keys(self, layer):
+        whole = self.context
+        return min(Pass.keys(self, layer), self.left(whole, whole, max(layer - self.first, 0)))
+
+    def pairs(self, layer):
+        share = Pass.pairs(self, layer) / (self.query * Pass.keys(self, layer))
+        return share * self.queries(layer) * self.keys(layer)
+
+    def extra(self, layer):
+        if self.decode or layer < self.first:
+            return
+        b, d, kv, t, u = self.batch, self.model.head_dim, self.model.kv_heads, self.queries(layer), self.after(layer)
+        half = t // 2
+        yield 0.0, 2 * b * t * (kv * d + d)
+        yield 2 * b * half * half * d, 2 * b * (2 * half * d + half * half)
+        yield 0.0, 2 * b * (half * half + half)
+        yield 0.0, 2 * b * (t + u) * self.model.hidden
+
+
+class Fill(Pass):
+    """The last layers of a prompt fill their cache, and run on its last token."""
+
+    s = 0.3
+
+    def late(self, layer):
+        kept = self.model.layers - math.floor(self.s * self.model.layers + 1e-9)
+        return not self.decode and layer >= kept
+
+    def queries(self, layer):
+        return 1 if self.late(layer) else self.query
+
+    def keys(self, layer):
+        if not self.late(layer):
+            return Pass.keys(self, layer)
+        return min(self.context, self.model.window) if layer in self.model.windowed else self.context
+
+    def pairs(self, layer):
+        return self.keys(layer) if self.late(layer) else Pass.pairs(self, layer)
+
+    def linear(self, layer, name, m, n, k):
+        yield from Pass.linear(self, layer, name, self.batch * self.query if name in ("k", "v") else m, n, k)
+
+    def moved(self, layer, what, amount):
+        return amount * self.query if self.late(layer) and what in ("attn_norm", "qkv") else amount
+
+
 class Exit(Pass):
     """Tokens of a decode step leave before the second half; keys and values are filled in, or not."""
 
@@ -197,6 +258,22 @@ class Rank(Pass):
     def linear(self, layer, name, m, n, k):
         r = min(self.rank, n, k)
         yield from Pass.linear(self, layer, name, m, r, k)
+        yield from Pass.linear(self, layer, name, m, n, r)
+
+
+class Factors(Pass):
+    """Pairs that share their first factor among layers, beside columns that are kept."""
+
+    s, share, layers = 0.5, 0.0, 1
+
+    def linear(self, layer, name, m, n, k):
+        of = 1 if name in ("o", "down") else self.layers
+        c = 16 * math.ceil(round(self.share * k / 16, 9))
+        r = min(16 * math.ceil(round(((1 - self.s) * k - c) * n * of / (k - c + of * n) / 16, 9)), n, k)
+        if c:
+            flops, moved = next(Pass.linear(self, layer, name, m, n, c))
+            yield flops, moved + 2 * m * n  # the second factor reads the result
+        yield from Pass.linear(self, layer, name, m, r, k - c)
         yield from Pass.linear(self, layer, name, m, n, r)
 
 

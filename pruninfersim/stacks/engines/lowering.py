@@ -13,7 +13,7 @@ from pruninfersim.trace import OpTrace
 #: Names of the rows that an engine adds, and the block that they are in.
 STEP, SEQUENCES, GENERATE, ENGINE = "engine step", "engine sequences", "step kernels", "engine"
 #: Kernel keys of the linear layers, whose activations an 8-bit format quantises.
-LINEAR = ("gemm", "gemm_2of4", "token_gemm")
+LINEAR = ("gemm", "shared_gemm", "gemm_2of4", "token_gemm")
 
 
 @dataclass(frozen=True)
