@@ -32,10 +32,12 @@ if TYPE_CHECKING:
     from pruninfersim.questions.hardware_ranking import compare_hardware
     from pruninfersim.questions.headroom import max_speedup, required_efficiency
     from pruninfersim.questions.layer_kernels import all_reduce_latency, mla_latency, moe_latency
+    from pruninfersim.questions.recommend import recommend
     from pruninfersim.questions.request import request
     from pruninfersim.questions.setup import Setup
     from pruninfersim.questions.several import Speedups
     from pruninfersim.questions.single_kernel import attention_latency, gemm_latency
+    from pruninfersim.questions.target import Target
     from pruninfersim.questions.widths import suggest_width
     from pruninfersim.sweep import sweep
     from pruninfersim.trace import OpTrace, trace
@@ -55,6 +57,7 @@ _LAZY = {
     "Priced": "pruninfersim.cost",
     "Setup": "pruninfersim.questions.setup",
     "Speedup": "pruninfersim.questions.comparison",
+    "Target": "pruninfersim.questions.target",
     "Workload": "pruninfersim.workload",
     "Speedups": "pruninfersim.questions.several",
     "attention_latency": "pruninfersim.questions.single_kernel",
@@ -80,6 +83,7 @@ _LAZY = {
     "plots": "pruninfersim.plots:",
     "pruning": "pruninfersim.pruning:",
     "read_timings": "pruninfersim.calibration.timings",
+    "recommend": "pruninfersim.questions.recommend",
     "report": "pruninfersim.report:",
     "reproduce": "pruninfersim.reproduce:",
     "request": "pruninfersim.questions.request",
@@ -106,6 +110,7 @@ __all__ = [
     "Setup",
     "Speedup",
     "Speedups",
+    "Target",
     "Workload",
     "all_reduce_latency",
     "attention_latency",
@@ -130,6 +135,7 @@ __all__ = [
     "plots",
     "pruning",
     "read_timings",
+    "recommend",
     "report",
     "reproduce",
     "request",

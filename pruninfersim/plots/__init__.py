@@ -10,6 +10,7 @@ from pruninfersim.plots.curves import curve_figure, curve_info
 from pruninfersim.plots.frontier import frontier_figure, frontier_info
 from pruninfersim.plots.heatmap import heatmap_figure, heatmap_info
 from pruninfersim.plots.one_step import plot
+from pruninfersim.plots.recommendation import recommendation_figure, recommendation_info
 from pruninfersim.plots.roofline import roofline_figure, roofline_info
 from pruninfersim.plots.waterfall import waterfall_figure, waterfall_info
 
@@ -27,6 +28,8 @@ __all__ = [
     "heatmap_figure",
     "heatmap_info",
     "plot",
+    "recommendation_figure",
+    "recommendation_info",
     "roofline_figure",
     "roofline_info",
     "waterfall_figure",

@@ -15,10 +15,12 @@ from pruninfersim.plots.calibration import calibration_figure
 from pruninfersim.plots.curves import AXES, curve_figure
 from pruninfersim.plots.frames import as_frame
 from pruninfersim.plots.heatmap import heatmap_figure
+from pruninfersim.plots.recommendation import recommendation_figure
 from pruninfersim.plots.roofline import roofline_figure
 from pruninfersim.plots.waterfall import waterfall_figure
 from pruninfersim.questions.comparison import Speedup
 from pruninfersim.questions.explain import Explanation
+from pruninfersim.questions.recommendation import Recommendation
 from pruninfersim.questions.several import Speedups
 from pruninfersim.questions.table import case_of, methods_of
 
@@ -31,11 +33,11 @@ MANY = ("bars", "curve", "heatmap")
 
 
 def plot(what: Any, kind: str | None = None, **options: Any) -> go.Figure:
-    """Return the figure of a result, a frame, an explanation, an estimate or a calibration.
+    """Return the figure of a result, a frame, an explanation, an estimate, a calibration or a recommendation.
 
     Parameters
     ----------
-    what : Speedup, Speedups, DataFrame, Explanation, Estimate or Calibration
+    what : Speedup, Speedups, DataFrame, Explanation, Estimate, Calibration or Recommendation
         A frame is that of `pruninfersim.sweep` or ``to_frame()``.
     kind : {"waterfall", "breakdown", "roofline", "bars", "curve", "heatmap", "calibration"}, optional
         Default: the waterfall of a comparison, the breakdown of an estimate, the curve of results along one axis, the
@@ -60,6 +62,8 @@ def plot(what: Any, kind: str | None = None, **options: Any) -> go.Figure:
         raise unknown_name("kind of figure", kind, (*SINGLE, *MANY, "calibration"))
     if isinstance(what, Calibration):
         return calibration_figure(what, **options)
+    if isinstance(what, Recommendation):
+        return recommendation_figure(what, **options)
     if isinstance(what, Estimate):
         return _of_estimate(what, kind or "breakdown", options)
     if isinstance(what, Explanation):
