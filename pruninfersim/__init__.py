@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pruninfersim.questions.explain import Explanation, explain
     from pruninfersim.questions.hardware_ranking import compare_hardware
     from pruninfersim.questions.headroom import max_speedup, required_efficiency
+    from pruninfersim.questions.latency_table import latency_table
     from pruninfersim.questions.layer_kernels import all_reduce_latency, mla_latency, moe_latency
     from pruninfersim.questions.recommend import recommend
     from pruninfersim.questions.request import request
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from pruninfersim.questions.several import Speedups
     from pruninfersim.questions.single_kernel import attention_latency, gemm_latency
     from pruninfersim.questions.target import Target
+    from pruninfersim.questions.where_to_prune import where_to_prune
+    from pruninfersim.questions.who_wins import who_wins
+    from pruninfersim.questions.width_budget import align_widths
     from pruninfersim.questions.widths import suggest_width
     from pruninfersim.sweep import sweep
     from pruninfersim.trace import OpTrace, trace
@@ -47,6 +51,10 @@ __version__ = "0.1.0"
 
 #: Public name -> where it lives; imported when first asked for, so that the command line starts at once.
 _LAZY = {
+    "who_wins": "pruninfersim.questions.who_wins",
+    "where_to_prune": "pruninfersim.questions.where_to_prune",
+    "latency_table": "pruninfersim.questions.latency_table",
+    "align_widths": "pruninfersim.questions.width_budget",
     "Calibration": "pruninfersim.calibration.record",
     "CostModel": "pruninfersim.cost",
     "Estimate": "pruninfersim.cost",
@@ -112,6 +120,7 @@ __all__ = [
     "Speedups",
     "Target",
     "Workload",
+    "align_widths",
     "all_reduce_latency",
     "attention_latency",
     "availability",
@@ -126,6 +135,7 @@ __all__ = [
     "explain",
     "gemm_latency",
     "hardware",
+    "latency_table",
     "max_speedup",
     "memory",
     "mla_latency",
@@ -148,6 +158,8 @@ __all__ = [
     "timings",
     "trace",
     "validate",
+    "where_to_prune",
+    "who_wins",
 ]
 
 __getattr__ = lazy(globals(), _LAZY)

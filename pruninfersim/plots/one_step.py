@@ -17,12 +17,16 @@ from pruninfersim.plots.frames import as_frame
 from pruninfersim.plots.heatmap import heatmap_figure
 from pruninfersim.plots.recommendation import recommendation_figure
 from pruninfersim.plots.roofline import roofline_figure
+from pruninfersim.plots.sites import sites_figure
 from pruninfersim.plots.waterfall import waterfall_figure
+from pruninfersim.plots.who_wins import who_wins_figure
 from pruninfersim.questions.comparison import Speedup
 from pruninfersim.questions.explain import Explanation
 from pruninfersim.questions.recommendation import Recommendation
 from pruninfersim.questions.several import Speedups
+from pruninfersim.questions.sites import Sites
 from pruninfersim.questions.table import case_of, methods_of
+from pruninfersim.questions.who_wins import WhoWins
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -30,6 +34,13 @@ if TYPE_CHECKING:
 #: Figures of one pass, and figures of several.
 SINGLE = ("waterfall", "breakdown", "roofline")
 MANY = ("bars", "curve", "heatmap")
+#: Results that have one figure of their own.
+OWN: tuple[tuple[type[Any], Any], ...] = (
+    (Calibration, calibration_figure),
+    (Recommendation, recommendation_figure),
+    (Sites, sites_figure),
+    (WhoWins, who_wins_figure),
+)
 
 
 def plot(what: Any, kind: str | None = None, **options: Any) -> go.Figure:
@@ -37,7 +48,7 @@ def plot(what: Any, kind: str | None = None, **options: Any) -> go.Figure:
 
     Parameters
     ----------
-    what : Speedup, Speedups, DataFrame, Explanation, Estimate, Calibration or Recommendation
+    what : Speedup, Speedups, DataFrame, Explanation, Estimate, Calibration, Recommendation, Sites or WhoWins
         A frame is that of `pruninfersim.sweep` or ``to_frame()``.
     kind : {"waterfall", "breakdown", "roofline", "bars", "curve", "heatmap", "calibration"}, optional
         Default: the waterfall of a comparison, the breakdown of an estimate, the curve of results along one axis, the
@@ -60,10 +71,9 @@ def plot(what: Any, kind: str | None = None, **options: Any) -> go.Figure:
     """
     if kind is not None and kind not in (*SINGLE, *MANY, "calibration"):
         raise unknown_name("kind of figure", kind, (*SINGLE, *MANY, "calibration"))
-    if isinstance(what, Calibration):
-        return calibration_figure(what, **options)
-    if isinstance(what, Recommendation):
-        return recommendation_figure(what, **options)
+    for result, its_figure in OWN:
+        if isinstance(what, result):
+            return its_figure(what, **options)
     if isinstance(what, Estimate):
         return _of_estimate(what, kind or "breakdown", options)
     if isinstance(what, Explanation):
