@@ -19,7 +19,7 @@ END = 2.0
 
 
 class WhoWinsInfo(NamedTuple):
-    """One panel for each pair: time of the second over the first, shape (pair, batch, context), and whether it is sure."""
+    """One panel a pair: time of the second over the first, shape (pair, batch, context), and whether it is sure."""
 
     panels: tuple[str, ...]
     batches: tuple[str, ...]
