@@ -322,7 +322,7 @@ MISTAKES = {
     "target without a number": (["recommend", "--target", "latency"], "is not KIND=NUMBER"),
     "target in parsecs": (["recommend", "--target", "latency=3pc"], "'3pc' is not a number"),
     "unknown target": (["recommend", "--target", "laency=3"], "it is called latency here"),
-    "target of a request": (["recommend", "--target", "ttft=20ms"], "give new_tokens"),
+    "target of a request": (["recommend", "--target", "ttft=20ms"], "give --new-tokens"),
     "price of nothing": (["compare-hardware", "--price", "l40s"], "is not GPU=PRICE"),
     "calibration of nothing": (["speedup", "--calibration", "no/such.toml"], "no/such.toml"),
     "report of nothing": (["report", "--out", ""], "the name is empty"),
