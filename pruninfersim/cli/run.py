@@ -8,7 +8,17 @@ from typing import Any
 
 import typer
 
-from pruninfersim.cli import gpus, lists, ops, pages, recommend, serving, speedups, timings  # noqa: F401  # each adds its commands
+from pruninfersim.cli import (  # noqa: F401  # each adds its commands
+    explore,
+    gpus,
+    lists,
+    ops,
+    pages,
+    recommend,
+    serving,
+    speedups,
+    timings,
+)
 from pruninfersim.cli.program import app
 from pruninfersim.cli.words import shell_words
 from pruninfersim.errors import NameWarning, ProvenanceWarning, PruninfersimError
