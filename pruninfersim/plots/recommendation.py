@@ -92,7 +92,7 @@ def recommendation_figure(
         marker_color=[COLOURS[look[method]] for method in info.methods],
         hovertemplate="%{y}: %{x:.3f} of the target, %{customdata}<extra></extra>",
     )  # fmt: skip
-    fig.add_vline(x=1.0, line_dash="dash", line_color="#333333")
+    fig.add_vline(x=1.0, line_dash="dash", line_color="#333333", line_width=1.5, opacity=1.0)
     fig.update_yaxes(type="category", autorange="reversed", showgrid=False, automargin=True)
     for label, text in zip(info.labels, said, strict=True):
         fig.add_annotation(
