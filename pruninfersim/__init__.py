@@ -31,11 +31,17 @@ if TYPE_CHECKING:
     from pruninfersim.questions.explain import Explanation, explain
     from pruninfersim.questions.hardware_ranking import compare_hardware
     from pruninfersim.questions.headroom import max_speedup, required_efficiency
+    from pruninfersim.questions.latency_table import latency_table
     from pruninfersim.questions.layer_kernels import all_reduce_latency, mla_latency, moe_latency
+    from pruninfersim.questions.recommend import recommend
     from pruninfersim.questions.request import request
     from pruninfersim.questions.setup import Setup
     from pruninfersim.questions.several import Speedups
     from pruninfersim.questions.single_kernel import attention_latency, gemm_latency
+    from pruninfersim.questions.target import Target
+    from pruninfersim.questions.where_to_prune import where_to_prune
+    from pruninfersim.questions.who_wins import who_wins
+    from pruninfersim.questions.width_budget import align_widths
     from pruninfersim.questions.widths import suggest_width
     from pruninfersim.sweep import sweep
     from pruninfersim.trace import OpTrace, trace
@@ -45,6 +51,10 @@ __version__ = "0.1.0"
 
 #: Public name -> where it lives; imported when first asked for, so that the command line starts at once.
 _LAZY = {
+    "who_wins": "pruninfersim.questions.who_wins",
+    "where_to_prune": "pruninfersim.questions.where_to_prune",
+    "latency_table": "pruninfersim.questions.latency_table",
+    "align_widths": "pruninfersim.questions.width_budget",
     "Calibration": "pruninfersim.calibration.record",
     "CostModel": "pruninfersim.cost",
     "Estimate": "pruninfersim.cost",
@@ -55,6 +65,7 @@ _LAZY = {
     "Priced": "pruninfersim.cost",
     "Setup": "pruninfersim.questions.setup",
     "Speedup": "pruninfersim.questions.comparison",
+    "Target": "pruninfersim.questions.target",
     "Workload": "pruninfersim.workload",
     "Speedups": "pruninfersim.questions.several",
     "attention_latency": "pruninfersim.questions.single_kernel",
@@ -81,6 +92,7 @@ _LAZY = {
     "plots": "pruninfersim.plots:",
     "pruning": "pruninfersim.pruning:",
     "read_timings": "pruninfersim.calibration.timings",
+    "recommend": "pruninfersim.questions.recommend",
     "report": "pruninfersim.report:",
     "reproduce": "pruninfersim.reproduce:",
     "request": "pruninfersim.questions.request",
@@ -107,7 +119,9 @@ __all__ = [
     "Setup",
     "Speedup",
     "Speedups",
+    "Target",
     "Workload",
+    "align_widths",
     "all_reduce_latency",
     "app",
     "attention_latency",
@@ -123,6 +137,7 @@ __all__ = [
     "explain",
     "gemm_latency",
     "hardware",
+    "latency_table",
     "max_speedup",
     "memory",
     "mla_latency",
@@ -132,6 +147,7 @@ __all__ = [
     "plots",
     "pruning",
     "read_timings",
+    "recommend",
     "report",
     "reproduce",
     "request",
@@ -144,6 +160,8 @@ __all__ = [
     "timings",
     "trace",
     "validate",
+    "where_to_prune",
+    "who_wins",
 ]
 
 __getattr__ = lazy(globals(), _LAZY)

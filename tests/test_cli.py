@@ -97,6 +97,7 @@ COMMANDS = {
     "explain": ("--method", "static-width"),
     "memory": (),
     "compare-hardware": ("--gpu", "h100-sxm"),
+    "recommend": ("--target", "speedup=1.2"),
 }
 
 
@@ -323,6 +324,11 @@ MISTAKES = {
     "no gpu": (["speedup", "--gpu", ","], "--gpu needs a value"),
     "unknown axis": (["break-even", "heads"], "unknown axis"),
     "target of a word": (["headroom", "--target", "fast"], "'fast' is not a number"),
+    "target of nothing": (["recommend"], "--target latency=20ms"),
+    "target without a number": (["recommend", "--target", "latency"], "is not KIND=NUMBER"),
+    "target in parsecs": (["recommend", "--target", "latency=3pc"], "'3pc' is not a number"),
+    "unknown target": (["recommend", "--target", "laency=3"], "it is called latency here"),
+    "target of a request": (["recommend", "--target", "ttft=20ms"], "give --new-tokens"),
     "price of nothing": (["compare-hardware", "--price", "l40s"], "is not GPU=PRICE"),
     "calibration of nothing": (["speedup", "--calibration", "no/such.toml"], "no/such.toml"),
     "export of several": (["export", "--batch", "1,2"], "one workload"),

@@ -29,6 +29,9 @@ SCREENS = {
     ("compare-hardware", "--gpu", "rtx-pro-6000-workstation,rtx-pro-6000-server", "--price", "rtx-pro-6000-server=1"): [
         "rtx-pro-6000-workstation", "rtx-pro-6000-server", *pis.pruning.names()
     ],
+    ("recommend", "--gpu", "rtx-pro-6000-workstation,l40s", "--target", "speedup=1.3", "--max-loss", "20"): [
+        "rtx-pro-6000-workstation", *pis.pruning.names()
+    ],
     ("memory", "--model", "llama-3.1-405b,gemma-3-27b", "--gpu", "rtx-pro-6000-workstation"): [
         "llama-3.1-405b", *pis.pruning.names()
     ],

@@ -92,7 +92,7 @@ def methods(state: State) -> Any:
     served = [
         (
             label, milliseconds(each.ttft), milliseconds(each.tpot), milliseconds(each.total),
-            rate(each.tokens_per_second), f"{asked[0][1].total / each.total:.2f}",
+            rate(float(each.tokens_per_second)), f"{asked[0][1].total / each.total:.2f}",
         )
         for label, each in asked
     ]  # fmt: skip

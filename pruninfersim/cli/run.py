@@ -15,6 +15,7 @@ from pruninfersim.cli import (  # noqa: F401  # each adds its commands
     lists,
     ops,
     pages,
+    recommend,
     serving,
     speedups,
     timings,

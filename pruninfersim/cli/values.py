@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,9 +12,22 @@ import typer
 from pruninfersim._util.numerals import count, fraction
 from pruninfersim.errors import InvalidInputError
 
-__all__ = ["count", "fraction", "methods", "number", "output_file", "prices", "read", "several", "write"]
+__all__ = ["count", "fraction", "methods", "number", "output_file", "prices", "quantity", "read", "several", "write"]
 
 T = TypeVar("T")
+#: Units of times and of memory, in SI units; an x stands behind a speedup.
+UNITS = {
+    "": 1.0,
+    "x": 1.0,
+    "s": 1.0,
+    "ms": 1e-3,
+    "us": 1e-6,
+    "B": 1.0,
+    "MB": 1e6,
+    "GB": 1e9,
+    "MiB": 2**20,
+    "GiB": 2**30,
+}
 
 
 def several(given: Iterable[str]) -> list[str]:
@@ -56,6 +70,18 @@ def number(text: str) -> float:
         return float(text.lower().removesuffix("x"))
     except ValueError:
         raise ValueError(f"{text!r} is not a number") from None
+
+
+def quantity(text: str) -> float:
+    """Return a number in SI units from one that may have a unit: of time (s, ms, us) or of memory (GB, GiB ...).
+
+    >>> quantity("20ms"), quantity("16GB"), quantity("1.5x"), quantity("3")
+    (0.02, 16000000000.0, 1.5, 3.0)
+    """
+    match = re.fullmatch(r"(.*?\d\.?)\s*([a-zA-Z]*)", text.strip())
+    if match is None or match[2] not in UNITS:
+        raise ValueError(f"{text!r} is not a number, or one with a unit among {', '.join(filter(None, UNITS))}")
+    return number(match[1]) * UNITS[match[2]]
 
 
 def prices(given: Iterable[str]) -> dict[str, float]:

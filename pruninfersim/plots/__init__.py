@@ -10,8 +10,11 @@ from pruninfersim.plots.curves import curve_figure, curve_info
 from pruninfersim.plots.frontier import frontier_figure, frontier_info
 from pruninfersim.plots.heatmap import heatmap_figure, heatmap_info
 from pruninfersim.plots.one_step import plot
+from pruninfersim.plots.recommendation import recommendation_figure, recommendation_info
 from pruninfersim.plots.roofline import roofline_figure, roofline_info
+from pruninfersim.plots.sites import sites_figure, sites_info
 from pruninfersim.plots.waterfall import waterfall_figure, waterfall_info
+from pruninfersim.plots.who_wins import who_wins_figure, who_wins_info
 
 __all__ = [
     "bars_figure",
@@ -27,10 +30,16 @@ __all__ = [
     "heatmap_figure",
     "heatmap_info",
     "plot",
+    "recommendation_figure",
+    "recommendation_info",
     "roofline_figure",
     "roofline_info",
+    "sites_figure",
+    "sites_info",
     "waterfall_figure",
     "waterfall_info",
+    "who_wins_figure",
+    "who_wins_info",
 ]
 
 __dir__ = shows(__all__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,13 +17,19 @@ from pruninfersim.plots.curves import AXES, curve_figure
 from pruninfersim.plots.frames import as_frame
 from pruninfersim.plots.frontier import frontier_figure
 from pruninfersim.plots.heatmap import heatmap_figure
+from pruninfersim.plots.recommendation import recommendation_figure
 from pruninfersim.plots.roofline import roofline_figure
+from pruninfersim.plots.sites import sites_figure
 from pruninfersim.plots.waterfall import waterfall_figure
+from pruninfersim.plots.who_wins import who_wins_figure
 from pruninfersim.questions.comparison import Speedup
 from pruninfersim.questions.explain import Explanation
 from pruninfersim.questions.pareto import Frontier
+from pruninfersim.questions.recommendation import Recommendation
 from pruninfersim.questions.several import Speedups
+from pruninfersim.questions.sites import Sites
 from pruninfersim.questions.table import case_of, methods_of
+from pruninfersim.questions.who_wins import WhoWins
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -30,8 +37,14 @@ if TYPE_CHECKING:
 #: Figures of one pass, and figures of several.
 SINGLE = ("waterfall", "breakdown", "roofline")
 MANY = ("bars", "curve", "heatmap")
-#: Results of one figure of their own.
-OWN: dict[type, str] = {Calibration: "calibration", Frontier: "frontier"}
+#: Results of one figure of their own: its name and what draws it.
+OWN: dict[type, tuple[str, Callable[..., go.Figure]]] = {
+    Calibration: ("calibration", calibration_figure),
+    Frontier: ("frontier", frontier_figure),
+    Recommendation: ("recommendation", recommendation_figure),
+    Sites: ("sites", sites_figure),
+    WhoWins: ("who wins", who_wins_figure),
+}
 
 
 def plot(what: Any, kind: str | None = None, **options: Any) -> go.Figure:
@@ -39,9 +52,9 @@ def plot(what: Any, kind: str | None = None, **options: Any) -> go.Figure:
 
     Parameters
     ----------
-    what : Speedup, Speedups, DataFrame, Explanation, Estimate, Calibration or Frontier
+    what : Speedup, Speedups, DataFrame, Explanation, Estimate, Calibration, Frontier, Recommendation, Sites or WhoWins
         A frame is that of `pruninfersim.sweep` or ``to_frame()``.
-    kind : {"waterfall", "breakdown", "roofline", "bars", "curve", "heatmap", "calibration", "frontier"}, optional
+    kind : {"waterfall", "breakdown", "roofline", "bars", "curve", "heatmap", "calibration", "frontier", ...}, optional
         Default: the waterfall of a comparison, the breakdown of an estimate, the curve of results along one axis, the
         heat map of those along two, bars where nothing is an axis.
     **options
@@ -60,16 +73,14 @@ def plot(what: Any, kind: str | None = None, **options: Any) -> go.Figure:
     >>> plot(result).data[0].type, plot(result, "roofline").data[0].name
     ('waterfall', 'roofline')
     """
-    known = (*SINGLE, *MANY, *OWN.values())
+    known = (*SINGLE, *MANY, *(name for name, _ in OWN.values()))
     if kind is not None and kind not in known:
         raise unknown_name("kind of figure", kind, known)
-    for own, only in OWN.items():
+    for own, (only, figure) in OWN.items():
         if kind is not None and isinstance(what, own) != (kind == only):
             raise InvalidInputError(f"the kind {only!r} is that of a {own.__name__}, which has no other")
-    if isinstance(what, Calibration):
-        return calibration_figure(what, **options)
-    if isinstance(what, Frontier):
-        return frontier_figure(what, **options)
+        if isinstance(what, own):
+            return figure(what, **options)
     if isinstance(what, Estimate):
         return _of_estimate(what, kind or "breakdown", options)
     if isinstance(what, Explanation):

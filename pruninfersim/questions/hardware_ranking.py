@@ -153,7 +153,7 @@ def compare_hardware(
     several = _able(sparsity) if methods is None else _several(methods, str, "methods")
     chosen = [pruning.at(method, sparsity) for method in several]
     labels = _labels(chosen)
-    prices = _prices(price_per_hour, gpus)
+    prices = hourly_prices(price_per_hour, gpus)
     _check(given, gpus, stack)
     rows: list[dict[str, Any]] = []
     for workload in given:
@@ -356,7 +356,17 @@ def _labels(methods: list[PruningMethod]) -> list[str]:
     return labels
 
 
-def _prices(prices: Mapping[str, float] | None, gpus: list[HardwareProfile]) -> dict[str, float]:
+def hourly_prices(prices: Mapping[str, float] | None, gpus: Iterable[HardwareProfile]) -> dict[str, float]:
+    """Return the prices of an hour by GPU, after checking them.
+
+    Raises
+    ------
+    InvalidInputError
+        If one is not positive, or is of a GPU that is not among those asked for.
+
+    >>> hourly_prices({"l40s": 1}, [hardware_registry.get("l40s")])
+    {'l40s': 1.0}
+    """
     unknown = sorted(set(prices or {}) - {gpu.name for gpu in gpus})
     if unknown:
         raise InvalidInputError(f"price_per_hour has a price of {unknown[0]}, which is not among the GPUs asked for")

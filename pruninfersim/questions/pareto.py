@@ -190,6 +190,11 @@ def _checked_quality(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     return frame
 
 
+def quality_table(quality: pd.DataFrame | str | Path) -> pd.DataFrame:
+    """Return a quality table that was given as one, or as the path of a file; errors as `read_quality`."""
+    return read_quality(quality) if isinstance(quality, str | Path) else _checked_quality(quality, "the table")
+
+
 def curves(
     quality: pd.DataFrame | str | Path,
     speed: Mapping[tuple[str, float], float] | Callable[[str, float], float] | None = None,
@@ -220,7 +225,7 @@ def curves(
     >>> best_method(mine, max_gap=6)[0]
     'dynamic-depth'
     """
-    table = read_quality(quality) if isinstance(quality, str | Path) else _checked_quality(quality, "the table")
+    table = quality_table(quality)
     given = asked("pareto.curves", question, [name for name in KEYWORDS if name not in ("method", "sparsity")])
     if (speed is None) == (not given):
         raise InvalidInputError("give a speed, or the question that predicts it (model=..., hardware=...); one of them")

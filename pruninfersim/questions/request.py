@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Never
+from typing import TYPE_CHECKING, Any, Never, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pruninfersim import pruning
+from pruninfersim._util.arrays import FloatArray
 from pruninfersim._util.words import refuse
-from pruninfersim.cost import CostModel, Estimate
+from pruninfersim.cost import CostModel, Estimate, scalar
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
-from pruninfersim.pruning import Method, Ratio
+from pruninfersim.pruning import Axis, Method, Ratio
 from pruninfersim.questions.setup import Setup
+from pruninfersim.questions.table import plain
 from pruninfersim.stacks import Stack
 from pruninfersim.trace import OpTrace
 from pruninfersim.workload import RequestWorkload, Workload
@@ -31,21 +34,25 @@ KEYWORDS = (
 MILLION = 1e6
 #: Contexts that stand for all of a request if max(host, GPU) bends on the way.
 CONTEXTS = 32
+#: One number, or one for each point of a sweep.
+Numbers: TypeAlias = "FloatArray | float"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Request:
     """Times of one request, or of a batch of equal ones that start together.
 
+    Of a sparsity that is an array, the times have its shape, (*sweep).
+
     Attributes
     ----------
-    ttft : float
+    ttft : float or ndarray
         Time to the first token: front end and prefill, with nobody before it in the queue [s].
-    tpot : float
+    tpot : float or ndarray
         Time per output token after the first [s]; with clients it holds the prefills of the others.
-    total : float
+    total : float or ndarray
         From the request to its last token [s].
-    tokens_per_second : float
+    tokens_per_second : float or ndarray
         Output of all sequences [1/s].
     interval : tuple of two
         90 % prediction interval of `total` [s]; ttft_interval and tpot_interval are those of the parts.
@@ -54,22 +61,22 @@ class Request:
         The prompt, and the decode step at the middle of the contexts; what the intervals cover is in their notes.
     """
 
-    ttft: float
-    tpot: float
-    total: float
-    tokens_per_second: float
-    interval: tuple[float, float]
-    ttft_interval: tuple[float, float]
-    tpot_interval: tuple[float, float]
+    ttft: Numbers
+    tpot: Numbers
+    total: Numbers
+    tokens_per_second: Numbers
+    interval: tuple[Numbers, Numbers]
+    ttft_interval: tuple[Numbers, Numbers]
+    tpot_interval: tuple[Numbers, Numbers]
     batch: float
     new_tokens: float
     prefill: Estimate = field(repr=False)
     step: Estimate = field(repr=False)
 
     @property
-    def fits(self) -> bool:
+    def fits(self) -> NDArray[np.bool_] | bool:
         """Whether weights and KV cache of the batch fit into the memory of the GPU at the middle of the request."""
-        return bool(self.step.fits)
+        return self.step.fits
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -82,42 +89,50 @@ class Request:
         return tuple(dict.fromkeys([covers, *self.prefill.notes, *self.step.notes]))
 
     @property
-    def joules_per_token(self) -> float | None:
+    def joules_per_token(self) -> Numbers | None:
         """Energy of an output token if the GPU drew its TDP all the time: an upper bound [J]; None without a TDP."""
         tdp = self.step.hardware.tdp
-        return None if tdp is None else float(tdp / self.tokens_per_second)
+        return None if tdp is None else tdp / self.tokens_per_second
 
-    def price(self, per_hour: float) -> float:
+    def price(self, per_hour: float) -> Numbers:
         """Return the price of a million output tokens on a GPU that costs `per_hour`, in the same currency."""
         if not per_hour > 0:
             raise InvalidInputError(f"the price of an hour must be above 0; got {per_hour!r}")
         return MILLION / self.tokens_per_second / 3600.0 * per_hour
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the numbers as plain floats, ready for JSON."""
-        return {
-            "stack": self.step.stack,
-            "hardware": self.step.hardware.name,
-            "ttft": self.ttft,
-            "tpot": self.tpot,
-            "total": self.total,
-            "tokens_per_second": self.tokens_per_second,
-            "interval": list(self.interval),
-            "ttft_interval": list(self.ttft_interval),
-            "tpot_interval": list(self.tpot_interval),
-            "joules_per_token_at_tdp": self.joules_per_token,
-            "fits": self.fits,
-            "notes": list(self.notes),
-        }
+        """Return the numbers as plain floats, or lists of them, ready for JSON."""
+        return plain(  # type: ignore[no-any-return]
+            {
+                "stack": self.step.stack,
+                "hardware": self.step.hardware.name,
+                "ttft": self.ttft,
+                "tpot": self.tpot,
+                "total": self.total,
+                "tokens_per_second": self.tokens_per_second,
+                "interval": list(self.interval),
+                "ttft_interval": list(self.ttft_interval),
+                "tpot_interval": list(self.tpot_interval),
+                "joules_per_token_at_tdp": self.joules_per_token,
+                "fits": self.fits,
+                "notes": list(self.notes),
+            }
+        )
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row: what `to_dict` has, the ends of the total as ``low`` and ``high``, without notes."""
+        """Return one row for each point: the numbers of `to_dict`, the ends of the total as ``low`` and ``high``."""
         import pandas as pd
 
-        row = {name: value for name, value in self.to_dict().items() if not isinstance(value, list)}
-        return pd.DataFrame([row | {"low": self.interval[0], "high": self.interval[1]}])
+        numbers = {name: getattr(self, name) for name in ("ttft", "tpot", "total", "tokens_per_second", "fits")}
+        numbers |= {"joules_per_token_at_tdp": self.joules_per_token, "low": self.interval[0], "high": self.interval[1]}
+        flat = {name: np.broadcast_to(value, np.shape(self.total)).reshape(-1) for name, value in numbers.items()}
+        return pd.DataFrame({"stack": self.step.stack, "hardware": self.step.hardware.name, **flat})
 
     def __repr__(self) -> str:
+        if np.ndim(self.total):
+            totals = np.asarray(self.total)
+            where = f"{self.step.stack} on {self.step.hardware.name}"
+            return f"<Request {where}: sweep {totals.shape}, total {totals.min():.4g} to {totals.max():.4g} s>"
         low, high = self.interval
         return (
             f"<Request {self.step.stack} on {self.step.hardware.name}: TTFT {self.ttft * 1e3:.4g} ms, TPOT "
@@ -159,7 +174,7 @@ def request(
     method : str, method object, or a sequence of them, optional
         Pruning of both phases; without one the model is dense.
     sparsity : Ratio, optional
-        Of methods given by name [1].
+        Of methods given by name [1]; an array is a sweep.
     prefill_method, decode_method : optional
         Pruning of one phase only, in place of `method`.
     dtype : str, optional
@@ -196,10 +211,10 @@ def request(
     front = serving.front + serving.front_token * prompt
     others = 0.0 if clients is None else (clients - 1.0) / new_tokens
 
-    def times(first: Any, each: Any) -> tuple[float, float, float]:
+    def times(first: Numbers, each: Numbers) -> tuple[Numbers, Numbers, Numbers]:
         """TTFT, TPOT and total of a prefill and a step [s]."""
-        tpot = float(each) + others * float(first)
-        return front + float(first), tpot, front + float(first) + steps * tpot
+        tpot = each + others * first
+        return front + first, tpot, front + first + steps * tpot
 
     ttft, tpot, total = times(prefill.latency, every[0])
     ends = [times(prefill.interval[side], every[1 + side]) for side in (0, 1)]
@@ -220,10 +235,10 @@ def request(
 
 def _mean_step(
     setup: Setup, step: Estimate, work: RequestWorkload, method: Method | None, sparsity: Ratio | None
-) -> tuple[float, float, float]:
+) -> tuple[Numbers, Numbers, Numbers]:
     """Return the mean time of a step over the contexts of a request, and its interval [s]."""
-    one = float(step.total), float(step.interval[0]), float(step.interval[1])
-    if step.chain is None or not step.chain.launches:  # linear in the context, almost everywhere
+    one = step.latency, *step.interval
+    if step.chain is None or not np.any(step.chain.launches):  # linear in the context, almost everywhere
         return one
     points = int(min(float(work.steps), CONTEXTS))
     if points < 2:
@@ -231,9 +246,11 @@ def _mean_step(
     first = float(work.prefill.context)
     contexts = np.round(first + 0.5 + (np.arange(points) + 0.5) * float(work.steps) / points)
     steps = Workload.decode(batch=work.middle.batch, context=contexts)
+    if np.ndim(step.total):  # contexts are the last axis, behind those of the sparsity
+        sparsity = Axis(np.asarray(sparsity, dtype=np.float64)[..., None])
     many = setup.estimate(_pruned(setup.trace(steps), method, sparsity))
-    low, high = many.interval
-    return float(np.mean(many.total)), float(np.mean(low)), float(np.mean(high))
+    mean, low, high = (scalar(np.mean(side, axis=-1)) for side in (many.total, *many.interval))
+    return mean, low, high
 
 
 def _pruned(trace: OpTrace, method: Method | None, sparsity: Ratio | None) -> OpTrace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -138,16 +139,26 @@ def printed(columns: dict[str, Any], *, labels: tuple[str, ...] = ()) -> str:
     lines = [[SHOWN.get(name, name) for name in shown]]
     for i in range(min(size, MOST_ROWS)):
         lines.append([_cell(name, columns[name][i]) for name in shown])
-    widths = [max(len(line[j]) for line in lines) for j in range(len(shown))]
-    text = [
-        "  ".join(
-            cell.ljust(width) if name in labels else cell.rjust(width)
-            for name, cell, width in zip(shown, line, widths, strict=True)
-        )
-        for line in lines
-    ]
+    text = aligned(lines, left=[j for j, name in enumerate(shown) if name in labels])
     more = [f"... {size - MOST_ROWS} more: to_frame()"] if size > MOST_ROWS else []
-    return "\n".join([*text, *more])
+    return "\n".join([text, *more])
+
+
+def aligned(lines: Sequence[Sequence[str]], *, left: Collection[int] = ()) -> str:
+    """Return rows of cells as columns of text; those at the places `left` are words, the others numbers.
+
+    >>> print(aligned([["method", "loss"], ["low-rank", "6.7"]], left=[0]))
+    method    loss
+    low-rank   6.7
+    """
+    widths = [max(len(line[j]) for line in lines) for j in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if j in left else cell.rjust(width)
+            for j, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
 
 
 def _cell(name: str, value: Any) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Never
 
 import numpy as np
 
-from pruninfersim._util.arrays import among, checked
+from pruninfersim._util.arrays import FloatArray, among, checked
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel
 from pruninfersim.errors import InvalidInputError
@@ -15,6 +15,7 @@ from pruninfersim.models import ModelConfig
 from pruninfersim.questions.setup import Setup
 from pruninfersim.questions.vocabulary import KEYWORDS
 from pruninfersim.stacks import Stack
+from pruninfersim.trace import OpTrace, layer_weights
 from pruninfersim.workload import Logits, Workload
 
 if TYPE_CHECKING:
@@ -85,11 +86,7 @@ def suggest_width(
     wanted = float(checked("width", width, minimum=step))
     first, last = np.ceil(wanted * (1 - within) / step), np.floor(wanted * (1 + within) / step)
     widths = np.unique(np.append(np.arange(max(first, 1), last + 1) * step, wanted))
-    ops = setup.trace(workload)
-    mlp = ops.select(ops.mask(names=["gate", "up", "down"]))
-    ffn_n, ffn_k = among(mlp.n_axis, ["ffn"]), among(mlp.k_axis, ["ffn"])
-    wide = mlp.with_columns(n=np.where(ffn_n, widths[:, None], mlp.n), k=np.where(ffn_k, widths[:, None], mlp.k))
-    seconds = setup.estimate(wide).total
+    seconds = mlp_at(setup, setup.trace(workload), widths)[0]
     later = np.minimum.accumulate(np.append(seconds[1:], np.inf)[::-1])[::-1]
     here = seconds[widths == wanted][0]
     frame = pd.DataFrame(
@@ -99,3 +96,19 @@ def suggest_width(
     edge = np.append(seconds[1:] / seconds[:-1] - 1.0 > EDGE * (widths[1:] / widths[:-1] - 1.0), False)
     kept: pd.DataFrame = frame[(edge & (seconds < later)) | (widths == wanted)].reset_index(drop=True)
     return kept
+
+
+def mlp_at(setup: Setup, ops: OpTrace, widths: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the time [s] and the weights [1] of gate, up and down of a trace at some FFN widths, each (width,).
+
+    Raises
+    ------
+    InvalidInputError
+        If the trace has none of them, as that of a mixture of experts.
+    """
+    mlp = ops.select(ops.mask(names=["gate", "up", "down"]))
+    if not len(mlp):
+        raise InvalidInputError("there is no dense FFN in this model, so that it has no width to choose")
+    ffn_n, ffn_k = among(mlp.n_axis, ["ffn"]), among(mlp.k_axis, ["ffn"])
+    wide = mlp.with_columns(n=np.where(ffn_n, widths[:, None], mlp.n), k=np.where(ffn_k, widths[:, None], mlp.k))
+    return setup.estimate(wide).total, layer_weights(wide).sum(axis=-1)
