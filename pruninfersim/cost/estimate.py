@@ -105,7 +105,7 @@ class Estimate(ReadOnly):
 
         Above 1 an op is outside of the domain that its kernel was fitted in.
         """
-        return self._whole("widening") if any(some.widening.ndim for some in self.timed) else np.ones(())
+        return self._whole("widening") if any(some.widening.ndim for some in self.timed) else sealed(np.ones(()))
 
     def _whole(self, name: str) -> FloatArray:
         """Return a column of all ops, shape (*sweep, op)."""
@@ -230,7 +230,7 @@ class Estimate(ReadOnly):
             wide = (self.run + self.gap - self.chain.wait) * self.trace.count / self.busy[..., None]
         if self.widening.ndim:
             wide = wide * self.widening
-        return Errors(wide, [p.spread for p in priced], groups, alike(self.trace))
+        return Errors(sealed(wide), [p.spread for p in priced], groups, alike(self.trace))
 
     @property
     def provenance(self) -> NDArray[np.str_]:

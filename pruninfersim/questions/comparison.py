@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.arrays import Answer, FloatArray, sealed
 from pruninfersim._util.lazy import drawn
 from pruninfersim.cost import Estimate, scalar
 from pruninfersim.cost.clock import Chain
@@ -44,7 +44,7 @@ MOSTLY = 0.5
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Speedup:
+class Speedup(Answer):
     """How much faster the pruned model is, four ways, with a 90 % interval.
 
     Attributes
@@ -78,7 +78,7 @@ class Speedup:
         after = self.pruned
         untouched = twins(self.dense.trace, after.trace)[0]
         perfect = np.where(untouched, after.run, np.minimum(after.floor, after.run))
-        return scalar(np.asarray(self.dense.total / after.with_runs(perfect)))
+        return scalar(sealed(np.asarray(self.dense.total / after.with_runs(perfect))))
 
     @property
     def claim(self) -> FloatArray | float | None:

@@ -1,0 +1,179 @@
+"""Which faults the tests would miss: one small change to the package at a time, and whether a test fails.
+
+Usage: python validation/mutants.py [--sample 50] [--seed 0] [PART ...]
+
+PART is a file or folder of the package, for instance ``pruning`` or ``cost/clock.py``; default are those of `TESTS`. A
+seeded sample of each part's mutants is applied in a temporary copy, one after the other, and the tests of `TESTS` that
+belong to the file run until the first one fails. The kept predictions take no part: they say that something moved, and
+not that it is wrong. Prints a table, and each survivor as a difference. Needs the extra `test`; reference measurements
+are not used. A mutant of a file takes seconds to a minute; only one process runs at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib.util
+import os
+import py_compile
+import random
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from mutations import Mutant, mutants_of
+
+ROOT = Path(__file__).resolve().parents[1]
+#: Seconds of CPU after which a mutant counts as caught: it does not end.
+CPU_SECONDS = 240
+#: Bytes of memory that a mutant may take.
+MEMORY = 6 * 2**30
+#: What most parts share: slow scalar twins of the array path, and what must hold anywhere.
+COMMON = (
+    "test_comparison.py", "oracle/test_against_oracle.py", "oracle/test_more_against_oracle.py",
+    "properties/test_invariants.py",
+)  # fmt: skip
+#: Tests of each part of the package, those first that know it best. The doctest of the mutated module comes before.
+TESTS: dict[str, tuple[str, ...]] = {
+    "trace": (
+        "test_trace.py", "test_fused_traces.py", "test_distinct.py", "test_cost.py", "test_pruning_ratios.py",
+        "test_pruning_families.py", *COMMON, "test_bridges.py", "test_first_tries.py", "test_representation.py",
+    ),
+    "pruning": (
+        "test_pruning_families.py", "test_pruning_ratios.py", "test_refusals.py", "test_expert_pruning.py",
+        "test_more_conformance.py", "test_attention_pruned.py", "test_compositions.py", *COMMON, "test_names.py",
+        "test_bridges.py", "test_parallel.py", "test_quantised_models.py", "test_methods_everywhere.py",
+        "test_more_methods.py", "test_conformance.py::test_built_in_methods_pass",
+    ),
+    "cost": (
+        "test_cost.py", "test_distinct.py", "test_uncertainty.py", "test_evidence.py", "test_parallel.py",
+        *COMMON, "test_request.py", "test_inverse.py", "test_engines.py",
+    ),
+    "stacks": (
+        "test_paper_kernels.py", "test_engines.py", "test_systolic.py", "test_kernel_alignment.py", "test_evidence.py",
+        "test_quantised_gemm.py", "test_quantised_models.py", "test_parallel.py", "test_layer_kernels.py",
+        "test_fused_dynamic.py", "test_fused_traces.py", "test_representation.py", "test_kernel_token_gemm.py",
+        "test_attention_pruned.py", *COMMON, "test_request.py",
+    ),
+    "models/architectures": (
+        "test_trace.py", "test_models.py", "test_models_read.py", "test_layer_kernels.py", "test_parallel.py",
+        "test_windows.py", "test_expert_pruning.py", "test_mistakes.py", "test_models_table.py", *COMMON,
+    ),
+    "questions/comparison.py": (
+        "test_mask_draws.py", "test_uncertainty.py", "test_evidence.py", *COMMON, "test_paper_kernels.py",
+        "test_expert_pruning.py", "test_methods_everywhere.py", "test_first_tries.py", "test_engines.py",
+    ),
+}  # fmt: skip
+#: Hypothesis need not shrink what only has to fail.
+PLUGIN = """
+from hypothesis import Phase, settings
+
+settings.register_profile(
+    "until-it-fails", deadline=None, derandomize=True, database=None, max_examples=20,
+    phases=(Phase.explicit, Phase.generate),
+)
+"""
+OPTIONS = ("-q", "-x", "-n", "0", "-p", "no:cacheprovider", "-p", "until_it_fails", "-m", "not slow")
+
+
+class Bench:
+    """A copy of the package and its tests, in which one file at a time is changed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("pruninfersim", "hardware_profiles", "tests", "docs", "validation"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", folder)
+        (folder / "until_it_fails.py").write_text(PLUGIN, encoding="utf-8")
+        subprocess.run([sys.executable, "-m", "compileall", "-q", str(folder)], check=True)
+
+    def fails(self, tests: list[str]) -> str | None:
+        """Run tests until the first fails; return its name, or None if all pass."""
+        command = [sys.executable, "-m", "pytest", *OPTIONS, "--hypothesis-profile", "until-it-fails", *tests]
+        env = os.environ | {"PYTHONPATH": str(self.folder), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+        for name in ("PRUNINFERSIM_VALIDATION_DATA", "PYTEST_ADDOPTS"):
+            env.pop(name, None)
+        done = subprocess.run(
+            command, cwd=self.folder, env=env, preexec_fn=limit, text=True, capture_output=True, check=False
+        )  # fmt: skip
+        if done.returncode == 0:
+            return None
+        lines = (done.stdout + done.stderr).splitlines()
+        failed = [line.split(" ")[1] for line in lines if line.startswith(("FAILED ", "ERROR "))]
+        return failed[0] if failed else ("no end" if done.returncode < 0 else f"exit {done.returncode}")
+
+    def kills(self, mutant: Mutant, tests: list[str]) -> str | None:
+        """Return the first test that fails with a mutant in place, if any."""
+        path = self.folder / "pruninfersim" / mutant.file
+        original = path.read_text(encoding="utf-8")
+        compiled = Path(importlib.util.cache_from_source(str(path)))
+        compiled.unlink(missing_ok=True)
+        path.write_text(mutant.applied(original), encoding="utf-8")
+        try:
+            return self.fails(tests)
+        finally:
+            path.write_text(original, encoding="utf-8")
+            py_compile.compile(str(path))
+
+
+def limit() -> None:
+    """Bound what a mutant may use, and let other work go first."""
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+
+
+def tests_of(file: str) -> list[str]:
+    """Return the tests that run for a file of the package: its own examples first."""
+    part = next(part for part in TESTS if file.startswith(part))
+    module = ".".join(("pruninfersim", *Path(file).with_suffix("").parts)).removesuffix(".__init__")
+    named = [f"tests/{name}" for name in TESTS[part] if (ROOT / "tests" / name.partition("::")[0]).exists()]
+    return [f"tests/test_docs_examples.py::test_docstrings[{module}]", *named]
+
+
+def sampled(part: str, size: int, seed: int) -> list[Mutant]:
+    """Return a seeded sample of the mutants of a file or folder of the package."""
+    top = ROOT / "pruninfersim"
+    files = [top / part] if part.endswith(".py") else sorted((top / part).rglob("*.py"))
+    every = [m for path in files for m in mutants_of(path.relative_to(top).as_posix(), path.read_text("utf-8"))]
+    return every if len(every) <= size else random.Random(f"{seed} {part}").sample(every, size)
+
+
+def difference(mutant: Mutant) -> str:
+    """Return a mutant as the lines that it changes."""
+    before = (ROOT / "pruninfersim" / mutant.file).read_text(encoding="utf-8")
+    both = before.splitlines(), mutant.applied(before).splitlines()
+    lines = difflib.unified_diff(*both, mutant.file, f"{mutant.file} ({mutant.kind})", n=1, lineterm="")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"default: {' '.join(TESTS)}")
+    parser.add_argument("--sample", type=int, default=50, help="mutants of each part at most")
+    parser.add_argument("--seed", default="0")
+    options = parser.parse_args()
+    caught: dict[str, Counter[str]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder))
+        for part in options.parts or TESTS:
+            chosen = sampled(part, options.sample, options.seed)
+            healthy = dict.fromkeys(test for mutant in chosen for test in tests_of(mutant.file))
+            if broken := bench.fails(list(healthy)):
+                print(f"{broken} fails without any change: nothing can be told", file=sys.stderr)
+                return 2
+            for mutant in chosen:
+                by = bench.kills(mutant, tests_of(mutant.file))
+                caught.setdefault(part, Counter())["survived" if by is None else "caught"] += 1
+                print(f"{mutant}: {by}" if by else f"\n{difference(mutant)}\n", flush=True)
+    print(f"\n{'part':28}{'mutants':>8}{'caught':>8}{'survived':>9}")
+    for part, counts in (*caught.items(), ("all", sum(caught.values(), Counter()))):
+        print(f"{part:28}{counts.total():>8}{counts['caught']:>8}{counts['survived']:>9}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
