@@ -126,7 +126,9 @@ def test_a_copied_method_prunes_alike(family, ratio, how):
     )
 
 
-@pytest.mark.parametrize("ratio", [PerBlock(attention=0.25, mlp=PerLayer([0.5] * 32)), PerRole(down=Axis([0.1, 0.5])), PerLayer([0.5] * 32)])
+@pytest.mark.parametrize(
+    "ratio", [PerBlock(attention=0.25, mlp=PerLayer([0.5] * 32)), PerRole(down=Axis([0.1, 0.5])), PerLayer([0.5] * 32)]
+)
 def test_a_ratio_within_a_ratio_survives(ratio):
     dense = pis.trace(MODEL, pis.Workload.decode(8, 4096))
     once, again = (dense.prune(pis.pruning.LowRank(each)) for each in (ratio, pickle.loads(pickle.dumps(ratio))))
@@ -145,7 +147,11 @@ def test_records_are_equal_and_as_frozen(how):
 
 def test_a_copied_calibration_is_the_same_stack():
     gpu = pis.hardware.get(GPU)
-    sides = [np.geomspace(16, 8192, 8)[:, None].round(), np.array([1024.0, 4096, 14336]), np.array([4096.0, 2048, 8192])]
+    sides = [
+        np.geomspace(16, 8192, 8)[:, None].round(),
+        np.array([1024.0, 4096, 14336]),
+        np.array([4096.0, 2048, 8192]),
+    ]
     m, n, k = (side.reshape(-1) for side in np.broadcast_arrays(*sides))
     seconds = 1.25 * pis.gemm_latency(m, n, k, hardware=gpu, dtype="bf16")
     table = pd.DataFrame({"gpu": GPU, "dtype": "bf16", "m": m, "n": n, "k": k, "latency_us": 1e6 * seconds})
@@ -185,7 +191,10 @@ def test_questions_go_to_another_process_and_answers_come_back():
     questions = [
         (setup(stack), method, work)
         for stack in ("vendor", "paper")
-        for method in (pis.pruning.LowRank([0.2, 0.4, 0.6]), [pis.pruning.StaticWidth(0.25), pis.pruning.SemiStructured(0.5)])
+        for method in (
+            pis.pruning.LowRank([0.2, 0.4, 0.6]),
+            [pis.pruning.StaticWidth(0.25), pis.pruning.SemiStructured(0.5)],
+        )
         for work in (SWEEP, pis.Workload.prefill(2, 1000))
     ]
     here = [asked(question).to_frame() for question in questions]
