@@ -224,13 +224,14 @@ class Estimate(ReadOnly):
         """Error bands of the ops, weighted by their share of the time and widened outside of their domain."""
         priced = self.priced
         groups = [p.group or k for p, k in zip(priced, self.trace.kernel, strict=True)]
-        if self.chain is None:
-            wide = self.share
-        else:  # what waits for the host has no error of a kernel
-            wide = (self.run + self.gap - self.chain.wait) * self.trace.count / self.busy[..., None]
-        if self.widening.ndim:
-            wide = wide * self.widening
-        return Errors(sealed(wide), [p.spread for p in priced], groups, alike(self.trace))
+        return Errors(self._uncertain, self.busy, [p.spread for p in priced], groups, alike(self.trace))
+
+    def _uncertain(self) -> FloatArray:
+        """Return the time of each op that has the error of a kernel, times the factor on its band."""
+        seconds = self.seconds
+        if self.chain is not None:  # what waits for the host has none
+            seconds = (self.run + self.gap - self.chain.wait) * self.trace.count
+        return seconds * self.widening if self.widening.ndim else seconds
 
     @property
     def provenance(self) -> NDArray[np.str_]:

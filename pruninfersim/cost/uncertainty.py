@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +22,11 @@ class Errors:
 
     Attributes
     ----------
-    share : ndarray, shape (*sweep, op)
-        Share of each op in the time of the step [1].
+    seconds : callable
+        Returns the time of each op in the step, times the factor on its band, shape (*sweep, op) [s]; not called where
+        no op has an error.
+    total : ndarray, shape (*sweep)
+        Time of the step [s].
     spreads : sequence of Spread, one per op
     groups : sequence of str, one per op
         Ops of one group share the common part of their error.
@@ -31,7 +34,8 @@ class Errors:
         Ops of one number run the same kernel on the same shape, and share their whole error (see `alike`).
     """
 
-    share: FloatArray
+    seconds: Callable[[], FloatArray]
+    total: FloatArray
     spreads: Sequence[Spread]
     groups: Sequence[str]
     shapes: NDArray[np.intp]
@@ -40,7 +44,7 @@ class Errors:
         return np.array([getattr(spread, name) for spread in self.spreads], dtype=np.float64)
 
     def weighted(self, weights: FloatArray, where: NDArray[np.bool_] | None = None) -> FloatArray:
-        """Return sums over the ops of their shares, shape (*sweep, column).
+        """Return sums over the ops of their shares of the time, shape (*sweep, column).
 
         Parameters
         ----------
@@ -48,10 +52,13 @@ class Errors:
         where : ndarray of bool, shape broadcasts to (*sweep, op), optional
             Points of the sweep at which an op counts; default is all.
         """
-        values = self.share if where is None else self.share * where
+        if not weights.size:
+            return np.zeros((*self.total.shape, 0))
+        values = self.seconds() if where is None else self.seconds() * where
         flat = np.moveaxis(values, -1, 0).reshape(len(weights), -1)
         starts = range(0, max(flat.shape[1], 1), PRODUCT_COLUMNS)
         products = np.concatenate([weights.T @ flat[:, start : start + PRODUCT_COLUMNS] for start in starts], axis=1)
+        products /= np.where(self.total > 0, self.total, 1.0).reshape(-1)
         return np.moveaxis(products.reshape(-1, *values.shape[:-1]), 0, -1)
 
     def common(self, name: str, known: Sequence[str]) -> FloatArray:

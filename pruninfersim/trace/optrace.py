@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pruninfersim._util.arrays import TOO_LARGE, FloatArray, ReadOnly, checked, frozen, sealed, stack_ops
+from pruninfersim._util.arrays import TOO_LARGE, FloatArray, ReadOnly, among, checked, frozen, sealed, stack_ops
 from pruninfersim.errors import unknown_name
 from pruninfersim.models import ModelConfig
 from pruninfersim.trace.applied import Applied, PruningMethod, worked_out
@@ -228,7 +228,7 @@ class OpTrace(ReadOnly):
         out = np.ones(len(self), dtype=bool)
         for wanted, labels in ((names, self.name), (kernels, self.kernel), (blocks, self.block)):
             if wanted:
-                out &= np.isin(np.array(labels, dtype=str), list(wanted))
+                out &= among(labels, wanted)
         return out
 
     def select(self, which: ArrayLike) -> OpTrace:
