@@ -1,8 +1,8 @@
 """Which faults the tests would miss: one small change to the package at a time, and whether a test fails.
 
-Usage: python validation/mutants.py [--sample 50] [--seed 0] [PART ...]
+Usage: python validation/mutants.py [--sample 40] [--seed 0] [PART ...]
 
-PART is a file or folder of the package, for instance ``pruning`` or ``cost/clock.py``; default are those of `TESTS`. A
+PART is a file or folder of the package, for instance ``pruning`` or ``cost/clock.py``; default are `PARTS`. A
 seeded sample of each part's mutants is applied in a temporary copy, one after the other, and the tests of `TESTS` that
 belong to the file run until the first one fails. The kept predictions take no part: they say that something moved, and
 not that it is wrong. Prints a table, and each survivor as a difference. Needs the extra `test`; reference measurements
@@ -32,40 +32,52 @@ ROOT = Path(__file__).resolve().parents[1]
 CPU_SECONDS = 240
 #: Bytes of memory that a mutant may take.
 MEMORY = 6 * 2**30
-#: What most parts share: slow scalar twins of the array path, and what must hold anywhere.
-COMMON = (
-    "test_comparison.py", "oracle/test_against_oracle.py", "oracle/test_more_against_oracle.py",
-    "properties/test_invariants.py",
-)  # fmt: skip
-#: Tests of each part of the package, those first that know it best. The doctest of the mutated module comes before.
+PARTS = ("trace", "pruning", "cost", "stacks", "models/architectures", "questions/comparison.py")
+ORACLE = ("oracle/test_against_oracle.py", "oracle/test_more_against_oracle.py")
+#: Tests of each file or folder, the longest name that fits counts; those first that know it best. The examples of the
+#: mutated module come before.
 TESTS: dict[str, tuple[str, ...]] = {
-    "trace": (
+    "trace/": (
         "test_trace.py", "test_fused_traces.py", "test_distinct.py", "test_cost.py", "test_pruning_ratios.py",
-        "test_pruning_families.py", *COMMON, "test_bridges.py", "test_first_tries.py", "test_representation.py",
+        "test_comparison.py", "test_pruning_families.py", "test_copies.py", ORACLE[0], "test_representation.py",
     ),
-    "pruning": (
-        "test_pruning_families.py", "test_pruning_ratios.py", "test_refusals.py", "test_expert_pruning.py",
-        "test_more_conformance.py", "test_attention_pruned.py", "test_compositions.py", *COMMON, "test_names.py",
-        "test_bridges.py", "test_parallel.py", "test_quantised_models.py", "test_methods_everywhere.py",
-        "test_more_methods.py", "test_conformance.py::test_built_in_methods_pass",
+    "pruning/": (
+        "test_pruning_families.py", "test_pruning_ratios.py", "test_refusals.py", "test_fused_traces.py",
+        "test_attention_pruned.py", "test_quantised_models.py", "test_expert_pruning.py", *ORACLE,
+        "test_more_conformance.py", "test_conformance.py::test_built_in_methods_pass",
     ),
-    "cost": (
-        "test_cost.py", "test_distinct.py", "test_uncertainty.py", "test_evidence.py", "test_parallel.py",
-        *COMMON, "test_request.py", "test_inverse.py", "test_engines.py",
+    "pruning/aliases.py": ("test_names.py", "test_errors.py", "test_first_tries.py", "test_cli.py"),
+    "pruning/registry.py": (
+        "test_names.py", "test_errors.py", "test_methods_everywhere.py", "test_first_tries.py", "test_one_file.py",
     ),
-    "stacks": (
-        "test_paper_kernels.py", "test_engines.py", "test_systolic.py", "test_kernel_alignment.py", "test_evidence.py",
-        "test_quantised_gemm.py", "test_quantised_models.py", "test_parallel.py", "test_layer_kernels.py",
-        "test_fused_dynamic.py", "test_fused_traces.py", "test_representation.py", "test_kernel_token_gemm.py",
-        "test_attention_pruned.py", *COMMON, "test_request.py",
+    "pruning/tables.py": ("test_bridges.py", "test_first_tries.py", "test_models_read.py"),
+    "cost/": ("test_cost.py", "test_notes_of_sides.py", "test_evidence.py", "test_comparison.py", "test_engines.py"),
+    "cost/clock.py": ("test_cost.py", "test_engines.py", "test_copies.py", "test_comparison.py"),
+    "cost/distinct.py": ("test_distinct.py", "test_cost.py", "test_sweep.py"),
+    "cost/memory.py": (
+        "test_cost.py", "test_inverse.py", "test_evidence.py", "test_expert_pruning.py", "test_more_methods.py",
     ),
-    "models/architectures": (
-        "test_trace.py", "test_models.py", "test_models_read.py", "test_layer_kernels.py", "test_parallel.py",
-        "test_windows.py", "test_expert_pruning.py", "test_mistakes.py", "test_models_table.py", *COMMON,
+    "cost/serving.py": ("test_request.py", "test_inverse.py", "test_engines.py"),
+    "cost/sharding.py": ("test_parallel.py", "test_layer_kernels.py"),
+    "cost/speedups.py": ("test_comparison.py", "test_pruning_ratios.py", "test_fused_traces.py", "test_explain.py"),
+    "cost/uncertainty.py": ("test_uncertainty.py", "test_comparison.py", "test_evidence.py", "test_representation.py"),
+    "stacks/": ("test_evidence.py", "test_latency.py", "test_kernel_alignment.py", "test_names.py", "test_one_file.py"),
+    "stacks/copies.py": ("test_kernel_token_gemm.py", "test_fused_dynamic.py"),
+    "stacks/engines/": ("test_engines.py", "test_request.py", "test_inverse.py", "test_evidence.py", "test_names.py"),
+    "stacks/fused_dynamic.py": ("test_fused_dynamic.py", "test_evidence.py"),
+    "stacks/paper/": (
+        "test_paper_kernels.py", "test_kernel_alignment.py", "test_kernel_token_gemm.py", "test_reproduce.py",
     ),
-    "questions/comparison.py": (
-        "test_mask_draws.py", "test_uncertainty.py", "test_evidence.py", *COMMON, "test_paper_kernels.py",
-        "test_expert_pruning.py", "test_methods_everywhere.py", "test_first_tries.py", "test_engines.py",
+    "stacks/parallel.py": ("test_parallel.py", "test_layer_kernels.py"),
+    "stacks/quantisation.py": ("test_quantised_gemm.py", "test_quantised_models.py"),
+    "stacks/systolic.py": ("test_systolic.py", "test_evidence.py"),
+    "models/architectures/": (
+        "test_trace.py", "test_windows.py", "test_models.py", "test_models_read.py", "test_expert_pruning.py",
+        "test_layer_kernels.py", "test_parallel.py", "test_mistakes.py", *ORACLE,
+    ),
+    "questions/": (
+        "test_mask_draws.py", "test_notes_of_sides.py", "test_uncertainty.py", "test_comparison.py",
+        "test_expert_pruning.py", "test_copies.py", "test_engines.py", "test_first_tries.py",
     ),
 }  # fmt: skip
 #: Hypothesis need not shrink what only has to fail.
@@ -128,10 +140,9 @@ def limit() -> None:
 
 def tests_of(file: str) -> list[str]:
     """Return the tests that run for a file of the package: its own examples first."""
-    part = next(part for part in TESTS if file.startswith(part))
+    part = max((part for part in TESTS if file.startswith(part)), key=len)
     module = ".".join(("pruninfersim", *Path(file).with_suffix("").parts)).removesuffix(".__init__")
-    named = [f"tests/{name}" for name in TESTS[part] if (ROOT / "tests" / name.partition("::")[0]).exists()]
-    return [f"tests/test_docs_examples.py::test_docstrings[{module}]", *named]
+    return [f"tests/test_docs_examples.py::test_docstrings[{module}]", *(f"tests/{name}" for name in TESTS[part])]
 
 
 def sampled(part: str, size: int, seed: int) -> list[Mutant]:
@@ -152,14 +163,14 @@ def difference(mutant: Mutant) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"default: {' '.join(TESTS)}")
-    parser.add_argument("--sample", type=int, default=50, help="mutants of each part at most")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"default: {' '.join(PARTS)}")
+    parser.add_argument("--sample", type=int, default=40, help="mutants of each part at most")
     parser.add_argument("--seed", default="0")
     options = parser.parse_args()
     caught: dict[str, Counter[str]] = {}
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
-        for part in options.parts or TESTS:
+        for part in options.parts or PARTS:
             chosen = sampled(part, options.sample, options.seed)
             healthy = dict.fromkeys(test for mutant in chosen for test in tests_of(mutant.file))
             if broken := bench.fails(list(healthy)):
