@@ -161,7 +161,7 @@ class Speedup(Answer):
         >>> from pruninfersim import speedup
         >>> both = speedup(model="llama-3.1-8b", hardware="h100-sxm", method="low-rank", sparsity=[0.25, 0.5],
         ...                stack="ideal")
-        >>> round(both.at(1).estimated / both.estimated[1], 12)
+        >>> round(float(both.at(1).estimated / both.estimated[1]), 12)
         1.0
         """
         shape = np.shape(self.estimated)
