@@ -1,0 +1,49 @@
+"""What stacks know of the software that they stand for, beside its kernels: published defaults, where caches end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from cases import IGNORE_PROVENANCE
+
+import pruninfersim as pis
+from pruninfersim.trace import OpTrace
+
+pytestmark = IGNORE_PROVENANCE
+
+#: Share of the memory that an engine takes where nobody says: vLLM's --gpu-memory-utilization, TensorRT-LLM's
+#: free_gpu_memory_fraction; SGLang works its share out, near the same.
+SHARES = {"vllm": 0.9, "vllm-0.5": 0.9, "tensorrt-llm": 0.9, "tensorrt-llm-0.9": 0.9, "sglang": 0.9}
+
+
+@pytest.mark.parametrize("stack", SHARES)
+def test_memory_that_an_engine_takes(stack):
+    """All that it takes is weights, room for the largest step, the runtime, and keys and values."""
+    found = pis.capacity(model="llama-3.1-8b", hardware="h100-sxm", stack=stack)
+    assert found.memory_share == SHARES[stack]
+    parts = found.weight_bytes + found.activation_bytes + found.reserve + found.kv_bytes
+    assert parts == pytest.approx(SHARES[stack] * found.memory, rel=1e-9)
+    assert found.activation_bytes > 0
+    assert found.kv_bytes_per_token == 2 * 32 * 8 * 128 * 2  # layers, KV heads and head size of Llama 3.1 8B, bf16
+    assert found.kv_tokens == pytest.approx(found.kv_bytes / found.kv_bytes_per_token, rel=1e-3)
+
+
+def test_a_replayed_benchmark_finds_what_fits_into_l2_there():
+    """The stream of small-m GEMMs: DRAM when cold; L2 when replayed and all operands fit, and DRAM again when not."""
+    gpu = pis.hardware.get("rtx-pro-6000")
+    kernel = pis.stacks.get("paper", gpu).priced("gemm", "bf16").model
+    for n, fits in ((4096.0, True), (65536.0, False)):
+        op = OpTrace.from_rows([{"name": "x", "kernel": "gemm", "gemms": 1, "m": 1, "n": n, "k": 4096.0}])
+        size = 2 * (n * 4096 + n + 4096)
+        assert (size < gpu.l2_size) == fits
+        cold, replayed = (
+            float(kernel.stream(op, gpu, cache)[0]) - kernel.stream_start for cache in ("cold", "replayed")
+        )
+        assert size / cold == pytest.approx(kernel.memory_efficiency * gpu.memory_bandwidth)
+        share = kernel.replay_bandwidth if fits else kernel.memory_efficiency
+        assert size / replayed == pytest.approx(share * gpu.memory_bandwidth)
+        assert replayed <= cold
+    without = replace(kernel, replay_bandwidth=kernel.memory_efficiency)
+    np.testing.assert_array_equal(without.stream(op, gpu, "replayed"), without.stream(op, gpu, "cold"))
