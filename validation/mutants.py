@@ -66,10 +66,14 @@ TESTS: dict[str, tuple[str, ...]] = {
     "cost/uncertainty.py": ("test_uncertainty.py", "test_comparison.py", "test_evidence.py", "test_representation.py"),
     "stacks/": ("test_evidence.py", "test_latency.py", "test_kernel_alignment.py", "test_names.py", "test_one_file.py"),
     "stacks/copies.py": ("test_kernel_token_gemm.py", "test_fused_dynamic.py"),
-    "stacks/engines/": ("test_engines.py", "test_facts_of_stacks.py", "test_request.py", "test_inverse.py", "test_evidence.py", "test_names.py"),
+    "stacks/engines/": (
+        "test_engines.py", "test_facts_of_stacks.py", "test_request.py", "test_inverse.py", "test_evidence.py",
+        "test_names.py",
+    ),
     "stacks/fused_dynamic.py": ("test_fused_dynamic.py", "test_evidence.py"),
     "stacks/paper/": (
-        "test_paper_kernels.py", "test_facts_of_stacks.py", "test_kernel_alignment.py", "test_kernel_token_gemm.py", "test_reproduce.py",
+        "test_paper_kernels.py", "test_facts_of_stacks.py", "test_kernel_alignment.py", "test_kernel_token_gemm.py",
+        "test_reproduce.py",
     ),
     "stacks/parallel.py": ("test_parallel.py", "test_layer_kernels.py"),
     "stacks/quantisation.py": ("test_quantised_gemm.py", "test_quantised_models.py"),
