@@ -7,8 +7,9 @@ import pytest
 from cases import rows
 
 import pruninfersim as pis
-from pruninfersim.errors import InvalidInputError
+from pruninfersim.errors import FileFormatError, InvalidInputError
 from pruninfersim.pruning import PerBlock, PerLayer, PerRole
+from pruninfersim.pruning.tables import read_ratios
 
 SIZES = {
     "block_size", "alignment", "router_width", "group", "router_rank", "window", "page", "summaries", "index_dim",
@@ -113,3 +114,17 @@ def test_what_is_fused_is_named_alone(left, name):
     part = fused.select([i for i, own in enumerate(fused.name) if own != left])
     with pytest.raises(InvalidInputError, match=rf"^{name} are fused already"):
         part.prune(pis.pruning.LowRank(PerRole(down=0.5)))
+
+
+def test_a_sparsity_is_said_once():
+    for method in (pis.pruning.StaticWidth(0.5), [pis.pruning.StaticWidth(0.5), pis.pruning.LowRank(0.25)]):
+        with pytest.raises(InvalidInputError, match="sparsity"):
+            pis.pruning.resolve(method, 0.5)
+
+
+@pytest.mark.parametrize(("of", "which"), [("module", "model.layers.0.mlp.up_proj"), ("layer", "0")])
+def test_two_ratios_in_one_row_are_refused(tmp_path, of, which):
+    """One may be what is kept, and the other what goes."""
+    (tmp_path / "ratios.csv").write_text(f"{of},ratio,sparsity\n{which},0.5,0.25\n")
+    with pytest.raises(FileFormatError, match="has ratio and sparsity: leave all but one out"):
+        read_ratios(tmp_path / "ratios.csv")
