@@ -4,9 +4,9 @@ Usage: python validation/environments.py [--python INTERPRETER ...] [--only WORD
 
 Builds the wheel, installs it with `uv` into an environment for each interpreter (default: this one), runs the script of
 the wheel (`tests/wheel_smoke.py`), compares the kept predictions to 1e-12 (`python -m tests.predictions`), and runs the
-tests that read and write files, names and screens. Then the same in odd places, in an environment of the first
-interpreter: a path with spaces and letters beyond ASCII, the C locale, no network, no git and an empty environment, and
-as a user who is not root and can write nothing but the folder for temporary files. Ends with 1 if anything fails.
+tests of files, encodings and processes. Then the same in odd places, in an environment of the first interpreter: a path
+with spaces and letters beyond ASCII, the C locale, no network, no git and an empty environment, and as a user who is not
+root and can write nothing but the folder for temporary files. Ends with 1 if anything fails.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Tests that touch what a place can break: files, encodings, processes, the screen.
-TESTS = (
-    "test_package.py", "test_cli_screen.py", "test_models_read.py", "test_timings_files.py", "test_report.py",
-    "test_runs.py", "test_threads.py",
-)  # fmt: skip
+#: Tests that touch what an interpreter, a dependency or a place can break: files, encodings, processes.
+TESTS = ("test_package.py", "test_models_read.py", "test_timings_files.py", "test_runs.py")
+#: And what is shown.
+SCREENS = ("test_cli_screen.py", "test_report.py")
 #: The locale of a bare shell, without what Python does by itself to get out of it.
 C_LOCALE = {"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 NOBODY = 65534
@@ -135,7 +134,7 @@ def main() -> int:
             line(name, place.works(TESTS, env=environment()))
         here = Place(top / "here", first, wheel)
         if asked(name := "LC_ALL=C, PYTHONUTF8=0, no coercion"):
-            line(name, here.works(TESTS, env=environment(**C_LOCALE)))
+            line(name, here.works((*TESTS, *SCREENS), env=environment(**C_LOCALE)))
         if asked(name := "no network"):
             apart = ["unshare", "--net", *(() if os.geteuid() == 0 else ("--map-root-user",))]
             line(name, here.works(TESTS, before=apart, env=environment()))
