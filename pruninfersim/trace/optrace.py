@@ -164,6 +164,11 @@ class OpTrace(ReadOnly):
         """Shape of the sweep axes."""
         return np.broadcast_shapes(*{getattr(self, name).shape[:-1] for name in NEUTRAL})
 
+    @cached_property
+    def _matrix(self) -> FloatArray | None:
+        """All columns of a single pass, much faster than many short ones; None along a sweep."""
+        return None if self.sweep_shape else np.array([getattr(self, name) for name in NEUTRAL])
+
     @property
     def shape(self) -> tuple[int, ...]:
         """``(*sweep, op)``."""
@@ -234,12 +239,9 @@ class OpTrace(ReadOnly):
     def select(self, which: ArrayLike) -> OpTrace:
         """Return the ops at `which` (bool mask or indices), in that order."""
         index = np.flatnonzero(which) if np.asarray(which).dtype == bool else np.asarray(which, dtype=np.intp)
-        columns: dict[str, Any]
-        if all(getattr(self, name).ndim == 1 for name in NEUTRAL):  # one matrix is much faster than many short columns
-            matrix = np.array([getattr(self, name) for name in NEUTRAL])
-            columns = dict(zip(NEUTRAL, sealed(matrix[:, index]), strict=True))
-        else:
-            columns = {name: sealed(getattr(self, name).take(index, axis=-1)) for name in NEUTRAL}
+        matrix = self._matrix
+        some = [getattr(self, name)[..., index] for name in NEUTRAL] if matrix is None else matrix[:, index]
+        columns: dict[str, Any] = {name: sealed(column) for name, column in zip(NEUTRAL, some, strict=True)}
         places = index.tolist()
         labels: dict[str, Any] = {name: tuple([getattr(self, name)[i] for i in places]) for name in LABELS}
         return OpTrace(**columns, **labels, model=self.model, workload=self.workload, applied=self.applied)
