@@ -5,8 +5,8 @@ Usage: python validation/environments.py [--python INTERPRETER ...] [--only WORD
 Builds the wheel, installs it with `uv` into an environment for each interpreter (default: this one), runs the script of
 the wheel (`tests/wheel_smoke.py`), compares the kept predictions to 1e-12 (`python -m tests.predictions`), and runs the
 tests of files, encodings and processes. Then the same in odd places, in an environment of the first interpreter: a path
-with spaces and letters beyond ASCII, the C locale, no network, no git and an empty environment, and as a user who is not
-root and can write nothing but the folder for temporary files. Ends with 1 if anything fails.
+with spaces and letters beyond ASCII, the C locale, no network, no git and an empty environment, and as a user who is
+not root and can write nothing but the folder for temporary files. Ends with 1 if anything fails.
 """
 
 from __future__ import annotations
