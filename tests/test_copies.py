@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -16,7 +17,7 @@ import pytest
 from cases import FAMILIES, IGNORE_PROVENANCE, STACKS
 
 import pruninfersim as pis
-from pruninfersim.errors import InvalidInputError
+from pruninfersim.errors import InvalidInputError, ProvenanceWarning
 from pruninfersim.pruning import Axis, PerBlock, PerLayer, PerRole
 
 pytestmark = IGNORE_PROVENANCE
@@ -184,7 +185,9 @@ def test_an_array_that_was_given_may_change_afterwards():
 
 def asked(question: tuple[pis.Setup, Any, pis.Workload]) -> pis.Speedup:
     own, method, work = question
-    return own.speedup(method, work)
+    with warnings.catch_warnings():  # a process of its own has filters of its own
+        warnings.simplefilter("ignore", ProvenanceWarning)
+        return own.speedup(method, work)
 
 
 def test_questions_go_to_another_process_and_answers_come_back():

@@ -9,6 +9,8 @@ import pytest
 from cases import IGNORE_PROVENANCE
 
 import pruninfersim as pis
+from pruninfersim.models.architectures.attention import Attention
+from pruninfersim.models.architectures.rows import Rows
 from pruninfersim.trace import OpTrace
 
 pytestmark = IGNORE_PROVENANCE
@@ -47,3 +49,20 @@ def test_a_replayed_benchmark_finds_what_fits_into_l2_there():
         assert replayed <= cold
     without = replace(kernel, replay_bandwidth=kernel.memory_efficiency)
     np.testing.assert_array_equal(without.stream(op, gpu, "replayed"), without.stream(op, gpu, "cold"))
+
+
+@pytest.mark.parametrize("gpu", ["tpu-v6e", "gaudi3", "h100-sxm", "l40s"])
+def test_copies_around_token_wise_gemms_are_launched_once(gpu):
+    """Gather and scatter are ops of their own, so that a token-wise GEMM is as many launches as a dense one."""
+    stack = pis.stacks.get("vendor", pis.hardware.get(gpu))
+    lowered = stack.predict(pis.trace("llama-3.1-8b", phase="prefill").prune(pis.pruning.DynamicDepth(0.5))).trace
+    assert {"gather_attention", "scatter_attention", "gather_mlp", "scatter_mlp"} <= set(lowered.name)
+    assert stack.priced("token_gemm", "bf16").launches == stack.priced("gemm", "bf16").launches
+
+
+def test_a_gate_reads_what_it_multiplies_and_writes_it_once():
+    """Two inputs as wide as the queries, one output: 3 elements of 2 bytes a token."""
+    work = pis.Workload.decode(8, 1024)
+    made = Attention(heads=32, kv_heads=8, head_dim=128, gate=True).rows(Rows.of(work, "bf16"), range(4), 4096)
+    (gate,) = (row for row in made if row["name"] == "attn_gate")
+    assert float(OpTrace.from_rows([gate]).traffic[0]) == 3 * 8 * 4096 * 2.0

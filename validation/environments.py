@@ -38,10 +38,9 @@ class Place:
         folder.mkdir(parents=True)
         self.python = folder / "environment" / "bin" / "python"
         uv("venv", "--python", interpreter, str(folder / "environment"))
-        uv(
-            "pip", "install", "--python", str(self.python), "--resolution", resolution,
-            f"pruninfersim[test] @ {wheel.as_uri()}",
-        )  # fmt: skip
+        into = ("pip", "install", "--python", str(self.python))
+        uv(*into, "--resolution", resolution, "-r", str(ROOT / "pyproject.toml"), "--extra", "test")
+        uv(*into, "--no-deps", str(wheel))
         for name in ("tests", "docs", "validation", "hardware_profiles"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("pyproject.toml", "README.md", "CHANGELOG.md", "CITATION.cff"):

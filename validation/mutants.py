@@ -54,7 +54,10 @@ TESTS: dict[str, tuple[str, ...]] = {
         "test_names.py", "test_errors.py", "test_methods_everywhere.py", "test_first_tries.py", "test_one_file.py",
     ),
     "pruning/tables.py": ("test_bridges.py", "test_first_tries.py", "test_models_read.py"),
-    "cost/": ("test_cost.py", "test_notes_of_sides.py", "test_evidence.py", "test_comparison.py", "test_engines.py"),
+    "cost/": (
+        "test_cost.py", "test_notes_of_sides.py", "test_mask_draws.py", "test_evidence.py", "test_comparison.py",
+        "test_engines.py",
+    ),
     "cost/clock.py": ("test_cost.py", "test_engines.py", "test_copies.py", "test_comparison.py"),
     "cost/distinct.py": ("test_distinct.py", "test_cost.py", "test_sweep.py"),
     "cost/memory.py": (
@@ -77,10 +80,10 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "stacks/parallel.py": ("test_parallel.py", "test_layer_kernels.py"),
     "stacks/quantisation.py": ("test_quantised_gemm.py", "test_quantised_models.py"),
-    "stacks/systolic.py": ("test_systolic.py", "test_evidence.py"),
+    "stacks/systolic.py": ("test_systolic.py", "test_facts_of_stacks.py", "test_evidence.py"),
     "models/architectures/": (
         "test_trace.py", "test_windows.py", "test_models.py", "test_models_read.py", "test_expert_pruning.py",
-        "test_layer_kernels.py", "test_parallel.py", "test_mistakes.py", *ORACLE,
+        "test_layer_kernels.py", "test_parallel.py", "test_facts_of_stacks.py", "test_mistakes.py", *ORACLE,
     ),
     "questions/": (
         "test_mask_draws.py", "test_notes_of_sides.py", "test_uncertainty.py", "test_comparison.py",
