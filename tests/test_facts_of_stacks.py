@@ -10,6 +10,7 @@ from cases import IGNORE_PROVENANCE
 
 import pruninfersim as pis
 from pruninfersim.models.architectures.attention import Attention
+from pruninfersim.models.architectures.routing import busiest_rank, skewed_counts
 from pruninfersim.models.architectures.rows import Rows
 from pruninfersim.trace import OpTrace
 
@@ -66,3 +67,27 @@ def test_a_gate_reads_what_it_multiplies_and_writes_it_once():
     made = Attention(heads=32, kv_heads=8, head_dim=128, gate=True).rows(Rows.of(work, "bf16"), range(4), 4096)
     (gate,) = (row for row in made if row["name"] == "attn_gate")
     assert float(OpTrace.from_rows([gate]).traffic[0]) == 3 * 8 * 4096 * 2.0
+
+
+@pytest.mark.parametrize("ranks", [2, 4, 8])
+@pytest.mark.parametrize(("tokens", "top_k", "experts"), [(256, 8, 128), (512, 2, 8)])
+def test_the_busiest_rank_is_that_of_drawn_tokens(tokens, top_k, experts, ranks):
+    """Every token draws its experts, which sit on ranks in order: the load of the fullest, over the mean."""
+    rng = np.random.default_rng(0)
+    fullest = []
+    for _ in range(1000):
+        chosen = rng.random((tokens, experts)).argpartition(top_k, axis=1)[:, :top_k]
+        loads = np.bincount(chosen.reshape(-1), minlength=experts).reshape(ranks, -1).sum(axis=1)
+        fullest.append(loads.max() / loads.mean())
+    found = float(busiest_rank(tokens, top_k, experts, ranks, "uniform"))
+    assert found - 1.0 == pytest.approx(np.mean(fullest) - 1.0, rel=0.08)
+
+
+@pytest.mark.parametrize(("ranks", "close"), [(2, 0.06), (4, 0.06), (8, 0.12)])
+def test_the_busiest_rank_of_skewed_experts_is_that_of_a_shuffle(ranks, close):
+    """Few popular experts have a heavier tail than a normal variable: the more ranks, the further off."""
+    rng = np.random.default_rng(0)
+    counts = skewed_counts(1024, 64, 128, "power_law_1.2")
+    loads = [rng.permutation(counts).reshape(ranks, -1).sum(axis=1).max() for _ in range(10_000)]
+    found = float(busiest_rank(1024, 8, 128, ranks, "power_law_1.2"))
+    assert found - 1.0 == pytest.approx(np.mean(loads) / counts.sum() * ranks - 1.0, rel=close)
