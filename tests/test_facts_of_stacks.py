@@ -10,6 +10,7 @@ from cases import IGNORE_PROVENANCE
 
 import pruninfersim as pis
 from pruninfersim.models.architectures.attention import Attention
+from pruninfersim.models.architectures.linear_attention import DeltaNet, Mamba2
 from pruninfersim.models.architectures.routing import busiest_rank, skewed_counts
 from pruninfersim.models.architectures.rows import Rows
 from pruninfersim.trace import OpTrace
@@ -91,3 +92,17 @@ def test_the_busiest_rank_of_skewed_experts_is_that_of_a_shuffle(ranks, close):
     loads = [rng.permutation(counts).reshape(ranks, -1).sum(axis=1).max() for _ in range(10_000)]
     found = float(busiest_rank(1024, 8, 128, ranks, "power_law_1.2"))
     assert found - 1.0 == pytest.approx(np.mean(loads) / counts.sum() * ranks - 1.0, rel=close)
+
+
+LINEAR = {
+    "mamba2": Mamba2(heads=64, head_dim=64, state=128, groups=8, conv=4),
+    "delta": DeltaNet(key_heads=16, key_dim=128, value_heads=32, value_dim=128, conv=4),
+}
+
+
+@pytest.mark.parametrize("kind", LINEAR)
+def test_labels_follow_the_values(kind):
+    """What the last projection reads is what the norm before it writes: one width, and one name of it."""
+    made = LINEAR[kind].rows(Rows.of(pis.Workload.decode(8, 1024), "bf16"), range(4), 2688)
+    norm, out = (next(row for row in made if row["name"] == name) for name in ("gated_norm", "out_proj"))
+    assert (norm["n"], norm["n_axis"], norm["k_axis"]) == (out["k"], out["k_axis"], out["k_axis"])
