@@ -7,6 +7,9 @@ import pytest
 from cases import rows
 
 import pruninfersim as pis
+from pruninfersim.models.architectures.attention import Attention
+from pruninfersim.models.architectures.layered import Layer
+from pruninfersim.models.architectures.mlp import MLP
 from pruninfersim.models.architectures.rows import Rows, causal_share
 
 
@@ -64,3 +67,32 @@ def test_layers_with_and_without_a_window_are_rows_of_their_own():
         assert both.count.tolist() == [21.0, 21.0]
         assert set(both.layers[0]) | set(both.layers[1]) == set(range(42))
         assert bool(both.n[0] == both.n[1]) == equal
+
+
+@pytest.mark.parametrize("name", ["gemma-2-2b", "gemma-3-4b", "llama-3.1-8b", "qwen3-4b"])
+@pytest.mark.parametrize("work", [pis.Workload.decode(8, 6000), pis.Workload.prefill(2, 5000)], ids=["decode", "pre"])
+def test_a_model_told_layer_by_layer_is_the_same_model(name, work):
+    """Two makers of rows, one for plain sizes and one for layers that may differ, name and count the same work."""
+    model = pis.models.get(name)
+    layers = tuple(
+        Layer(
+            mixer=Attention(
+                heads=model.num_heads, kv_heads=model.num_kv_heads, head_dim=model.head_dim, qk_norm=model.qk_norm,
+                window=model.sliding_window if local and model.sliding_window else None,
+            ),
+            ffn=MLP(inter=model.intermediate_size),
+            norms=model.norms_per_layer,
+        )
+        for local in model.window_layers
+    )  # fmt: skip
+    told = model.clone("told", layers=layers)
+    assert told.parameters == model.parameters
+
+    def work_of(ops: pis.OpTrace) -> dict[str, tuple[float, float, float]]:
+        parts = {role: rows(ops, role) for role in ops.name}
+        return {
+            role: tuple(float((each * part.count).sum()) for each in (part.flops, part.traffic, part.launches))
+            for role, part in parts.items()
+        }
+
+    assert work_of(pis.trace(told, work)) == work_of(pis.trace(model, work))
