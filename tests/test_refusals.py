@@ -128,3 +128,12 @@ def test_two_ratios_in_one_row_are_refused(tmp_path, of, which):
     (tmp_path / "ratios.csv").write_text(f"{of},ratio,sparsity\n{which},0.5,0.25\n")
     with pytest.raises(FileFormatError, match="has ratio and sparsity: leave all but one out"):
         read_ratios(tmp_path / "ratios.csv")
+
+
+def test_width_of_ops_without_attention():
+    """A trace of MLPs alone has no heads to count: its channels are pruned as those of the whole model are."""
+    whole = DENSE.prune(pis.pruning.StaticWidth(0.3))
+    alone = DENSE.select(DENSE.mask(blocks=["mlp"])).prune(pis.pruning.StaticWidth(0.3))
+    for name in ("gate", "up", "act", "down"):
+        for column in ("n", "k"):
+            assert float(getattr(rows(alone, name), column)[0]) == float(getattr(rows(whole, name), column)[0])
