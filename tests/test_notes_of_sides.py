@@ -174,3 +174,12 @@ def test_lists_are_crossed_in_the_order_that_they_are_given_in():
     )  # fmt: skip
     places = [tuple(side.index(each) for side, each in zip(sides, row, strict=True)) for row in got]
     assert places == list(np.ndindex(2, 2, 2, 2, 2))
+
+
+@pytest.mark.parametrize(("first", "second"), [("vendor", "transformers"), ("transformers", "vendor")])
+def test_sides_of_which_one_waits_for_a_host(first, second):
+    """Two estimates may be of two stacks: the interval holds the ratio of their times, whoever has a host."""
+    sides = [pis.stacks.get(stack, pis.hardware.get("h100-sxm")).predict(DENSE) for stack in (first, second)]
+    found = compare_estimates(*sides)
+    assert found.estimated == pytest.approx(sides[0].latency / sides[1].latency)
+    assert found.interval[0] < found.estimated < found.interval[1]

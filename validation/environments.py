@@ -23,8 +23,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 #: Tests that touch what an interpreter, a dependency or a place can break: files, encodings, processes.
 TESTS = ("test_package.py", "test_models_read.py", "test_timings_files.py", "test_runs.py")
-#: And what is shown.
-SCREENS = ("test_cli_screen.py", "test_report.py")
 #: The locale of a bare shell, without what Python does by itself to get out of it.
 C_LOCALE = {"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 NOBODY = 65534
@@ -133,7 +131,7 @@ def main() -> int:
             line(name, place.works(TESTS, env=environment()))
         here = Place(top / "here", first, wheel)
         if asked(name := "LC_ALL=C, PYTHONUTF8=0, no coercion"):
-            line(name, here.works((*TESTS, *SCREENS), env=environment(**C_LOCALE)))
+            line(name, here.works(TESTS, env=environment(**C_LOCALE)))
         if asked(name := "no network"):
             apart = ["unshare", "--net", *(() if os.geteuid() == 0 else ("--map-root-user",))]
             line(name, here.works(TESTS, before=apart, env=environment()))
