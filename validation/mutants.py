@@ -138,7 +138,9 @@ class Bench:
         if code == 0:
             return None
         lines = output.read_text(encoding="utf-8", errors="replace").splitlines()
-        failed = [line.split(" ")[1] for line in lines if line.startswith(("FAILED ", "ERROR "))]
+        failed = [
+            line.partition(" ")[2].partition(" - ")[0] for line in lines if line.startswith(("FAILED ", "ERROR "))
+        ]
         return failed[0] if failed else ("no end" if code < 0 else f"exit {code}")
 
     def _run(self, tests: list[str], output: Path) -> int:
