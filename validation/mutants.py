@@ -51,7 +51,8 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "pruning/aliases.py": ("test_names.py", "test_errors.py", "test_first_tries.py", "test_cli.py"),
     "pruning/registry.py": (
-        "test_names.py", "test_errors.py", "test_methods_everywhere.py", "test_first_tries.py", "test_one_file.py",
+        "test_names.py", "test_errors.py", "test_refusals.py", "test_methods_everywhere.py", "test_first_tries.py",
+        "test_one_file.py",
     ),
     "pruning/tables.py": ("test_bridges.py", "test_first_tries.py", "test_models_read.py"),
     "cost/": (
