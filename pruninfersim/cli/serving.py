@@ -15,6 +15,7 @@ from pruninfersim.cli.options import Format, Output
 from pruninfersim.cli.program import app
 from pruninfersim.cli.show import notes as told
 from pruninfersim.cli.show import show
+from pruninfersim.cli.speedups import method_name
 from pruninfersim.errors import ProvenanceWarning
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def request(
         warnings.simplefilter("ignore", ProvenanceWarning)
         for name, how in _sides(method, sparsity, gpu, dtype, chosen, notes):
             # A dense model has no sparsity, and a name needs one.
-            pruned: dict[str, Any] = {} if how is None else {"method": how, "sparsity": sparsity}
+            pruned: dict[str, Any] = {} if how is None else {"method": pis.pruning.at(how, sparsity)}
             result = pis.request(**asked, **lengths, **pruned)
             room = pis.capacity(**asked, **pruned, context=prompt + new_tokens)
             full[name] = result.to_dict() | {"capacity": room.to_dict()}
@@ -122,7 +123,7 @@ def capacity(
     notes: list[str] = []
     full: dict[str, Any] = {}
     for name, how in _sides(method, sparsity, gpu, dtype, chosen, notes):
-        pruned: dict[str, Any] = {} if how is None else {"method": how, "sparsity": sparsity}
+        pruned: dict[str, Any] = {} if how is None else {"method": pis.pruning.at(how, sparsity)}
         full[name] = pis.capacity(model=chosen, hardware=gpu, stack=stack, context=context, dtype=dtype, **pruned)
     if output is Format.json:
         typer.echo(json.dumps({name: room.to_dict() for name, room in full.items()}, indent=2))
@@ -176,4 +177,4 @@ def _sides(
         if why:
             notes.append(f"{chosen}: left out, {why}")
             continue
-        yield chosen if isinstance(chosen, str) else "+".join(map(str, chosen)), chosen
+        yield chosen if isinstance(chosen, str) else method_name(chosen), chosen

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -138,14 +139,32 @@ def read_quality(path: str | Path) -> pd.DataFrame:
     >>> read_quality("quality.csv").gap_percent.tolist()
     [1.8, 9.7]
     """
-    import pandas as pd
-
     file = Path(path)
     try:
-        frame = pd.read_csv(file, comment="#")
-    except (OSError, ValueError, UnicodeDecodeError) as error:
+        return quality_of(file.read_text(encoding="utf-8"), file.name)
+    except (OSError, UnicodeDecodeError) as error:
         raise FileFormatError(f"{file.name}: cannot be read as a CSV table: {error}") from None
-    return _checked_quality(frame, file.name)
+
+
+def quality_of(text: str, name: str = "the table") -> pd.DataFrame:
+    """Return a quality table from the text of its CSV file; format and errors as `read_quality`.
+
+    Parameters
+    ----------
+    text : str
+    name : str
+        What messages call the table.
+
+    >>> len(quality_of("method,family,sparsity,gap_percent\\nmine,low-rank,0.5,9"))
+    1
+    """
+    import pandas as pd
+
+    try:
+        frame = pd.read_csv(StringIO(text), comment="#")
+    except ValueError as error:
+        raise FileFormatError(f"{name}: cannot be read as a CSV table: {error}") from None
+    return _checked_quality(frame, name)
 
 
 def _checked_quality(frame: pd.DataFrame, name: str) -> pd.DataFrame:
