@@ -6,14 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 VALIDATION_DATA = "PRUNINFERSIM_VALIDATION_DATA"
 
-# On a shared machine the time of one example says nothing, and a red gate must be reproducible.
-settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
-settings.register_profile("local", deadline=None)
+# On a shared machine the time of one example, or of making it, says nothing, and a red gate must be reproducible.
+untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", untimed, derandomize=True, print_blob=True)
+settings.register_profile("local", untimed)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 

@@ -51,10 +51,38 @@ class ReadOnly:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
-            object.__setattr__(self, name, value)
-            for array in value.values() if isinstance(value, dict) else (value,):
-                if isinstance(array, np.ndarray):
-                    sealed(array)
+            object.__setattr__(self, name, _without_writers(value))
+
+
+class Answer(ReadOnly):
+    """A frozen dataclass that takes arrays of anyone: its own are read-only copies, whatever becomes of those.
+
+    >>> import dataclasses
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Point(Answer):
+    ...     x: FloatArray
+    >>> given = np.array([1.0])
+    >>> point = Point(given)
+    >>> given[0] = 2.0
+    >>> point.x.tolist(), point.x.flags.writeable
+    ([1.0], False)
+    """
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray | dict | tuple):
+                object.__setattr__(self, name, _without_writers(value))
+
+
+def _without_writers(value: Any) -> Any:
+    """Return an array that nobody can write to; of a dict or tuple, one of such values."""
+    if isinstance(value, np.ndarray):
+        return sealed(value.copy()) if value.flags.writeable else value
+    if isinstance(value, dict) and any(isinstance(item, np.ndarray) for item in value.values()):
+        return {name: _without_writers(item) for name, item in value.items()}
+    if isinstance(value, tuple) and any(isinstance(item, np.ndarray) for item in value):
+        return tuple(_without_writers(item) for item in value)
+    return value
 
 
 def checked(

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.arrays import Answer, FloatArray
 from pruninfersim.trace import OpTrace
 
 
@@ -74,7 +74,7 @@ class Eager:
 
 
 @dataclass(frozen=True)
-class Chain:
+class Chain(Answer):
     """What the host does beside the GPU in one step, and how well it is known.
 
     Attributes

@@ -110,7 +110,7 @@ class Estimate(ReadOnly):
 
         Above 1 an op is outside of the domain that its kernel was fitted in.
         """
-        return self._whole("widening") if any(some.widening.ndim for some in self.timed) else np.ones(())
+        return self._whole("widening") if any(some.widening.ndim for some in self.timed) else sealed(np.ones(()))
 
     def _whole(self, name: str) -> FloatArray:
         """Return a column of all ops, shape (*sweep, op)."""

@@ -73,10 +73,13 @@ def _ratio(rows: Sequence[Mapping[str, Any]], name: str) -> Ratio:
     table: dict[str, dict[int, float]] = {}
     for row in rows:
         clean = {str(key).strip().lower(): value for key, value in row.items() if value not in (None, "")}
+        given = [key for key in WHOLE if key in clean]
+        if len(given) > 1:
+            raise FileFormatError(f"{name} has {' and '.join(given)}: leave all but one out")
         found = MODULE.search(str(clean.pop("module", clean.pop("name", ""))))
         if found:
             layer, column = int(found[1]), ROLES.get(found[2], "")
-            values = {column: next((clean[key] for key in WHOLE if key in clean), None)}
+            values = {column: clean[given[0]] if given else None}
         elif "layer" in clean:
             layer = int(_number(clean.pop("layer"), name))
             values = {_column(key, name): value for key, value in clean.items()}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.arrays import Answer, FloatArray, sealed
 from pruninfersim._util.lazy import drawn
 from pruninfersim.cost import Estimate, scalar
 from pruninfersim.cost.clock import Chain
@@ -44,7 +44,7 @@ MOSTLY = 0.5
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Speedup:
+class Speedup(Answer):
     """How much faster the pruned model is, four ways, with a 90 % interval.
 
     Attributes
@@ -90,7 +90,7 @@ class Speedup:
         after = self.pruned
         untouched = twins(self.dense.trace, after.trace)[0]
         perfect = np.where(untouched, after.run, np.minimum(after.floor, after.run))
-        return scalar(np.asarray(self.dense.total / after.with_runs(perfect)))
+        return scalar(sealed(np.asarray(self.dense.total / after.with_runs(perfect))))
 
     @property
     def claim(self) -> FloatArray | float | None:
@@ -161,8 +161,8 @@ class Speedup:
         >>> from pruninfersim import speedup
         >>> both = speedup(model="llama-3.1-8b", hardware="h100-sxm", method="low-rank", sparsity=[0.25, 0.5],
         ...                stack="ideal")
-        >>> bool(both.at(1).estimated == both.estimated[1])
-        True
+        >>> round(float(both.at(1).estimated / both.estimated[1]), 12)
+        1.0
         """
         shape = np.shape(self.estimated)
         if len(index) != len(shape) or any(not -n <= i < n for i, n in zip(index, shape, strict=False)):

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from pruninfersim._util.arrays import FloatArray, among
+from pruninfersim._util.arrays import Answer, FloatArray, among
 from pruninfersim._util.lazy import drawn
 from pruninfersim.cost import Estimate, scalar
 from pruninfersim.cost.speedups import claimed_share
@@ -57,7 +57,7 @@ MEANING = STEPS | ENGINE_STEPS | {"dense": "dense time: no method, no claim"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Explanation:
+class Explanation(Answer):
     """A waterfall from the claim to the estimate.
 
     Attributes

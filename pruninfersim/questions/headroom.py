@@ -8,7 +8,7 @@ from typing import Unpack
 
 import numpy as np
 
-from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim._util.arrays import Answer, FloatArray, checked
 from pruninfersim.cost import scalar
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.questions.answers import Side, sides
@@ -26,7 +26,7 @@ HEADROOM = {
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Headroom:
+class Headroom(Answer):
     """What is left to gain for a pruned model.
 
     Attributes

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim._util.arrays import Answer, FloatArray, checked
 from pruninfersim._util.lazy import callable_module, drawn, shows
 from pruninfersim.errors import FileFormatError, InvalidInputError
 from pruninfersim.pruning import METHODS
@@ -51,7 +51,7 @@ TINY = 1e-9
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Curve:
+class Curve(Answer):
     """Speed over quality loss of one family, piecewise linear, from (0, 1).
 
     Attributes
@@ -77,7 +77,7 @@ class Curve:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Frontier:
+class Frontier(Answer):
     """The most speed that several curves offer for at most some quality loss: never less where more loss is allowed.
 
     Attributes

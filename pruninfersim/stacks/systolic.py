@@ -72,7 +72,7 @@ def systolic(like: CostModel, calibrations: Sequence[Calibration] = ()) -> CostM
     """
     model = SystolicKernel()
     kernels = {key: Priced(model, "extrapolated", BAND, op.group, SOURCE) for key, op in catalogue.CATALOGUE.items()}
-    kernels["token_gemm"] = replace(kernels["token_gemm"], model=VendorTokenGemm(model), launches=3.0)
+    kernels["token_gemm"] = replace(kernels["token_gemm"], model=VendorTokenGemm(model))
     kernels["mask_sort"] = replace(kernels["mask_sort"], model=MaskSort())
     made = replace(like, kernels=kernels, calibrated=partial(_with_more, like, tuple(calibrations)))
     for calibration in calibrations:

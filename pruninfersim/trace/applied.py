@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from pruninfersim._util.arrays import FloatArray, ReadOnly, among
+from pruninfersim._util.arrays import Answer, FloatArray, among
 
 if TYPE_CHECKING:
     from pruninfersim.trace.optrace import OpTrace
@@ -25,7 +25,7 @@ class PruningMethod(Protocol):
 
 
 @dataclass(frozen=True)
-class Applied(ReadOnly):
+class Applied(Answer):
     """What a pruning method was asked to remove, and what it removed after rounding.
 
     Attributes

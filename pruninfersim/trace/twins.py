@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pruninfersim.trace.optrace import NEUTRAL, OpTrace
 from pruninfersim.trace.parts import parts, shortened
+
+T = TypeVar("T", bound=np.generic)
 
 #: Columns that decide how long a run of an op takes; where they agree, the very same kernel runs.
 SHAPE_COLUMNS = tuple(name for name in NEUTRAL if name != "count")
@@ -42,11 +44,11 @@ def twins(first: OpTrace, second: OpTrace) -> tuple[NDArray[np.bool_], tuple[int
                 same = same & (getattr(part.ops, name) == getattr(first, name)[..., there])
         pieces.append((part.which, shortened(same)))
     if len(pieces) == 1:
-        return pieces[0][1], tuple(partner)
+        return _kept(pieces[0][1]), tuple(partner)
     out = np.empty((*np.broadcast_shapes(*(same.shape[:-1] for _, same in pieces)), len(second)), dtype=bool)
     for index, same in pieces:
         out[..., index] = same
-    return out, tuple(partner)
+    return _kept(out), tuple(partner)
 
 
 @lru_cache(maxsize=4)
@@ -70,7 +72,13 @@ def alike(ops: OpTrace) -> NDArray[np.intp]:
             out[part.which[i]] = part.which[found]
             if found == i:
                 others.append(i)
-    return out
+    return _kept(out)
+
+
+def _kept(answer: NDArray[T]) -> NDArray[T]:
+    """Make an array that is kept for the next who asks read-only."""
+    answer.flags.writeable = False
+    return answer
 
 
 def _partners(first: OpTrace, second: OpTrace) -> list[int | None]:

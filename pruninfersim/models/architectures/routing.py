@@ -60,8 +60,9 @@ def skewed_counts(tokens: float, mean: float, experts: int, routing: str) -> Flo
 def busiest_rank(tokens: ArrayLike, top_k: ArrayLike, experts: ArrayLike, ranks: ArrayLike, routing: str) -> FloatArray:
     """Return the load of the most loaded of the ranks that share the experts, over the mean load, shape broadcast.
 
-    Experts sit on ranks at random: a rank's load has the spread of a sum of E/ranks of them, and the largest of `ranks`
-    normal variables lies about ``sqrt(2 ln ranks)``-ish above the mean (exact for 2, Blom's approximation beyond).
+    Experts sit on ranks at random: a rank's load has the spread of a sum of E/ranks of them. All loads add up to the
+    tokens, so that they are those of independent ranks less their mean, and the largest lies above by what the largest
+    of `ranks` independent normal variables does (Blom's approximation).
 
     >>> float(busiest_rank(1024, 8, 128, 1, "power_law_1.2"))
     1.0
@@ -85,7 +86,7 @@ def _busiest(tokens: float, top_k: float, experts: int, ranks: float, routing: s
         counts = skewed_counts(tokens, mean, experts, routing)
         variation = counts.std() / max(counts.mean(), 1e-12)
     largest = NormalDist().inv_cdf((ranks - 0.375) / (ranks + 0.25))
-    spread = variation * np.sqrt(ranks / experts * (1.0 - 1.0 / ranks) * experts / max(experts - 1.0, 1.0))
+    spread = variation * np.sqrt(ranks / max(experts - 1.0, 1.0))
     return float(min(1.0 + largest * spread, ranks))
 
 
