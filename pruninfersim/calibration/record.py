@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.doors import door
 from pruninfersim._util.files import atomically
 from pruninfersim._util.lazy import drawn
 from pruninfersim.calibration import kinds
@@ -117,6 +118,7 @@ class Calibration:
     cache: Cache = "replayed"
     residuals: pd.DataFrame | None = field(default=None, repr=False)
 
+    @door
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
         """Return the time of one run of each op by the fitted kernel, shape (*sweep, op) [s]."""
         return np.asarray(self.kernel.latency(ops, hardware, cache=cache))
@@ -127,6 +129,7 @@ class Calibration:
         common = list(self.pair_correlation.values())
         return Spread(self.residual.low, self.residual.high, float(np.mean(common)) if common else 0.0)
 
+    @door
     def band(self, seconds: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return the 5 and 95 % quantiles of ln(measured / predicted) for predicted times, each of their shape."""
         index = np.searchsorted([band.up_to for band in self.bands[:-1]], seconds, side="right")
@@ -138,10 +141,12 @@ class Calibration:
         """Where the error band holds: the ranges of the timings, as far beyond as rows that no fit saw have shown."""
         return kinds.get(self.kind).domain(self.domain)
 
+    @door
     def outside(self, ops: OpTrace) -> NDArray[np.bool_]:
         """Return which ops lie outside of where the error band holds, shape (*sweep, op)."""
         return np.broadcast_to(self.limits.widening(ops) > 1.0, ops.shape)
 
+    @door
     def priced(self, spread: Spread | None = None, *, extrapolated: bool = False) -> Priced:
         """Return the kernel with what is known about its error, as a cost model takes it.
 
@@ -169,6 +174,7 @@ class Calibration:
             self.limits,
         )
 
+    @door
     def plot(self, **options: Any) -> Any:
         """Return a plotly figure of measured over predicted; the rows are in it unless it was read from a file."""
         return drawn(self, None, options)
@@ -219,6 +225,7 @@ class Calibration:
 
     # --- files --------------------------------------------------------------------------------------------------
 
+    @door
     def to_toml(self, path: str | Path) -> Path:
         """Write the calibration, all but its residuals frame, and return the path; the file appears at once or not."""
         head = {
@@ -243,6 +250,7 @@ class Calibration:
         return write_toml(Path(path), head, sections)
 
     @classmethod
+    @door
     def from_toml(cls, path: str | Path) -> Calibration:
         """Read a calibration that `to_toml` wrote.
 

@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from pruninfersim._util.doors import door
 from pruninfersim._util.lazy import shows
 from pruninfersim.calibration import aiconfigurator as public_tables
 from pruninfersim.calibration import columns as meaning
 from pruninfersim.calibration import kinds
 from pruninfersim.calibration.checks import copies
-from pruninfersim.errors import FileFormatError, unknown_name
+from pruninfersim.errors import FileFormatError, shown, unknown_name
 from pruninfersim.hardware.precision import PRECISIONS
 from pruninfersim.trace import OpTrace
 
@@ -27,6 +28,7 @@ COMMON = ("gpu", "dtype", "latency_us")
 SHOWN = 5
 
 
+@door
 def read_timings(path: str | Path, *, kind: str | None = None) -> pd.DataFrame:
     """Read a CSV (or .csv.gz) of kernel timings.
 
@@ -91,6 +93,7 @@ def read_timings(path: str | Path, *, kind: str | None = None) -> pd.DataFrame:
     return frame
 
 
+@door
 def parse(
     text: pd.DataFrame,
     *,
@@ -138,7 +141,7 @@ def parse(
     for name, known_as in (("gpu", meaning.gpu_name), ("dtype", meaning.dtype_name)):
         frame[name] = frame[name].map({each: known_as(each) for each in frame[name].unique()})
     known = frame["dtype"].isin(list(PRECISIONS)) | (frame["dtype"] == "")
-    bad += [(i, f"dtype {frame['dtype'].iat[i]!r} is not one of {', '.join(PRECISIONS)}") for i in _where(~known)]
+    bad += [(i, f"dtype {shown(frame['dtype'].iat[i])} is not one of {', '.join(PRECISIONS)}") for i in _where(~known)]
     for name in (*spec.shape, "latency_us"):
         raw = columns[name].tolist()
         whole = name in spec.shape
@@ -146,9 +149,9 @@ def parse(
         if np.isnan(values).any():
             values = meaning.numbers(raw, whole=whole)
         wrong = ~np.isfinite(values) | (values <= 0)
-        bad += [(i, f"{name} is {raw[i]!r}, not a positive number") for i in _where(wrong)]
+        bad += [(i, f"{name} is {shown(raw[i])}, not a positive number") for i in _where(wrong)]
         part = ~wrong & (values != np.floor(values)) if whole else np.zeros(len(raw), dtype=bool)
-        bad += [(i, f"{name} is {raw[i]!r}, not a whole number") for i in _where(part)]
+        bad += [(i, f"{name} is {shown(raw[i])}, not a whole number") for i in _where(part)]
         frame[name] = values * named[name][1]
     if bad:
         numbered = lines if lines is not None else range(first_line or 0, (first_line or 0) + len(frame))
@@ -158,6 +161,7 @@ def parse(
     return frame
 
 
+@door
 def aiconfigurator(system: str, op: str = "gemm", *, grid: bool = True, root: Path | None = None) -> pd.DataFrame:
     """Return the public timings of a GPU in PyPI aiconfigurator-core 0.12.0 (ai-dynamo/aiconfigurator, Apache-2.0).
 
@@ -220,6 +224,7 @@ def _complaint(where: str, bad: list[tuple[int, str]], total: int, unit: str) ->
     )
 
 
+@door
 def as_ops(kind: str, frame: pd.DataFrame) -> OpTrace:
     """Return the ops that the rows of a timings frame measured, one op per row, sweep shape ().
 

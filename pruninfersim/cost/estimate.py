@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pruninfersim._util.arrays import FloatArray, ReadOnly, sealed
+from pruninfersim._util.doors import door
 from pruninfersim._util.lazy import drawn
 from pruninfersim.cost.clock import Chain
 from pruninfersim.cost.memory import fits, memory_notes
@@ -139,6 +140,7 @@ class Estimate(ReadOnly):
         """Time of the pass without what the GPU waits for a host that is behind, shape (*sweep) [s]."""
         return self.total if self.chain is None else sealed(self.with_runs(self.run, waiting=False))
 
+    @door
     def with_runs(self, run: FloatArray, *, waiting: bool = True) -> FloatArray:
         """Return the time of the pass if one run of each op took `run`, shape (*sweep) [s].
 
@@ -245,6 +247,7 @@ class Estimate(ReadOnly):
         busy = self.floor >= OVERHEAD_SHARE * (self.run + self.gap)
         return np.where(busy, ceiling, "overhead")
 
+    @door
     def at(self, index: tuple[int, ...], shape: tuple[int, ...] | None = None) -> Estimate:
         """Return one point of a sweep, by its place on each axis; `shape` as in `OpTrace.at`."""
         sweep = self.trace.sweep_shape if shape is None else shape
@@ -258,6 +261,7 @@ class Estimate(ReadOnly):
         }
         return replace(self, trace=self.trace.at(index, sweep), **numbers)
 
+    @door
     def plot(self, kind: str | None = None, **options: Any) -> Any:
         """Return a plotly figure of a single pass: "breakdown" (the default) or "roofline"."""
         return drawn(self, kind, options)

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.doors import door
 from pruninfersim.cost.clock import Chain, Clock, EngineClock, Graph
 from pruninfersim.cost.distinct import SMALL, Shapes
 from pruninfersim.cost.estimate import Estimate
 from pruninfersim.cost.serving import Serving
-from pruninfersim.errors import InvalidInputError, UnknownNameError
+from pruninfersim.errors import InvalidInputError, UnknownNameError, shown
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import KernelModel, Quantised, ceilings
 from pruninfersim.kernels.evidence import EVERYWHERE, EXACT, Domain, Spread
@@ -29,6 +30,7 @@ Provenance = Literal["roofline", "calibrated", "extrapolated"]
 Lowering = Callable[[OpTrace], OpTrace]
 
 
+@door
 def as_it_is(trace: OpTrace) -> OpTrace:
     """Lower nothing: every op of the trace is one kernel."""
     return trace
@@ -125,6 +127,7 @@ class CostModel:
     def __post_init__(self) -> None:
         object.__setattr__(self, "hardware", self.hardware.device)
 
+    @door
     def priced(self, key: str, dtype: str) -> Priced:
         """Return what prices a kernel key at a dtype: the entry ``"key/dtype"`` if there is one, else ``"key"``.
 
@@ -141,6 +144,7 @@ class CostModel:
             )
         return found
 
+    @door
     def with_kernel(self, key: str, priced: Priced | Any) -> CostModel:
         """Return a cost model in which `key` is priced by another kernel, and whose label says so.
 
@@ -159,8 +163,8 @@ class CostModel:
         made = priced.priced() if hasattr(priced, "priced") else priced
         if not isinstance(made, Priced):
             raise InvalidInputError(
-                f"with_kernel needs a Priced or a Calibration for {key!r}; got {type(priced).__name__}. Wrap a kernel "
-                "model of your own: Priced(model, 'extrapolated', Spread(-0.1, 0.1))"
+                f"with_kernel needs a Priced or a Calibration for {shown(key)}; got {type(priced).__name__}. Wrap a "
+                "kernel model of your own: Priced(model, 'extrapolated', Spread(-0.1, 0.1))"
             )
         label = f", own {key}"
         return replace(
@@ -170,6 +174,7 @@ class CostModel:
             calibrated=partial(_with_kernel, self.calibrated, key, made) if self.calibrated else None,
         )
 
+    @door
     def with_calibrations(self, *calibrations: Any) -> CostModel:
         """Return this stack built from calibrations of one's own, in every kernel that one of them is part of.
 
@@ -193,6 +198,7 @@ class CostModel:
         }
         return replace(self, kernels={**self.kernels, **smooth})
 
+    @door
     def predict(self, trace: OpTrace | Shapes, *, known: Estimate | None = None) -> Estimate:
         """Price every op of a trace.
 
@@ -219,6 +225,7 @@ class CostModel:
         shapes = trace if isinstance(trace, Shapes) and trace.known is before else Shapes.of(ops, before)
         return self._estimate(ops, *self._by_shape(shapes, known))
 
+    @door
     def predict_both(self, dense: OpTrace, pruned: OpTrace) -> tuple[Estimate, Estimate]:
         """Price two traces; ops that run alike in both are priced once, and short traces in one go.
 
@@ -298,6 +305,7 @@ class CostModel:
                 run[..., index] = priced[index[0]].model.latency(ops, self.hardware)
         return np.maximum(run, limit, out=run), floor, limit, np.ones(()) if (widening == 1.0).all() else widening
 
+    @door
     def of(self, trace: OpTrace) -> list[Priced]:
         """Return what prices each op of a trace.
 

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from pruninfersim._util.doors import door
 from pruninfersim._util.records import FrozenDict, Record, modified_from
-from pruninfersim.errors import FileFormatError, InvalidInputError, MissingValueError, unknown_name
+from pruninfersim.errors import FileFormatError, InvalidInputError, MissingValueError, shown, unknown_name
 from pruninfersim.hardware import precision
 from pruninfersim.hardware.clock import reserve
 from pruninfersim.hardware.names import find
@@ -135,6 +136,7 @@ class HardwareProfile(Record):
     def _read_only(cls, sources: dict[str, str]) -> dict[str, str]:
         return FrozenDict(sources)
 
+    @door
     def peak_flops(self, dtype: str, *, sparse: bool = False) -> float:
         """Return the peak rate for `dtype` [FLOP/s]; with `sparse` the 2:4 rate, zeros counted as work.
 
@@ -152,7 +154,7 @@ class HardwareProfile(Record):
             kind = "2:4 sparse " if sparse else ""
             known = ", ".join(sorted(table)) or "none"
             raise MissingValueError(
-                f"{self.name} has no {kind}peak for {dtype!r}. It has: {known}. "
+                f"{self.name} has no {kind}peak for {shown(dtype)}. It has: {known}. "
                 "Choose another dtype or GPU, or give a profile of your own with that figure."
             )
         return table[dtype]
@@ -211,6 +213,7 @@ class HardwareProfile(Record):
         clocks = [clock for clock in (self.boost_clock, self.max_clock) if clock]
         return reserve(peak / self.sm_count, *clocks) if peak and clocks else 1.0
 
+    @door
     def clone(self, name: str, **changes: Any) -> HardwareProfile:
         """Return a renamed copy with some figures changed; its reference says what it was modified from.
 
@@ -292,6 +295,7 @@ def profiles_directory() -> Path:
     raise FileFormatError(f"no hardware_profiles directory in or beside {package}. Install the package again.")
 
 
+@door
 def get(name: str | Path | HardwareProfile, path: str | Path | None = None) -> HardwareProfile:
     """Return the profile called `name`.
 
@@ -324,16 +328,16 @@ def get(name: str | Path | HardwareProfile, path: str | Path | None = None) -> H
         return name
     if isinstance(name, Path) or str(name).endswith(".toml"):
         return load(name)
-    places = [directory / f"{name}.toml" for directory in _directories(path)]
-    file = next((place for place in places if place.is_file()), None)
+    file = _files(path).get(str(name))  # a name is never made a path of: it may hold anything
     if file is None:
         return get(find(str(name), _readable(path)), path)
     profile = load(file)
     if profile.name != name:
-        raise FileFormatError(f"{file}: name: is {profile.name!r}; it must be the file's name, {name!r}.")
+        raise FileFormatError(f"{file}: name: is {shown(profile.name)}; it must be the file's name, {name!r}.")
     return profile
 
 
+@door
 def load(file: str | Path) -> HardwareProfile:
     """Return the profile in a TOML file; read once, and again if the file has changed.
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from pruninfersim._util.arrays import TOO_LARGE
+from pruninfersim._util.doors import door
 from pruninfersim._util.records import Record, modified_from
-from pruninfersim.errors import unknown_name
+from pruninfersim.errors import shown, unknown_name
 from pruninfersim.hardware.precision import PRECISIONS
 from pruninfersim.models.architectures import ARCHITECTURES, Row
 from pruninfersim.models.architectures.layered import Layer, layered_rows
@@ -137,7 +138,7 @@ class ModelConfig(Record):
         if any(self.window_pattern) != (self.sliding_window is not None):
             raise ValueError(
                 "sliding_window and window_pattern belong together: give both, or neither; "
-                f"got {self.sliding_window!r} and {self.window_pattern!r}"
+                f"got {shown(self.sliding_window)} and {shown(self.window_pattern)}"
             )
         if self.layers and len(self.layers) != self.num_layers:
             raise ValueError(f"num_layers is {self.num_layers}, but there are {len(self.layers)} layers")
@@ -229,6 +230,7 @@ class ModelConfig(Record):
 
     # --- ops --------------------------------------------------------------------------------------------------------
 
+    @door
     def rows(self, workload: Workload, dtype: str) -> list[Row]:
         """Return the rows of a trace: one per distinct op of a forward pass, layers folded.
 
@@ -258,6 +260,7 @@ class ModelConfig(Record):
 
     # --- copies and files ---------------------------------------------------------------------------------------
 
+    @door
     def clone(self, name: str, **changes: Any) -> Self:
         """Return a renamed copy with some fields changed; its reference says what it was modified from.
 
@@ -274,6 +277,7 @@ class ModelConfig(Record):
         return type(self)(**{**fields, "name": name, "reference": reference})
 
     @classmethod
+    @door
     def from_hf(cls, config: Any, name: str | None = None) -> ModelConfig:
         """Return the configuration in a Hugging Face ``config.json``.
 
@@ -312,6 +316,7 @@ class ModelConfig(Record):
         return repr(self)
 
 
+@door
 def get(name: str | Path | ModelConfig) -> ModelConfig:
     """Return a model configuration.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pruninfersim.errors import FileFormatError, InvalidInputError, UnknownNameError
+from pruninfersim.errors import FileFormatError, InvalidInputError, UnknownNameError, shown
 from pruninfersim.models.hf import DEFAULTS, family_of, fields_from_hf, supported, text_part
 from pruninfersim.models.hf_layers import LAYERED
 from pruninfersim.models.quantisation import storage_of
@@ -64,7 +64,7 @@ def _from_keys(
     family = family_of(text)
     if family not in DEFAULTS and family not in LAYERED:
         raise UnknownNameError(
-            f"{where}: model_type {text['model_type']!r} is not supported. Supported are {', '.join(supported())}."
+            f"{where}: model_type {shown(text['model_type'])} is not supported. Supported are {', '.join(supported())}."
         )
     label = name or str(text.get("_name_or_path") or config.get("_name_or_path") or text["model_type"])
     if text is not config and "vision_config" in config:

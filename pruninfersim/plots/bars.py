@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.doors import door
 from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.plots.curves import TELLING
 from pruninfersim.plots.frames import as_frame
@@ -27,6 +28,7 @@ class BarInfo(NamedTuple):
     bound: FloatArray
 
 
+@door
 def bars_info(frame: Any, across: str | None = None, *, colour: str | None = None) -> list[BarInfo]:
     """Return one bar per row of a frame.
 
@@ -71,6 +73,7 @@ def bars_info(frame: Any, across: str | None = None, *, colour: str | None = Non
     ]
 
 
+@door
 def bars_figure(
     info: list[BarInfo] | Any,
     title: str = "Estimated speedup",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pruninfersim import ops
+from pruninfersim._util.doors import door
 from pruninfersim.cost import Estimate
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.ops import PARTS
@@ -22,6 +23,7 @@ class BreakdownInfo(NamedTuple):
     milliseconds: dict[str, float]
 
 
+@door
 def breakdown_info(step: Estimate, label: str = "dense") -> BreakdownInfo:
     """Return the time of each part of a single pass; the parts add up to the latency [ms].
 
@@ -44,6 +46,7 @@ def breakdown_info(step: Estimate, label: str = "dense") -> BreakdownInfo:
     return BreakdownInfo(label, {part: value for part, value in total.items() if value > 0})
 
 
+@door
 def breakdown_figure(
     sides: list[BreakdownInfo] | Any, title: str = "Where the time goes", *, case: str = ""
 ) -> go.Figure:

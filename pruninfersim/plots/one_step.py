@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pruninfersim._util.doors import door
 from pruninfersim.calibration.record import Calibration
 from pruninfersim.cost import Estimate
 from pruninfersim.errors import InvalidInputError, unknown_name
@@ -30,6 +31,7 @@ SINGLE = ("waterfall", "breakdown", "roofline")
 MANY = ("bars", "curve", "heatmap")
 
 
+@door
 def plot(what: Any, kind: str | None = None, **options: Any) -> go.Figure:
     """Return the figure of a result, a frame, an explanation, an estimate or a calibration.
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from pruninfersim._util.doors import door
 from pruninfersim.errors import unknown_name
 from pruninfersim.pruning.base import LINEAR, mean_where, record, targets
 from pruninfersim.pruning.dynamic_depth import active_share
@@ -48,6 +49,7 @@ class ActivationSparsity:
         if self.mode not in MODES:
             raise unknown_name("mode", self.mode, MODES)
 
+    @door
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with GEMMs that read the columns, or rows, that are needed."""
         trace, sparsity = with_ratio(trace, self.sparsity, roles=True)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim._util.doors import door
 from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.pruning.base import TINY, mean_where, overhead_rows, record, targets
 from pruninfersim.pruning.ratios import Ratio, check_ratio, with_ratio
@@ -27,6 +28,7 @@ BLOCKS = ("attention", "mlp")
 ROUTER_WIDTH = 16.0
 
 
+@door
 def active_share(tokens: ArrayLike, sparsity: ArrayLike) -> FloatArray:
     """Return the probability that a tile of `tokens` rows has at least one kept token, 1 - s^tokens.
 
@@ -87,6 +89,7 @@ class DynamicDepth:
             if value not in allowed:
                 raise unknown_name(name, value, allowed)
 
+    @door
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with token-wise kernels, and the router and mask sort of every sub-layer."""
         trace, sparsity = with_ratio(trace, self.sparsity)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pruninfersim._util.arrays import checked
+from pruninfersim._util.doors import door
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.pruning.base import mean_where, overhead_rows, record, targets
 from pruninfersim.pruning.dynamic_depth import active_share
@@ -54,6 +55,7 @@ class DynamicWidth:
         checked("group", self.group, minimum=1, whole=True)
         checked("router_rank", self.router_rank, minimum=1, whole=True)
 
+    @door
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with grouped GEMMs, fewer query heads per token, and routers."""
         trace, sparsity = with_ratio(trace, self.sparsity)

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pruninfersim.errors import InvalidInputError
+from pruninfersim._util.doors import door
+from pruninfersim.errors import InvalidInputError, shown
 from pruninfersim.pruning.base import OPENER, overhead_rows, targets
 from pruninfersim.pruning.ratios import model_of
 from pruninfersim.pruning.static_depth import StaticDepth
@@ -52,10 +53,11 @@ class LayerChoices:
                 number = isinstance(choice, int) and not isinstance(choice, bool) and choice > 0
                 if not number and choice not in WORDS:
                     raise InvalidInputError(
-                        f"a choice for {name} is one of {', '.join(WORDS)}, or a size above 0; got {choice!r}"
+                        f"a choice for {name} is one of {', '.join(WORDS)}, or a size above 0; got {shown(choice)}"
                     )
 
     @classmethod
+    @door
     def from_table(cls, rows: Sequence[Mapping[str, Any]]) -> LayerChoices:
         """Return the choices of a table with one mapping per layer, in order; what a row leaves out is kept.
 
@@ -67,6 +69,7 @@ class LayerChoices:
                 raise InvalidInputError(f"a row of the table has attention and mlp; got {', '.join(strange)} too")
         return cls(*(tuple(row.get(name, "keep") for row in rows) for name in ("attention", "mlp")))
 
+    @door
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with other sub-layers.
 

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import TOO_LARGE, FloatArray, checked
+from pruninfersim._util.doors import door
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.pruning.base import LINEAR, mean_where, record, round_up, targets
 from pruninfersim.pruning.ratios import Axis, Ratio, check_ratio, parts, values_of, with_ratio
 from pruninfersim.trace import OpTrace
 
 
+@door
 def low_rank_rank(n: ArrayLike, k: ArrayLike, sparsity: ArrayLike, alignment: float = 16) -> FloatArray:
     """Return the rank at which a pair of factors stores ``1 - sparsity`` of the parameters of [n, k].
 
@@ -67,6 +69,7 @@ class LowRank:
                 raise InvalidInputError("give a sparsity or a rank of the factors, not both")
         checked("alignment", self.alignment, minimum=1, whole=True)
 
+    @door
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with two GEMMs for each prunable one."""
         trace, sparsity = with_ratio(trace, self.sparsity, roles=True)

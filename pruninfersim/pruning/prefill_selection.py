@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim._util.doors import door
 from pruninfersim.errors import unknown_name
 from pruninfersim.pruning.base import mean_where, record, targets
 from pruninfersim.pruning.budget import score_row, top_k_row
@@ -63,6 +64,7 @@ class PrefillSelection:
         if self.estimator not in ESTIMATORS:
             raise unknown_name("estimator", self.estimator, ESTIMATORS)
 
+    @door
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with block-sparse prefill attention and the scoring of its blocks."""
         trace, sparsity = with_ratio(trace, self.sparsity)

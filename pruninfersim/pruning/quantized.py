@@ -8,7 +8,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pruninfersim.errors import InvalidInputError, unknown_name
+from pruninfersim._util.doors import door
+from pruninfersim.errors import InvalidInputError, shown, unknown_name
 from pruninfersim.hardware import precision
 from pruninfersim.pruning.base import no_kernel
 from pruninfersim.trace import Applied, OpTrace
@@ -87,7 +88,7 @@ class Quantized:
             )
         if self.group is not None and (self.weights not in ("int8", "int4") or not self.group > 0):
             raise InvalidInputError(
-                f"group is a positive number of integer weights that share a scale; got group={self.group!r} for "
+                f"group is a positive number of integer weights that share a scale; got group={shown(self.group)} for "
                 f"{self.weights}"
             )
 
@@ -108,6 +109,7 @@ class Quantized:
             return precision.get(self.dtype or "bf16").weight_bytes
         return bits + SCALE / (self.group or 128)
 
+    @door
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with narrow linear layers and KV cache.
 

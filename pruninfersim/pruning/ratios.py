@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pruninfersim._util.arrays import FloatArray, checked
-from pruninfersim.errors import InvalidInputError
+from pruninfersim.errors import InvalidInputError, shown
 from pruninfersim.models import ModelConfig
 from pruninfersim.trace import OpTrace, layer_weights
 
@@ -37,7 +37,7 @@ class Axis(np.ndarray[Any, np.dtype[np.float64]]):
         try:
             return np.array(values, dtype=np.float64).view(cls)
         except (TypeError, ValueError):
-            raise InvalidInputError(f"Axis must hold numbers; got {values!r}") from None
+            raise InvalidInputError(f"Axis must hold numbers; got {shown(values)}") from None
 
     @property
     def values(self) -> FloatArray:

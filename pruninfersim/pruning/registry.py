@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import checked
-from pruninfersim.errors import InvalidInputError
+from pruninfersim._util.doors import door
+from pruninfersim.errors import InvalidInputError, shown
 from pruninfersim.hardware import HardwareProfile, precision
 from pruninfersim.pruning import aliases
 from pruninfersim.pruning.activation_sparsity import ActivationSparsity
@@ -75,11 +76,13 @@ class Composed:
         """Names of the methods, in order."""
         return " + ".join(method.name for method in self.methods)
 
+    @door
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace after all methods."""
         return trace.prune(*self.methods)
 
 
+@door
 def get(name: str, sparsity: Ratio, *, registry: Mapping[str, Any] = EVERY, **options: Any) -> PruningMethod:
     """Return the method called `name` at a sparsity.
 
@@ -114,6 +117,7 @@ def get(name: str, sparsity: Ratio, *, registry: Mapping[str, Any] = EVERY, **op
     return method
 
 
+@door
 def names(*, every: bool = False) -> list[str]:
     """Return the names of the methods that "all" means, in the order of the taxonomy.
 
@@ -128,6 +132,7 @@ def names(*, every: bool = False) -> list[str]:
     return list(METHODS) + [name for name in MORE if every and name not in METHODS]
 
 
+@door
 def resolve(method: Method, sparsity: Ratio | None = None) -> PruningMethod:
     """Return the method that an argument stands for.
 
@@ -151,7 +156,7 @@ def resolve(method: Method, sparsity: Ratio | None = None) -> PruningMethod:
     """
     if isinstance(method, str):
         if sparsity is None:
-            raise InvalidInputError(f"method {method!r} needs a sparsity, for instance sparsity=0.5")
+            raise InvalidInputError(f"method {shown(method)} needs a sparsity, for instance sparsity=0.5")
         return get(method, sparsity)
     if isinstance(method, type):
         if sparsity is None:
@@ -173,10 +178,11 @@ def resolve(method: Method, sparsity: Ratio | None = None) -> PruningMethod:
         found = tuple(resolve(each, sparsity if isinstance(each, str | type) else None) for each in several)
         return found[0] if len(found) == 1 else Composed(found)
     raise InvalidInputError(
-        f"method must be a name ({', '.join(EVERY)}), a method object, or a sequence of them; got {method!r}"
+        f"method must be a name ({', '.join(EVERY)}), a method object, or a sequence of them; got {shown(method)}"
     )
 
 
+@door
 def takes_sparsity(method: Method) -> bool:
     """Return whether a method, or a part of a composition, is given by name, so that it takes a sparsity from outside.
 
@@ -189,6 +195,7 @@ def takes_sparsity(method: Method) -> bool:
     return several and any(isinstance(each, str | type) for each in method)  # type: ignore[union-attr]
 
 
+@door
 def at(method: Method, sparsity: Ratio) -> PruningMethod:
     """Return the method that an argument stands for, at a sparsity if it takes one; errors as `resolve`.
 
@@ -198,6 +205,7 @@ def at(method: Method, sparsity: Ratio) -> PruningMethod:
     return resolve(method, sparsity if takes_sparsity(method) else None)
 
 
+@door
 def largest(method: Any) -> float:
     """Return the largest sparsity that a method (a class or an object) says it can do [1].
 
@@ -207,6 +215,7 @@ def largest(method: Any) -> float:
     return float(getattr(method, "largest", LARGEST))
 
 
+@door
 def unfit(
     method: Any, sparsity: ArrayLike | None = None, hardware: HardwareProfile | None = None, dtype: str = "bf16"
 ) -> str:

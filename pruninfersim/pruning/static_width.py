@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim._util.doors import door
 from pruninfersim.errors import unknown_name
 from pruninfersim.pruning.base import TINY, mean_where, record, round_up
 from pruninfersim.pruning.ratios import Ratio, check_ratio, model_of, with_ratio
@@ -50,6 +51,7 @@ class StaticWidth:
             raise unknown_name("heads", self.heads, ["kv-groups", "query"])
         checked("alignment", self.alignment, minimum=1, whole=True)
 
+    @door
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with narrower heads and FFN."""
         trace, sparsity = with_ratio(trace, self.sparsity)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pruninfersim.errors import FileFormatError
+from pruninfersim.errors import FileFormatError, shown
 from pruninfersim.pruning.ratios import PerBlock, PerLayer, PerRole, Ratio
 
 #: Names of linear layers in checkpoints of Hugging Face -> roles here.
@@ -113,7 +113,7 @@ def _column(key: str, name: str) -> str:
         return ""
     known = BLOCKS | ROLES | {role: role for role in ROLES.values()}
     if key not in known:
-        raise FileFormatError(f"{name}: unknown column {key!r}; known: {', '.join((*WHOLE, *known))}")
+        raise FileFormatError(f"{name}: unknown column {shown(key)}; known: {', '.join((*WHOLE, *known))}")
     return known[key]
 
 
@@ -121,4 +121,4 @@ def _number(value: Any, name: str) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise FileFormatError(f"{name}: {value!r} is no number") from None
+        raise FileFormatError(f"{name}: {shown(value)} is no number") from None

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim._util.doors import door
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.pruning.base import TINY, mean_where, record, targets
 from pruninfersim.pruning.budget import score_row, top_k_row
@@ -55,6 +56,7 @@ class TokenPruning:
         check_ratio("sparsity", self.sparsity)
         checked("layer", self.layer, minimum=0, whole=True)
 
+    @door
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with fewer tokens in later layers.
 

@@ -9,10 +9,11 @@ import numpy as np
 
 from pruninfersim import hardware as hardware_registry
 from pruninfersim import pruning, stacks
+from pruninfersim._util.doors import door
 from pruninfersim.cost import CostModel
 from pruninfersim.cost.memory import kv_memory, weight_memory
 from pruninfersim.cost.serving import Serving
-from pruninfersim.errors import InvalidInputError, MissingValueError
+from pruninfersim.errors import InvalidInputError, MissingValueError, shown
 from pruninfersim.hardware import HardwareProfile, traits
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Method, Ratio
@@ -98,6 +99,7 @@ class Capacity:
         )
 
 
+@door
 def capacity(
     *,
     model: str | ModelConfig | None = None,
@@ -172,7 +174,7 @@ def capacity(
     }
     for name, value in given.items():
         if value is not None and not (np.isfinite(value) and (value > 0 or (name == "reserve" and value == 0))):
-            raise InvalidInputError(f"{name} must be above 0; got {value!r}")
+            raise InvalidInputError(f"{name} must be above 0; got {shown(value)}")
     gpu = None if hardware is None else hardware_registry.get(hardware)
     serving = _serving(stack, gpu)
     setup = Setup(model, gpu, stack, dtype) if model is not None and gpu is not None else None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.doors import door
 from pruninfersim._util.lazy import drawn
 from pruninfersim.cost import Estimate, scalar
 from pruninfersim.cost.clock import Chain
@@ -138,6 +139,7 @@ class Speedup:
         """Which software is known to run the methods, and which is known not to; see `pruninfersim.availability`."""
         return tuple(note for each in self.pruned.trace.applied if (note := availability_note(each.method)))
 
+    @door
     def at(self, *index: int) -> Speedup:
         """Return one point of a sweep, by its place on each axis.
 
@@ -163,6 +165,7 @@ class Speedup:
 
         return explain(self)
 
+    @door
     def plot(self, kind: str | None = None, **options: Any) -> Any:
         """Return a plotly figure of the result.
 

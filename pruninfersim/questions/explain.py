@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.doors import door
 from pruninfersim._util.lazy import drawn
 from pruninfersim.cost import Estimate, scalar
 from pruninfersim.cost.speedups import claimed_share
@@ -98,6 +99,7 @@ class Explanation:
             }
         )
 
+    @door
     def plot(self, kind: str | None = None, **options: Any) -> Any:
         """Return the waterfall as a plotly figure; of a sweep, take a point first: ``speedup.at(0).explain()``."""
         return drawn(self, kind, options)
@@ -128,6 +130,7 @@ class Explanation:
         return f"<p>{title}</p>{self.to_frame().to_html(index=False)}"
 
 
+@door
 def explain(
     dense: Side | Speedup | None = None, pruned: Side | None = None, **question: Unpack[Question]
 ) -> Explanation:

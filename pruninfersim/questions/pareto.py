@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim._util.doors import door
 from pruninfersim._util.lazy import callable_module, shows
-from pruninfersim.errors import FileFormatError, InvalidInputError
+from pruninfersim.errors import FileFormatError, InvalidInputError, shown
 from pruninfersim.pruning import METHODS
 from pruninfersim.questions.answers import sides
 from pruninfersim.questions.vocabulary import KEYWORDS, Question, asked
@@ -70,6 +71,7 @@ class Curve:
         points = ", ".join(f"{gap:g} %: {speed:.2f}" for gap, speed in zip(self.gap, self.speed, strict=True))
         return f"<Curve of {self.family}, speedup at a loss of {points}>"
 
+    @door
     def at(self, gap: ArrayLike) -> FloatArray:
         """Return the speedup at a quality loss, shape of `gap`; NaN beyond the last point."""
         return np.asarray(np.interp(np.asarray(gap, dtype=float), self.gap, self.speed, right=np.nan))
@@ -119,6 +121,7 @@ def published_quality() -> pd.DataFrame:
         return read_quality(path)
 
 
+@door
 def read_quality(path: str | Path) -> pd.DataFrame:
     """Read a quality table of one's own.
 
@@ -155,7 +158,7 @@ def _checked_quality(frame: pd.DataFrame, name: str) -> pd.DataFrame:
         raise FileFormatError(f"{name}: no column {', '.join(missing)}; a quality table has {', '.join(COLUMNS)}")
     unknown = sorted(set(frame["family"]) - set(METHODS))
     if unknown:
-        raise FileFormatError(f"{name}: unknown family {unknown[0]!r}; allowed: {', '.join(sorted(METHODS))}")
+        raise FileFormatError(f"{name}: unknown family {shown(unknown[0])}; allowed: {', '.join(sorted(METHODS))}")
     try:
         checked("sparsity", frame["sparsity"].to_numpy(), minimum=0, below=1)
         checked("gap_percent", frame["gap_percent"].to_numpy(), minimum=0)
@@ -164,6 +167,7 @@ def _checked_quality(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     return frame
 
 
+@door
 def curves(
     quality: pd.DataFrame | str | Path,
     speed: Mapping[tuple[str, float], float] | Callable[[str, float], float] | None = None,
@@ -211,6 +215,7 @@ def curves(
     return out
 
 
+@door
 def predicted_speeds(quality: pd.DataFrame, **question: Unpack[Question]) -> dict[tuple[str, float], float]:
     """Return the speedup of every family and sparsity of a quality table: (family, sparsity) -> speedup [1].
 
@@ -238,6 +243,7 @@ def predicted_speeds(quality: pd.DataFrame, **question: Unpack[Question]) -> dic
     }
 
 
+@door
 def frontier(families: Mapping[str, Curve], *, largest_gap: float | None = None) -> Frontier:
     """Return the most speed for at most some quality loss, sampled every 0.1 % of it.
 
@@ -272,6 +278,7 @@ def frontier(families: Mapping[str, Curve], *, largest_gap: float | None = None)
     return Frontier(gap, so_far[winner, np.arange(len(gap))], tuple(names[i] for i in winner))
 
 
+@door
 def best_method(families: Mapping[str, Curve], max_gap: float) -> tuple[str, float]:
     """Return the family that is fastest at no more than a quality loss, and its speedup.
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from pruninfersim import pruning
+from pruninfersim._util.doors import door
 from pruninfersim.cost import CostModel, Estimate
-from pruninfersim.errors import InvalidInputError
+from pruninfersim.errors import InvalidInputError, shown
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Method, Ratio
@@ -81,7 +82,7 @@ class Request:
     def price(self, per_hour: float) -> float:
         """Return the price of a million output tokens on a GPU that costs `per_hour`, in the same currency."""
         if not per_hour > 0:
-            raise InvalidInputError(f"the price of an hour must be above 0; got {per_hour!r}")
+            raise InvalidInputError(f"the price of an hour must be above 0; got {shown(per_hour)}")
         return MILLION / self.tokens_per_second / 3600.0 * per_hour
 
     def to_dict(self) -> dict[str, Any]:
@@ -110,6 +111,7 @@ class Request:
         )
 
 
+@door
 def request(
     *,
     model: str | ModelConfig,

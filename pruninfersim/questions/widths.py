@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Never
 import numpy as np
 
 from pruninfersim._util.arrays import checked
+from pruninfersim._util.doors import door
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel
 from pruninfersim.errors import InvalidInputError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 EDGE = 2.0
 
 
+@door
 def suggest_width(
     model: str | ModelConfig,
     workload: Workload | None = None,

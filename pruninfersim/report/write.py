@@ -10,6 +10,7 @@ from plotly.offline import get_plotlyjs
 
 from pruninfersim import pruning, stacks
 from pruninfersim._util.arrays import checked
+from pruninfersim._util.doors import door
 from pruninfersim._util.files import write_text
 from pruninfersim.cost import CostModel
 from pruninfersim.errors import InvalidInputError, unknown_name
@@ -39,6 +40,7 @@ class Asked(TypedDict, total=False):
     dtype: str | None
 
 
+@door
 def write_report(out: str | Path, *, plotlyjs: PlotlyJs = "inline", **asked: Unpack[Asked]) -> Path:
     """Write a report and return its path; a reader sees the whole file or none.
 
@@ -70,6 +72,7 @@ def write_report(out: str | Path, *, plotlyjs: PlotlyJs = "inline", **asked: Unp
     return write_text(path, text)
 
 
+@door
 def html_report(
     *,
     model: str | ModelConfig = "llama-3.1-8b",

@@ -22,6 +22,7 @@ from pruninfersim import pruning
 from pruninfersim import stacks as stack_registry
 from pruninfersim._util.arrays import checked
 from pruninfersim._util.callers import outside_of_package
+from pruninfersim._util.doors import door
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel
 from pruninfersim.errors import InvalidInputError, LeftOutWarning
@@ -47,6 +48,7 @@ TOGETHER = 8
 ROW_COLUMNS = ("model", "hardware", "method", "sparsity", "phase", "batch", "context")
 
 
+@door
 def sweep(
     *,
     models: Iterable[str | ModelConfig] | str | ModelConfig = (),

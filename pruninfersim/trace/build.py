@@ -5,12 +5,14 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from pruninfersim import models
+from pruninfersim._util.doors import door
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.models import ModelConfig
 from pruninfersim.trace.optrace import OpTrace
 from pruninfersim.workload import Logits, Workload
 
 
+@door
 def trace(
     model: ModelConfig | str,
     workload: Workload | None = None,

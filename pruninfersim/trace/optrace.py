@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pruninfersim._util.arrays import TOO_LARGE, FloatArray, ReadOnly, checked, frozen, sealed, stack_ops
+from pruninfersim._util.doors import door
 from pruninfersim.errors import unknown_name
 from pruninfersim.models import ModelConfig
 from pruninfersim.trace.applied import Applied, PruningMethod, worked_out
@@ -231,6 +232,7 @@ class OpTrace(ReadOnly):
                 out &= np.isin(np.array(labels, dtype=str), list(wanted))
         return out
 
+    @door
     def select(self, which: ArrayLike) -> OpTrace:
         """Return the ops at `which` (bool mask or indices), in that order."""
         index = np.flatnonzero(which) if np.asarray(which).dtype == bool else np.asarray(which, dtype=np.intp)
@@ -244,6 +246,7 @@ class OpTrace(ReadOnly):
         labels: dict[str, Any] = {name: tuple([getattr(self, name)[i] for i in places]) for name in LABELS}
         return OpTrace(**columns, **labels, model=self.model, workload=self.workload, applied=self.applied)
 
+    @door
     def concat(self, *others: OpTrace) -> OpTrace:
         """Return this trace followed by the ops of the others."""
         parts = (self, *others)
@@ -309,6 +312,7 @@ class OpTrace(ReadOnly):
         wide = [column[..., index] for column in columns if column.ndim > 1]
         return all(bool((column == column[..., :1]).all()) for column in (plain, *wide) if column.size)
 
+    @door
     def prune(self, *methods: PruningMethod) -> OpTrace:
         """Apply pruning methods in order and return the pruned trace.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pruninfersim._util.doors import door
 from pruninfersim.errors import unknown_name
 from pruninfersim.stacks.engines import (
     hosts,
@@ -25,6 +26,7 @@ ENGINES: dict[str, Engine] = {
 __all__ = ["ENGINES", "HOSTS", "Engine", "Host", "engine"]
 
 
+@door
 def engine(name: str | Engine, host: str | Host | None = None) -> Engine:
     """Return an engine as a stack, for every `stack=` argument.
 

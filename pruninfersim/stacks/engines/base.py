@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pruninfersim._util.doors import door
 from pruninfersim.calibration.record import Calibration
 from pruninfersim.cost import CostModel, Priced, Protocol, Spread
 from pruninfersim.cost.clock import EngineClock
@@ -70,6 +71,7 @@ class Engine:
     repeatability: float = REPEATABILITY
     scale: float | None = None
 
+    @door
     def on(self, host: Host) -> Engine:
         """Return the engine on a host."""
         return replace(self, host=host, scale=None)
