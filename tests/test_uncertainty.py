@@ -6,13 +6,19 @@ import numpy as np
 import pytest
 
 from pruninfersim.cost import EXACT, Spread
-from pruninfersim.cost.uncertainty import PRODUCT_ROWS, Errors, ratio_half_width
+from pruninfersim.cost.uncertainty import PRODUCT_COLUMNS, Errors, ratio_half_width
 
 SHARE = np.array([0.5, 0.3, 0.2])
 
 
 def step(common: float, width: float = 0.1, share=SHARE, groups=("gemm",) * 3) -> Errors:
-    return Errors(np.asarray(share), [Spread(-width, width, common)] * 3, groups, np.arange(3))
+    return of(share, [Spread(-width, width, common)] * 3, groups)
+
+
+def of(share, spreads, groups) -> Errors:
+    """Errors of ops with these shares of a step of 7 s."""
+    seconds = 7.0 * np.asarray(share)
+    return Errors(lambda: seconds, np.full(seconds.shape[:-1], 7.0), spreads, groups, np.arange(len(groups)))
 
 
 def test_independent_errors_add_in_quadrature():
@@ -30,12 +36,12 @@ def test_groups_are_independent_of_each_other():
 
 
 def test_bands_need_not_be_symmetric():
-    low, high = Errors(np.array([1.0]), [Spread(-0.3, 0.1, 0.5)], ["g"], np.arange(1)).band()
+    low, high = of([1.0], [Spread(-0.3, 0.1, 0.5)], ["g"]).band()
     assert (low, high) == (pytest.approx(-0.3), pytest.approx(0.1))
 
 
 def test_a_definition_has_no_error():
-    errors = Errors(SHARE, [EXACT] * 3, ["g"] * 3, np.arange(3))
+    errors = of(SHARE, [EXACT] * 3, ["g"] * 3)
     assert errors.band() == (0.0, 0.0)
     assert ratio_half_width(errors, errors, np.ones(3, bool), [0, 1, 2]) == 0.0
 
@@ -107,9 +113,9 @@ def test_ops_that_are_alike_at_some_points_only_cancel_there():
 
 
 def test_long_sweeps_add_up_in_pieces_to_the_same():
-    share = np.random.default_rng(11).dirichlet(np.ones(3), (3, PRODUCT_ROWS))
+    share = np.random.default_rng(11).dirichlet(np.ones(3), (3, PRODUCT_COLUMNS))
     many = step(0.4, share=share)
-    points = [(0, 0), (1, PRODUCT_ROWS - 1), (2, 5), (2, PRODUCT_ROWS - 1)]
+    points = [(0, 0), (1, PRODUCT_COLUMNS - 1), (2, 5), (2, PRODUCT_COLUMNS - 1)]
     for found, at in zip(many.band(), (0, 1), strict=True):
         np.testing.assert_allclose([found[p] for p in points], [step(0.4, share=share[p]).band()[at] for p in points])
     half = ratio_half_width(step(0.4), many, np.array([True, False, False]), [0, 1, 2])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -145,3 +145,12 @@ def stack_ops(values: Sequence[ArrayLike]) -> FloatArray:
     for index, array in enumerate(arrays):
         out[..., index] = array
     return out
+
+
+def among(labels: Iterable[str], wanted: Collection[str]) -> NDArray[np.bool_]:
+    """Return which labels are among those wanted: on a few words many times faster than `np.isin`.
+
+    >>> among(["q", "k", "o"], ["q", "o"]).tolist()
+    [True, False, True]
+    """
+    return np.array([label in wanted for label in labels], dtype=bool)

@@ -13,6 +13,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from numbers import Integral, Real
 from typing import Any, ParamSpec, TypeVar
 
@@ -128,8 +129,8 @@ def fits(value: Any, hint: Any) -> bool:
     if origin is type or origin is Callable:
         return isinstance(value, type) if origin is type else callable(value)
     if isinstance(origin, type):
-        whole = isinstance(value, list | tuple | set | frozenset) and inner and not issubclass(origin, Mapping)
-        return isinstance(value, origin) and not (whole and any(not fits(x, inner[0]) for x in [*value][:_SAMPLE]))
+        entries = value if isinstance(value, list | tuple | set | frozenset) and inner else ()
+        return isinstance(value, origin) and all(fits(each, inner[0]) for each in islice(entries, _SAMPLE))
     if hint in (None, types.NoneType):
         return value is None
     if not isinstance(hint, type) or hint is object:

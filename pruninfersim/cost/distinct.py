@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pruninfersim._util.arrays import FloatArray, sealed
-from pruninfersim.trace import LABELS, SHAPE_COLUMNS, OpTrace, twins
+from pruninfersim.trace import LABELS, SHAPE_COLUMNS, OpTrace, split, twins
+from pruninfersim.trace.parts import Part
 
-#: Below this many ops, finding duplicates costs more than pricing them.
-SMALL = 64
 #: Codes that are spread over more than this many times their number are squeezed by sorting.
 SPARSE = 8
 
 Codes = NDArray[np.intp]
+
+
+class Group(NamedTuple):
+    """Ops of one kernel, dtype and pattern, and their distinct shapes.
+
+    Attributes
+    ----------
+    part : Part
+        The ops.
+    shapes : OpTrace
+        Each shape once, as one op.
+    place : ndarray of int, shape broadcasts to (*sweep, op of the part)
+        Which of ``shapes``, in C order, each op has.
+    """
+
+    part: Part
+    shapes: OpTrace
+    place: Codes
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,16 +45,19 @@ class Shapes:
     trace : OpTrace
     known : OpTrace or None
         A trace that is priced already, for instance the dense one.
-    groups : tuple of OpTrace
-        Shapes that are not in `known`: one group, of one op, for each kernel, dtype and pattern.
-    index : ndarray of int, shape (*sweep, op)
-        Place of each op among all prices: those of the ops of `known`, then those of the groups, each in C order.
+    old : Part or None
+        Ops that run in `known` just alike, all along the sweep.
+    partner : ndarray of int, shape (op of old,)
+        Their places in `known`.
+    groups : tuple of Group
+        All others.
     """
 
     trace: OpTrace
     known: OpTrace | None
-    groups: tuple[OpTrace, ...]
-    index: Codes
+    old: Part | None
+    partner: Codes
+    groups: tuple[Group, ...]
 
     @classmethod
     def of(cls, trace: OpTrace, known: OpTrace | None = None) -> Shapes:
@@ -46,28 +66,22 @@ class Shapes:
         >>> from pruninfersim import Workload, pruning, trace
         >>> dense = trace("llama-3.1-8b", Workload.decode(batch=[1, 8, 8, 64]))
         >>> pruned = dense.prune(pruning.SparseAttention([0.0, 0.1, 0.2, 0.3]))
-        >>> [shapes.kernel[0] for shapes in Shapes.of(pruned, dense).groups]
+        >>> [group.shapes.kernel[0] for group in Shapes.of(pruned, dense).groups]
         ['block_sparse_decode', 'block_score', 'block_index']
         """
-        index = np.empty(trace.shape, dtype=np.intp)
         new: NDArray[np.bool_] = np.ones(len(trace), dtype=bool)
-        total = 0
+        partner: tuple[int, ...] = ()
         if known is not None:
             same, partner = twins(known, trace)
-            new = np.asarray(~same.reshape(-1, len(trace)).all(axis=0))
-            total = int(np.prod(known.shape))
-            place = np.arange(total).reshape(known.shape)
-            index[..., ~new] = place[..., [there for there, is_new in zip(partner, new, strict=True) if not is_new]]
-        members: dict[tuple[str, ...], list[int]] = {}
-        for i in np.flatnonzero(new).tolist():
-            members.setdefault((trace.kernel[i], trace.dtype[i], trace.pattern[i]), []).append(i)
-        groups = []
-        for which in members.values():
-            shapes, where = distinct(trace.select(which))
-            index[..., which] = where + total
-            total += int(np.prod(shapes.shape))
-            groups.append(shapes)
-        return cls(trace, known, tuple(groups), index)
+            new = np.asarray(~same.all(axis=tuple(range(same.ndim - 1))))
+        groups, old = [], np.flatnonzero(~new)
+        for part in split(trace):
+            left = np.flatnonzero(new[part.which])
+            if left.size:
+                some = part if left.size == len(part.which) else Part(part.which[left], part.ops.select(left))
+                groups.append(Group(some, *distinct(some.ops)))
+        rest = Part(old, trace.select(old)) if old.size else None
+        return cls(trace, known, rest, np.array(partner, dtype=np.intp)[old] if old.size else old, tuple(groups))
 
 
 def distinct(ops: OpTrace) -> tuple[OpTrace, Codes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,34 @@ MATERIAL_SHARE = 0.05
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class Timed(ReadOnly):
+    """Times of some ops of a trace; all arrays broadcast to (*sweep, op of those).
+
+    Attributes
+    ----------
+    which : ndarray of int, shape (op of those,)
+        Their places in the trace.
+    count : ndarray
+        Runs of each in the pass.
+    run, gap, floor, limit, widening : ndarray
+        As `Estimate` has them for all ops.
+    """
+
+    which: NDArray[np.intp]
+    count: FloatArray
+    run: FloatArray
+    gap: FloatArray
+    floor: FloatArray
+    limit: FloatArray
+    widening: FloatArray
+
+    @property
+    def seconds(self) -> FloatArray:
+        """Time of each op in the pass, runs and gaps [s]."""
+        return (self.run + self.gap) * self.count
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Estimate(ReadOnly):
     """Predicted time of one forward pass, op by op.
 
@@ -40,28 +69,58 @@ class Estimate(ReadOnly):
     trace : OpTrace
         As the stack lowers it: what its software launches.
     cost_model : CostModel
-    run : ndarray, shape (*sweep, op)
-        Time of one run of each op [s].
-    gap : ndarray, shape broadcasts to (*sweep, op)
-        Wait around one run of each op, as the clock of the stack has it [s].
-    floor : ndarray, shape (*sweep, op)
-        Roofline of one run of each op [s].
-    limit : ndarray, shape (*sweep, op)
-        Time of one run that no kernel beats: the roofline at the highest clock of the card [s].
-    widening : ndarray, shape broadcasts to (*sweep, op)
-        Factor on the error band of each op: above 1 outside of the domain that its kernel was fitted in [1].
+    timed : tuple of Timed
+        Times of the ops, those together that vary along the same axes of a sweep.
     chain : Chain, optional
         What the host of a serving engine does beside the GPU; None for a stack that is kernels only.
     """
 
     trace: OpTrace
     cost_model: CostModel
-    run: FloatArray = field(repr=False)
-    gap: FloatArray = field(repr=False)
-    floor: FloatArray = field(repr=False)
-    limit: FloatArray = field(repr=False)
-    widening: FloatArray = field(repr=False)
+    timed: tuple[Timed, ...] = field(repr=False)
     chain: Chain | None = field(default=None, repr=False)
+
+    @cached_property
+    def run(self) -> FloatArray:
+        """Time of one run of each op, shape (*sweep, op) [s]."""
+        return self._whole("run")
+
+    @cached_property
+    def gap(self) -> FloatArray:
+        """Wait around one run of each op, as the clock of the stack has it, shape (*sweep, op) [s]."""
+        return self._whole("gap")
+
+    @cached_property
+    def floor(self) -> FloatArray:
+        """Roofline of one run of each op, shape (*sweep, op) [s]."""
+        return self._whole("floor")
+
+    @cached_property
+    def limit(self) -> FloatArray:
+        """Time of one run that no kernel beats: the roofline at the highest clock, shape (*sweep, op) [s]."""
+        return self._whole("limit")
+
+    @cached_property
+    def widening(self) -> FloatArray:
+        """Factor on the error band of each op, shape (*sweep, op), or () if none is above 1 [1].
+
+        Above 1 an op is outside of the domain that its kernel was fitted in.
+        """
+        return self._whole("widening") if any(some.widening.ndim for some in self.timed) else np.ones(())
+
+    def _whole(self, name: str) -> FloatArray:
+        """Return a column of all ops, shape (*sweep, op)."""
+        if len(self.timed) == 1:
+            return sealed(np.asarray(np.broadcast_to(getattr(self.timed[0], name), self.trace.shape)))
+        out = np.moveaxis(np.empty((len(self.trace), *self.trace.sweep_shape)), 0, -1)
+        for some in self.timed:
+            out[..., some.which] = getattr(some, name)
+        return sealed(out)
+
+    def _summed(self, values: Callable[[Timed], FloatArray]) -> FloatArray:
+        """Return what runs of all ops add up to, as a read-only array, shape (*sweep)."""
+        sums = (np.einsum("...o,...o->...", values(some), some.count) for some in self.timed)
+        return np.broadcast_to(sum(sums, np.zeros(())), self.trace.sweep_shape)
 
     @property
     def hardware(self) -> HardwareProfile:
@@ -76,9 +135,7 @@ class Estimate(ReadOnly):
     @cached_property
     def seconds(self) -> FloatArray:
         """Time of each op in the whole pass, runs and gaps, shape (*sweep, op) [s]."""
-        each = np.asarray(self.run + self.gap)  # of the full shape, since run is
-        each *= self.trace.count
-        return each
+        return self._whole("seconds")
 
     @property
     def roofline_seconds(self) -> FloatArray:
@@ -98,12 +155,14 @@ class Estimate(ReadOnly):
     @cached_property
     def total(self) -> FloatArray:
         """Time of the forward pass as a read-only array, shape (*sweep) [s]."""
-        return sealed(np.asarray(self.seconds.sum(axis=-1)))
+        return self._summed(
+            lambda some: some.run + some.gap
+        )  # in the order of the bounds, so that no rounding beats them
 
     @cached_property
     def roofline_total(self) -> FloatArray:
         """Roofline time of the forward pass as a read-only array, shape (*sweep) [s]."""
-        return sealed(np.asarray(self.roofline_seconds.sum(axis=-1)))
+        return self._summed(lambda some: some.floor)
 
     @cached_property
     def least(self) -> FloatArray:
@@ -112,8 +171,8 @@ class Estimate(ReadOnly):
         The products at the highest clock of the card, with their operands and results through HBM once; elementwise
         work takes nothing, since it can be fused into the product before or after it.
         """
-        multiplies = np.where(self.trace.gemms > 0, self.trace.count, 0.0)
-        return sealed(np.asarray(np.einsum("...o,...o->...", self.limit, multiplies)))
+        multiplies = self.trace.gemms > 0
+        return self._summed(lambda some: some.limit * multiplies[..., some.which])
 
     @property
     def fits(self) -> NDArray[np.bool_] | bool:
@@ -167,13 +226,14 @@ class Estimate(ReadOnly):
         """Error bands of the ops, weighted by their share of the time and widened outside of their domain."""
         priced = self.priced
         groups = [p.group or k for p, k in zip(priced, self.trace.kernel, strict=True)]
-        if self.chain is None:
-            wide = self.share
-        else:  # what waits for the host has no error of a kernel
-            wide = (self.run + self.gap - self.chain.wait) * self.trace.count / self.busy[..., None]
-        if self.widening.ndim:
-            wide *= self.widening
-        return Errors(wide, [p.spread for p in priced], groups, alike(self.trace))
+        return Errors(self._uncertain, self.busy, [p.spread for p in priced], groups, alike(self.trace))
+
+    def _uncertain(self) -> FloatArray:
+        """Return the time of each op that has the error of a kernel, times the factor on its band."""
+        seconds = self.seconds
+        if self.chain is not None:  # what waits for the host has none
+            seconds = (self.run + self.gap - self.chain.wait) * self.trace.count
+        return seconds * self.widening if self.widening.ndim else seconds
 
     @property
     def provenance(self) -> NDArray[np.str_]:
@@ -256,10 +316,10 @@ class Estimate(ReadOnly):
         def point(values: FloatArray) -> FloatArray:
             return sealed(np.array(np.broadcast_to(values, (*sweep, size))[index])) if values.ndim else values
 
-        numbers: dict[str, Any] = {
-            name: point(getattr(self, name)) for name in ("run", "gap", "floor", "limit", "widening")
-        }
-        return replace(self, trace=self.trace.at(index, sweep), **numbers)
+        names = ("run", "gap", "floor", "limit", "widening")
+        ops = self.trace.at(index, sweep)
+        numbers = {name: point(getattr(self, name)) for name in names}
+        return replace(self, trace=ops, timed=(Timed(np.arange(size), ops.count, **numbers),))
 
     @door
     def plot(self, kind: str | None = None, **options: Any) -> Any:

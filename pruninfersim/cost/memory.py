@@ -16,7 +16,7 @@ from pruninfersim._util.words import refuse
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
-from pruninfersim.trace import OpTrace
+from pruninfersim.trace import OpTrace, total
 from pruninfersim.trace import trace as build
 
 __all__ = ["Memory", "fits", "kv_memory", "memory_notes", "memory_of", "weight_memory"]
@@ -89,11 +89,10 @@ def weight_memory(trace: OpTrace) -> FloatArray:
     >>> float(weight_memory(trace("llama-3.1-8b", Workload.decode()))) / 1e9
     16.059990016
     """
-    size = trace.b_batch * trace.gemms * trace.n * trace.k * trace.b_bytes * trace.count
-    weights = np.where(_stored(trace, "weights"), size, 0.0).sum(axis=-1)
+    weights = _bytes(trace, "weights")
     model = trace.model
     if model is None or model.tie_embeddings:
-        return np.asarray(weights)
+        return weights
     row = trace.mask(names=["embedding"])
     table = (model.vocab_size * np.where(row, trace.k * trace.a_bytes, 0.0)).sum(axis=-1)
     return np.asarray(weights + table)
@@ -107,8 +106,7 @@ def kv_memory(trace: OpTrace) -> FloatArray:
     >>> float(kv_memory(trace("llama-3.1-8b", Workload.decode(batch=16, context=4096)))) / 2**30
     8.0
     """
-    size = trace.b_batch * trace.gemms * trace.n * trace.k * trace.b_bytes * trace.count
-    return np.asarray(np.where(_stored(trace, "cache"), size, 0.0).sum(axis=-1))
+    return _bytes(trace, "cache")
 
 
 @door
@@ -144,6 +142,19 @@ def memory_notes(trace: OpTrace, hardware: HardwareProfile) -> tuple[str, ...]:
                 f"{trace.model.name}"
             )
     return tuple(notes)
+
+
+def _bytes(trace: OpTrace, where: str) -> FloatArray:
+    """Return the bytes of every B that is stored with the model, or with the sequences, shape (*sweep) [B]."""
+
+    def size(ops: OpTrace) -> FloatArray:
+        stored = _stored(ops, where)
+        if not stored.any():
+            return np.zeros(len(ops))
+        each = ops.b_batch * ops.gemms * ops.n * ops.k * ops.b_bytes * ops.count
+        return np.where(stored, each, 0.0)
+
+    return np.asarray(total(trace, size))
 
 
 def _stored(trace: OpTrace, where: str) -> NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,14 +15,14 @@ from numpy.typing import NDArray
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim._util.doors import door
 from pruninfersim.cost.clock import Chain, Clock, EngineClock, Graph
-from pruninfersim.cost.distinct import SMALL, Shapes
-from pruninfersim.cost.estimate import Estimate
+from pruninfersim.cost.distinct import Shapes
+from pruninfersim.cost.estimate import Estimate, Timed
 from pruninfersim.cost.serving import Serving
 from pruninfersim.errors import InvalidInputError, UnknownNameError, shown
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import KernelModel, Quantised, ceilings
 from pruninfersim.kernels.evidence import EVERYWHERE, EXACT, Domain, Spread
-from pruninfersim.trace import OpTrace, twins
+from pruninfersim.trace import SMALL, OpTrace, twins
 from pruninfersim.workload import Logits
 
 #: What an estimate rests on: a definition, a fit on this GPU and inside its domain, or a fit used elsewhere.
@@ -219,11 +220,11 @@ class CostModel:
         ops = trace.trace if isinstance(trace, Shapes) else self.lower(trace)
         if known is not None and known.cost_model is not self:
             known = None
-        if int(np.prod(ops.shape)) <= SMALL:
-            return self._estimate(ops, *self._one_by_one(ops, known))
+        if math.prod(ops.shape) <= SMALL:
+            return self._estimate(ops, [self._all_of(ops, *self._one_by_one(ops, known))])
         before = known.trace if known else None
         shapes = trace if isinstance(trace, Shapes) and trace.known is before else Shapes.of(ops, before)
-        return self._estimate(ops, *self._by_shape(shapes, known))
+        return self._estimate(ops, self._by_shape(shapes, known))
 
     @door
     def predict_both(self, dense: OpTrace, pruned: OpTrace) -> tuple[Estimate, Estimate]:
@@ -235,54 +236,65 @@ class CostModel:
             As `predict`.
         """
         dense, pruned = self.lower(dense), self.lower(pruned)
-        if pruned.sweep_shape != dense.sweep_shape or int(np.prod(pruned.shape)) > SMALL:
-            before = self._estimate(dense, *self._by_shape(Shapes.of(dense), None))
-            return before, self._estimate(pruned, *self._by_shape(Shapes.of(pruned, dense), before))
+        if pruned.sweep_shape != dense.sweep_shape or math.prod(pruned.shape) > SMALL:
+            before = self._estimate(dense, self._by_shape(Shapes.of(dense), None))
+            return before, self._estimate(pruned, self._by_shape(Shapes.of(pruned, dense), before))
         same, partner = twins(dense, pruned)
-        new = ~same.reshape(-1, len(pruned)).all(axis=0)
+        new = ~same.all(axis=tuple(range(same.ndim - 1)))
         both = self._one_by_one(dense.concat(pruned.select(new)), None)
         place = np.where(new, len(dense) + np.cumsum(new) - 1, partner)
-        return (
-            self._estimate(dense, *(_at(part, slice(0, len(dense))) for part in both)),
-            self._estimate(pruned, *(_at(part, place) for part in both)),
+        first, second = ([_at(column, ops) for column in both] for ops in (slice(0, len(dense)), place))
+        return self._estimate(dense, [self._all_of(dense, *first)]), self._estimate(
+            pruned, [self._all_of(pruned, *second)]
         )
 
-    def _estimate(
-        self, ops: OpTrace, run: FloatArray, floor: FloatArray, limit: FloatArray, widening: FloatArray
-    ) -> Estimate:
-        if not np.isfinite(run).all():
-            wrong = np.flatnonzero(~np.isfinite(run).reshape(-1, len(ops)).all(axis=0))
-            raise InvalidInputError(
-                f"the time of {', '.join(ops.name[i] for i in wrong)} is not a finite number; a column of the trace, "
-                "or the kernel model that prices it, is wrong"
-            )
-        launches = ops.launches * np.array([priced.launches for priced in self.of(ops)])
+    def _estimate(self, ops: OpTrace, timed: Sequence[Timed]) -> Estimate:
+        """Return the estimate of ops whose gaps hold launches so far."""
+        for some in timed:
+            if not np.isfinite(some.run).all():
+                bad = ~np.isfinite(some.run).all(axis=tuple(range(some.run.ndim - 1)))
+                raise InvalidInputError(
+                    f"the time of {', '.join(ops.name[i] for i in some.which[bad])} is not a finite number; a column "
+                    "of the trace, or the kernel model that prices it, is wrong"
+                )
+        if isinstance(self.clock, Graph):  # the wait of an op depends on its own launches only
+            waits = (self.clock.gaps(some.run, some.count, some.gap) for some in timed)
+            return Estimate(ops, self, tuple(replace(some, gap=gap) for some, gap in zip(timed, waits, strict=True)))
+        every = Estimate(ops, self, tuple(timed))
         chain: Chain | None = None
         if isinstance(self.clock, EngineClock):
-            gaps, chain = self.clock.step(ops, run, launches)
+            gaps, chain = self.clock.step(ops, every.run, every.gap)
         else:
-            gaps = self.clock.gaps(run, ops.count, launches)
-        return Estimate(ops, self, run, gaps, floor, limit, widening, chain)
+            gaps = self.clock.gaps(every.run, ops.count, every.gap)
+        whole = self._all_of(ops, every.run, every.floor, every.limit, every.widening)
+        return Estimate(ops, self, (replace(whole, gap=gaps),), chain)
 
-    def _by_shape(self, shapes: Shapes, known: Estimate | None) -> tuple[FloatArray, ...]:
-        """Return run, floor, limit and widening of each op, each distinct shape priced once."""
-        priced = [(known.run.shape, known.run, known.floor, known.limit, known.widening)] if known else []
-        for ops in shapes.groups:
+    def _all_of(self, ops: OpTrace, *times: FloatArray) -> Timed:
+        """Return run, floor, limit and widening of all ops of a trace, with launches in place of gaps."""
+        run, floor, limit, widening = times
+        launches = ops.launches * np.array([priced.launches for priced in self.of(ops)])
+        return Timed(np.arange(len(ops)), ops.count, run, launches, floor, limit, widening)
+
+    def _by_shape(self, shapes: Shapes, known: Estimate | None) -> list[Timed]:
+        """Return the times of ops, each distinct shape priced once, with launches in place of gaps."""
+        timed = []
+        for (which, ops), distinct, place in shapes.groups:
             by = self.priced(ops.kernel[0], ops.dtype[0])
             # Nothing beats the roofline at the highest clock; see speedups.py.
-            floor, limit = ceilings(ops, self.hardware)
-            run = np.maximum(by.model.latency(ops, self.hardware), limit)
-            priced.append((ops.shape, run, floor, limit, by.domain.widening(ops)))
-
-        def joined(place: int) -> FloatArray:
-            """Column `place` of what is priced, for every op."""
-            parts = [np.broadcast_to(part[place], part[0]).reshape(-1) for part in priced]
-            return np.asarray(np.concatenate(parts)[shapes.index])
-
-        inside = all(part[4].ndim == 0 for part in priced)
-        run, floor = joined(1), joined(2)
-        limit = floor if self.hardware.clock_reserve == 1.0 else joined(3)
-        return run, floor, limit, np.ones(()) if inside else joined(4)
+            floor, limit = ceilings(distinct, self.hardware)
+            run = np.maximum(by.model.latency(distinct, self.hardware), limit)
+            each = [
+                np.broadcast_to(values, distinct.shape).reshape(-1)[place] if values.ndim else values
+                for values in (run, floor, floor if limit is floor else limit, by.domain.widening(distinct))
+            ]
+            timed.append(Timed(which, ops.count, each[0], ops.launches * by.launches, *each[1:]))
+        if shapes.old is not None and known is not None:
+            which, ops = shapes.old
+            columns = (known.run, known.floor, known.limit, known.widening)
+            times = [_at(column, shapes.partner) for column in columns]
+            launches = ops.launches * np.array([priced.launches for priced in self.of(ops)])
+            timed.append(Timed(which, ops.count, times[0], launches, *times[1:]))
+        return timed
 
     def _one_by_one(self, trace: OpTrace, known: Estimate | None) -> tuple[FloatArray, ...]:
         """Return run, floor, limit and widening of each op of a small trace, in as few calls as possible."""
@@ -290,7 +302,7 @@ class CostModel:
         new: NDArray[np.bool_] = np.ones(len(trace), dtype=bool)
         if known is not None:
             same, partner = twins(known.trace, trace)
-            new = np.asarray(~same.reshape(-1, len(trace)).all(axis=0))
+            new = np.asarray(~same.all(axis=tuple(range(same.ndim - 1))))
             old = np.flatnonzero(~new)
             run[..., old] = known.run[..., np.array(partner)[old]]
         floor, limit = (np.broadcast_to(side, trace.shape) for side in ceilings(trace, self.hardware))

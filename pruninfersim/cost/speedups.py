@@ -21,7 +21,7 @@ import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.cost.estimate import Estimate
-from pruninfersim.trace import FUSED, OpTrace
+from pruninfersim.trace import FUSED, OpTrace, total
 
 
 def total_flops(trace: OpTrace) -> FloatArray:
@@ -31,7 +31,7 @@ def total_flops(trace: OpTrace) -> FloatArray:
     >>> f"{float(total_flops(trace('llama-3.1-8b', Workload.decode(context=1)))):.4g}"
     '1.501e+10'
     """
-    return np.asarray(np.einsum("...o,...o->...", trace.flops, trace.count))
+    return total(trace, lambda ops: ops.flops * ops.count)
 
 
 def flops_speedup(dense: OpTrace, pruned: OpTrace) -> FloatArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.kernels.evidence import Spread
 
-#: Rows of a matrix product done at a time: few enough that a BLAS library does not start threads of its own, with which
-#: the workers of a sweep would fight over the cores.
-PRODUCT_ROWS = 1024
+#: Columns of a matrix product done at a time: few enough that a BLAS library does not start threads of its own, with
+#: which the workers of a sweep would fight over the cores.
+PRODUCT_COLUMNS = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,8 +22,11 @@ class Errors:
 
     Attributes
     ----------
-    share : ndarray, shape (*sweep, op)
-        Share of each op in the time of the step [1].
+    seconds : callable
+        Returns the time of each op in the step, times the factor on its band, shape (*sweep, op) [s]; not called where
+        no op has an error.
+    total : ndarray, shape (*sweep)
+        Time of the step [s].
     spreads : sequence of Spread, one per op
     groups : sequence of str, one per op
         Ops of one group share the common part of their error.
@@ -31,7 +34,8 @@ class Errors:
         Ops of one number run the same kernel on the same shape, and share their whole error (see `alike`).
     """
 
-    share: FloatArray
+    seconds: Callable[[], FloatArray]
+    total: FloatArray
     spreads: Sequence[Spread]
     groups: Sequence[str]
     shapes: NDArray[np.intp]
@@ -39,26 +43,36 @@ class Errors:
     def _column(self, name: str) -> FloatArray:
         return np.array([getattr(spread, name) for spread in self.spreads], dtype=np.float64)
 
-    def weighted(self, values: FloatArray, weights: FloatArray) -> FloatArray:
-        """Return sums over the ops of values of shape (*sweep, op) with weights of shape (op,) or (op, group)."""
-        flat = values.reshape(-1, len(self.groups))
-        parts = [flat[start : start + PRODUCT_ROWS] @ weights for start in range(0, max(len(flat), 1), PRODUCT_ROWS)]
-        return np.asarray(np.concatenate(parts).reshape(values.shape[:-1] + weights.shape[1:]))
+    def weighted(self, weights: FloatArray, where: NDArray[np.bool_] | None = None) -> FloatArray:
+        """Return sums over the ops of their shares of the time, shape (*sweep, column).
 
-    def by_group(self, name: str, known: Sequence[str]) -> FloatArray:
-        """Return the common part of a side of the band of each known group, shape (*sweep, group)."""
+        Parameters
+        ----------
+        weights : ndarray, shape (op, column)
+        where : ndarray of bool, shape broadcasts to (*sweep, op), optional
+            Points of the sweep at which an op counts; default is all.
+        """
+        if not weights.size:
+            return np.zeros((*self.total.shape, 0))
+        values = self.seconds() if where is None else self.seconds() * where
+        flat = np.moveaxis(values, -1, 0).reshape(len(weights), -1)
+        starts = range(0, max(flat.shape[1], 1), PRODUCT_COLUMNS)
+        products = np.concatenate([weights.T @ flat[:, start : start + PRODUCT_COLUMNS] for start in starts], axis=1)
+        products /= np.where(self.total > 0, self.total, 1.0).reshape(-1)
+        return np.moveaxis(products.reshape(-1, *values.shape[:-1]), 0, -1)
+
+    def common(self, name: str, known: Sequence[str]) -> FloatArray:
+        """Return the part of a side of the band that ops of each known group share, shape (op, group)."""
         member = np.array([[group == wanted for wanted in known] for group in self.groups], dtype=np.float64)
-        weight = self._column(name) * np.sqrt(self._column("common"))
-        return self.weighted(self.share, weight[:, None] * member)
+        return np.asarray((self._column(name) * np.sqrt(self._column("common")))[:, None] * member)
 
     def band(self) -> tuple[FloatArray, FloatArray]:
         """Return the log of the 5 % and 95 % quantiles of measured / predicted for the step, shape (*sweep)."""
         return -np.sqrt(self._variance("low")), np.sqrt(self._variance("high"))
 
     def _variance(self, name: str) -> FloatArray:
-        shared = self.by_group(name, sorted(set(self.groups)))
-        own = self.weighted(self.share, self.own(name)[:, None] * _members(self.shapes, self.shapes))
-        return np.asarray((shared**2).sum(axis=-1) + (own**2).sum(axis=-1))
+        own = self.own(name)[:, None] * _members(self.shapes, self.shapes)
+        return _squares(self.weighted(_used(np.hstack([self.common(name, sorted(set(self.groups))), own]))))
 
     def own(self, name: str) -> FloatArray:
         """Return the part of a side of the band that ops of other shapes do not share, shape (op,)."""
@@ -75,28 +89,33 @@ def ratio_half_width(top: Errors, bottom: Errors, same: NDArray[np.bool_], partn
     ----------
     top, bottom : Errors
         The two steps, for instance dense and pruned.
-    same : ndarray of bool, shape (*sweep, op of bottom)
+    same : ndarray of bool, shape broadcasts to (*sweep, op of bottom)
         Whether the op has the shape and kernel of its partner.
     partner : sequence of int
         Index in `top` of the partner of each op of `bottom` (any index where there is none).
     """
     known = sorted(set(top.groups) | set(bottom.groups))
-    shared = top.by_group("half_width", known) - bottom.by_group("half_width", known)
     own, rest = (side.own("half_width")[:, None] for side in (top, bottom))
-    first = own * _members(top.shapes, top.shapes)
+    before = np.hstack([top.common("half_width", known), own * _members(top.shapes, top.shapes)])
+    shared = bottom.common("half_width", known)
     partners = rest * _members(top.shapes[np.asarray(partner, dtype=np.intp)], top.shapes)
     others = rest * _members(bottom.shapes, bottom.shapes)
-    flat = np.asarray(same).reshape(-1, len(bottom.groups))
-    shares = (bottom.share, bottom.share)
-    if (flat == flat[:1]).all():
-        partners, others = partners * flat[0][:, None], others * ~flat[0][:, None]
-    else:  # alike at some points of a sweep only
-        shares = (bottom.share * same, bottom.share * ~np.asarray(same))
     # Shapes that are exact, or on one side only, need no column: most of the time goes into columns of a whole sweep.
-    both = first.any(axis=0) | partners.any(axis=0)
-    apart = top.weighted(top.share, first[:, both]) - bottom.weighted(shares[0], partners[:, both])
-    new = bottom.weighted(shares[1], others[:, others.any(axis=0)])
-    return np.asarray(np.sqrt(_squares(shared) + _squares(apart) + _squares(new)))
+    both = before.any(axis=0) | np.hstack([shared, partners]).any(axis=0)
+    if same.ndim == 1:
+        after = bottom.weighted(np.hstack([shared, partners * same[:, None]])[:, both])
+        new = bottom.weighted(_used(others * ~same[:, None]))
+    else:  # alike at some points of a sweep only
+        columns = np.split(both, [shared.shape[1]])
+        sums = bottom.weighted(shared[:, columns[0]]), bottom.weighted(partners[:, columns[1]], same)
+        after = np.concatenate(sums, axis=-1)
+        new = bottom.weighted(_used(others), ~same)
+    return np.asarray(np.sqrt(_squares(top.weighted(before[:, both]) - after) + _squares(new)))
+
+
+def _used(weights: FloatArray) -> FloatArray:
+    """Return the columns that are not zero."""
+    return weights[:, weights.any(axis=0)]
 
 
 def _squares(values: FloatArray) -> FloatArray:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ from pruninfersim._util.records import FrozenDict, Record, modified_from
 from pruninfersim.errors import FileFormatError, InvalidInputError, MissingValueError, shown, unknown_name
 from pruninfersim.hardware import precision
 from pruninfersim.hardware.clock import reserve
+from pruninfersim.hardware.folders import SEARCH_PATH_VARIABLE, file_of, files, profiles_directory
 from pruninfersim.hardware.names import find
 from pruninfersim.hardware.precision import DTYPES
 from pruninfersim.hardware.reach import REACH, check_reach
@@ -26,8 +26,6 @@ __all__ = ["DTYPES", "SEARCH_PATH_VARIABLE", "HardwareProfile", "get", "load", "
 #: Xe cores; and, without an fp32 figure either, a clock in the middle of what accelerators run at [Hz].
 VECTOR_FLOPS = 256.0
 COMMON_CLOCK = 1.7e9
-#: Environment variable with directories of profiles of your own, separated like PATH.
-SEARCH_PATH_VARIABLE = "PRUNINFERSIM_HARDWARE_PATH"
 
 
 class HardwareProfile(Record):
@@ -277,24 +275,6 @@ class HardwareProfile(Record):
         return [row for row in rows if row[1] is not None]
 
 
-@cache
-def profiles_directory() -> Path:
-    """Return the directory of the built-in profiles (and of ``calibrations/`` below it).
-
-    Inside the package in an installed wheel, beside the package in a source tree.
-
-    Raises
-    ------
-    FileFormatError
-        If the installation lacks the profiles.
-    """
-    package = Path(__file__).resolve().parent.parent
-    for candidate in (package / "hardware_profiles", package.parent / "hardware_profiles"):
-        if candidate.is_dir():
-            return candidate
-    raise FileFormatError(f"no hardware_profiles directory in or beside {package}. Install the package again.")
-
-
 @door
 def get(name: str | Path | HardwareProfile, path: str | Path | None = None) -> HardwareProfile:
     """Return the profile called `name`.
@@ -328,7 +308,7 @@ def get(name: str | Path | HardwareProfile, path: str | Path | None = None) -> H
         return name
     if isinstance(name, Path) or str(name).endswith(".toml"):
         return load(name)
-    file = _files(path).get(str(name))  # a name is never made a path of: it may hold anything
+    file = file_of(str(name), path)
     if file is None:
         return get(find(str(name), _readable(path)), path)
     profile = load(file)
@@ -363,34 +343,16 @@ def names(path: str | Path | None = None) -> list[str]:
     >>> "h100-sxm" in names()
     True
     """
-    return sorted(_files(path))
-
-
-def _files(path: str | Path | None) -> dict[str, Path]:
-    """Return the file of each name, with the profiles of the user in front of the built-in ones."""
-    found: dict[str, Path] = {}
-    for directory in reversed(_directories(path)):
-        found |= {file.stem: file for file in directory.glob("*.toml")}
-    return found
+    return sorted(files(path))
 
 
 def _readable(path: str | Path | None) -> dict[str, HardwareProfile]:
     """Return all profiles by name, but for files that hold none."""
     found = {}
-    for name, file in _files(path).items():
+    for name, file in files(path).items():
         with contextlib.suppress(FileFormatError):
             found[name] = load(file)
     return found
-
-
-def _directories(path: str | Path | None) -> list[Path]:
-    wanted = [] if path is None else [(Path(path), "path")]
-    listed = os.environ.get(SEARCH_PATH_VARIABLE, "").split(os.pathsep)
-    wanted += [(Path(entry), f"the environment variable {SEARCH_PATH_VARIABLE}") for entry in listed if entry]
-    for directory, origin in wanted:
-        if not directory.is_dir():
-            raise InvalidInputError(f"{directory}, given by {origin}, is not a directory with hardware profiles.")
-    return [directory for directory, _ in wanted] + [profiles_directory()]
 
 
 @lru_cache(maxsize=512)

@@ -252,7 +252,7 @@ class Gemm:
         shape = (len(splits), len(self.TILES), room.shape[-1])
         tensor, scratch = (area[:-1].reshape(shape) for area in room[:2])
         np.multiply(batch * rows * cols, (splits / sms)[:, None], out=tensor)
-        np.copyto(tensor, self._whole(tensor))
+        self._whole(tensor, out=tensor)
         tensor *= bm * bn
         tensor *= work[:, None]
         # 1 + droop x / (x + T), as (1 + droop) - droop T / (x + T)
@@ -279,9 +279,9 @@ class Gemm:
     def _splits(self) -> tuple[int, ...]:
         return self.SPLITS if self.split_k else (1,)
 
-    def _whole(self, count: FloatArray) -> FloatArray:
+    def _whole(self, count: FloatArray, out: FloatArray | None = None) -> FloatArray:
         """Return tiles or waves as they run: whole ones, or without quantisation fractions, but one at least."""
-        return np.ceil(count) if self.quantised else np.maximum(count, 1.0)
+        return np.ceil(count, out=out) if self.quantised else np.maximum(count, 1.0, out=out)
 
     def _dram(
         self, a: FloatArray, w: FloatArray, out: FloatArray, hardware: HardwareProfile, footprint: Footprint | None

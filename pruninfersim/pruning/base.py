@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.arrays import FloatArray, among
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.pruning.ratios import PerBlock, PerLayer, PerRole, Ratio, asked
 from pruninfersim.trace import Applied, OpTrace
@@ -38,7 +38,7 @@ def targets(
         If another method has already given one of these roles a kernel that this method cannot change: it would be
         passed over in silence.
     """
-    named = np.isin(trace.roles, list(roles))
+    named = among(trace.roles, roles)
     ready = named & trace.mask(kernels=kernels)
     taken = sorted({trace.kernel[i] for i in np.flatnonzero(named & ~ready)})
     if taken:

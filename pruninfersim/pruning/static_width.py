@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim._util.arrays import FloatArray, among, checked
 from pruninfersim._util.doors import door
 from pruninfersim.errors import unknown_name
 from pruninfersim.pruning.base import TINY, mean_where, record, round_up
@@ -64,19 +64,19 @@ class StaticWidth:
 
         def narrowed(size: FloatArray, axes: tuple[str, ...]) -> FloatArray:
             channels = round_up((1.0 - sparsity) * size, self.alignment, size)
-            out = np.where(np.isin(axes, ["ffn"]), channels, size)
+            out = np.where(among(axes, ["ffn"]), channels, size)
             for axis, keep in of_axis.items():
-                out = np.where(np.isin(axes, [axis]), size * keep, out)
+                out = np.where(among(axes, [axis]), size * keep, out)
             return out
 
-        attention = np.isin(trace.k_axis, ["head_dim"])
+        attention = among(trace.k_axis, ["head_dim"])
         pruned = trace.with_columns(
             n=narrowed(trace.n, trace.n_axis),
             k=narrowed(trace.k, trace.k_axis),
             batch=np.where(attention, trace.batch * head_keep, trace.batch),
             b_batch=np.where(attention, trace.b_batch * kv_keep, trace.b_batch),
         )
-        heads, channels = np.isin(trace.n_axis, ["heads"]), np.isin(trace.n_axis, ["ffn"])
+        heads, channels = among(trace.n_axis, ["heads"]), among(trace.n_axis, ["ffn"])
         achieved = {
             "attention": mean_where(1.0 - pruned.n / trace.n, heads, trace.count),
             "mlp": mean_where(1.0 - pruned.n / trace.n, channels, trace.count),

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim._util.arrays import FloatArray, among, checked
 from pruninfersim._util.doors import door
 from pruninfersim.hardware import precision
 from pruninfersim.pruning.base import OPENER, mean_where, overhead_rows, record, round_up
@@ -51,7 +51,7 @@ class StaticWidthCross:
 
         def narrowed(size: FloatArray, axes: tuple[str, ...]) -> FloatArray:
             sliced = round_up((1.0 - sparsity) * size, self.alignment, size)
-            return np.where(np.isin(axes, ["hidden"]), sliced, size)
+            return np.where(among(axes, ["hidden"]), sliced, size)
 
         sliced = trace.with_columns(n=narrowed(trace.n, trace.n_axis), k=narrowed(trace.k, trace.k_axis))
         extra = [row for block in ("attention", "mlp") for row in _residual_rows(sliced, block)]

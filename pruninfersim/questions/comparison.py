@@ -67,7 +67,19 @@ class Speedup:
     interval: tuple[FloatArray | float, FloatArray | float]
     dense: Estimate = field(repr=False)
     pruned: Estimate = field(repr=False)
-    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What to know before quoting a number: evidence, domain, memory, length, host; worked out when asked for."""
+        before, after = self.dense, self.pruned
+        found = [
+            *evidence_notes(before, after),
+            *_extrapolated_note(before, after),
+            *_experts_note(before, after),
+            *before.notes,
+            *after.notes,
+        ]
+        return tuple(dict.fromkeys(found))
 
     @cached_property
     def headroom(self) -> FloatArray | float:
@@ -270,17 +282,6 @@ def compare_estimates(before: Estimate, after: Estimate) -> Speedup:
         interval=(scalar(low), scalar(high)),
         dense=before,
         pruned=after,
-        notes=tuple(
-            dict.fromkeys(
-                [
-                    *evidence_notes(before, after),
-                    *_extrapolated_note(before, after),
-                    *_experts_note(before, after),
-                    *before.notes,
-                    *after.notes,
-                ]
-            )
-        ),
     )
 
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.arrays import FloatArray, among
 from pruninfersim._util.doors import door
 from pruninfersim._util.lazy import drawn
 from pruninfersim.cost import Estimate, scalar
@@ -200,7 +200,7 @@ def _by_role(before: Estimate, after: Estimate, keep: FloatArray, roles: tuple[s
     smooth = [summed(side, side.cost_model.without_quantisation().predict(side.trace).run) for side in sides]
     work = np.where(flops[0] > 0, ratio(flops[1], flops[0]), ratio(size[1], size[0]))
     roof, even = ratio(least[1], least[0]), ratio(smooth[1], smooth[0])
-    known = np.isin(roles, before.trace.roles)
+    known = among(roles, before.trace.roles)
     touched = known & ~((run == new) & (work == 1.0) & (roof == 1.0))
     claims = bool(after.trace.applied)
     asked = np.stack(np.broadcast_arrays(*(claimed_share(after.trace, role) for role in roles)), axis=-1)

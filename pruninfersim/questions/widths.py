@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Never
 
 import numpy as np
 
-from pruninfersim._util.arrays import checked
+from pruninfersim._util.arrays import among, checked
 from pruninfersim._util.doors import door
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel
@@ -89,7 +89,7 @@ def suggest_width(
     widths = np.unique(np.append(np.arange(max(first, 1), last + 1) * step, wanted))
     ops = setup.trace(workload)
     mlp = ops.select(ops.mask(names=["gate", "up", "down"]))
-    ffn_n, ffn_k = np.isin(mlp.n_axis, ["ffn"]), np.isin(mlp.k_axis, ["ffn"])
+    ffn_n, ffn_k = among(mlp.n_axis, ["ffn"]), among(mlp.k_axis, ["ffn"])
     wide = mlp.with_columns(n=np.where(ffn_n, widths[:, None], mlp.n), k=np.where(ffn_k, widths[:, None], mlp.k))
     seconds = setup.estimate(wide).total
     later = np.minimum.accumulate(np.append(seconds[1:], np.inf)[::-1])[::-1]

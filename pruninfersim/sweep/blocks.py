@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from pruninfersim import pruning, stacks
 from pruninfersim._util.arrays import FloatArray, sealed
 from pruninfersim.cost import CostModel, Estimate, Lowering
 from pruninfersim.cost.distinct import Shapes
+from pruninfersim.cost.estimate import Timed
 from pruninfersim.cost.memory import kv_memory, weight_memory
 from pruninfersim.cost.speedups import claimed_share, claimed_speedup, flops_speedup, ideal_speedup
 from pruninfersim.hardware import HardwareProfile
@@ -90,7 +91,7 @@ def evaluate(family: Sequence[Block]) -> list[Columns]:
     What does not depend on the GPU is done once: traces, pruning, distinct shapes, FLOPs and bytes.
     """
     first = family[0]
-    workload = first.workload if first.lengths else _crossed(first.workload)
+    workload = first.workload
     costs = [stacks.get(block.stack, block.hardware) for block in family]
     dense = trace(first.model, workload, dtype=first.dtype)
     shapes = _lowered(costs, dense, {})
@@ -98,17 +99,22 @@ def evaluate(family: Sequence[Block]) -> list[Columns]:
     shared: list[Columns] = []
     priced: list[list[Columns]] = [[] for _ in family]
     for method, rows in zip(first.methods, _rows(first), strict=True):
-        ops, sides, ratios, asked = dense, before, first.sparsity, workload
-        if rows is not None:
-            ratios, asked = ratios[rows], taken(workload, rows)
+        if rows is None:  # sparsities first: numpy is fastest along the last axis, and lengths are the longest one
+            ops, sides, asked = dense, before, workload
+            ratios = first.sparsity.reshape(-1, *(1,) * len(workload.shape))
+        else:
+            ratios, asked = first.sparsity[rows], taken(workload, rows)
             ops, sides = _points(dense, rows, asked), [_points_of(side, rows, asked) for side in before]
         pruned = ops.prune(pruning.at(method, pruning.Axis(ratios)))
         shape = np.broadcast_shapes(asked.shape, ratios.shape)
         given = ratios if pruning.takes_sparsity(method) else 1.0 - claimed_share(pruned)
-        shared.append(_flat(_counts(asked, given, ops, pruned), shape))
         shapes = _lowered(costs, pruned, {side.cost_model.lower: side.trace for side in sides})
+        # Lowering changes no product and no weight, and its trace has been taken apart already.
+        counts = _counts(asked, given, sides[0].trace, shapes[costs[0].lower].trace)
+        shared.append(_flat(counts, shape, rows is None))
         for side, parts in zip(sides, priced, strict=True):
-            parts.append(_flat(_times(side, side.cost_model.predict(shapes[side.cost_model.lower], known=side)), shape))
+            after = side.cost_model.predict(shapes[side.cost_model.lower], known=side)
+            parts.append(_flat(_times(side, after), shape, rows is None))
     numbers = _joined(shared)
     size = len(numbers["sparsity"])
     which = np.repeat(np.arange(len(shared), dtype=np.int32), [len(part["sparsity"]) for part in shared])
@@ -156,14 +162,17 @@ def _points(ops: OpTrace, rows: slice, workload: Workload) -> OpTrace:
 
 def _points_of(side: Estimate, rows: slice, workload: Workload) -> Estimate:
     """Return some points of an estimate with one sweep axis, and their workload."""
-    size = len(side.run)
-    numbers = {
-        name: column[rows] if column.ndim > 1 and len(column) == size else column
-        for name in ("run", "gap", "floor", "limit", "widening")
-        for column in (getattr(side, name),)
-    }
+    size = side.total.shape[0]
+
+    def some(column: FloatArray) -> FloatArray:
+        return column[rows] if column.ndim > 1 and len(column) == size else column
+
+    timed = tuple(
+        Timed(part.which, *(some(getattr(part, f.name)) for f in fields(part) if f.name != "which"))
+        for part in side.timed
+    )
     chain = side.chain and side.chain.points(rows, size)
-    return replace(side, trace=_points(side.trace, rows, workload), chain=chain, **numbers)
+    return replace(side, trace=_points(side.trace, rows, workload), timed=timed, chain=chain)
 
 
 def _counts(workload: Workload, sparsity: FloatArray, dense: OpTrace, pruned: OpTrace) -> dict[str, Any]:
@@ -196,8 +205,10 @@ def _times(before: Estimate, after: Estimate) -> dict[str, Any]:
     }
 
 
-def _flat(columns: dict[str, Any], shape: tuple[int, ...]) -> Columns:
-    return {name: np.broadcast_to(np.asarray(value), shape).reshape(-1) for name, value in columns.items()}
+def _flat(columns: dict[str, Any], shape: tuple[int, ...], crossed: bool) -> Columns:
+    """Return columns of one row per point: workload, then sparsity, whose axis is the first if they are crossed."""
+    full = {name: np.broadcast_to(np.asarray(value), shape) for name, value in columns.items()}
+    return {name: (np.moveaxis(value, 0, -1) if crossed else value).reshape(-1) for name, value in full.items()}
 
 
 def _joined(parts: Sequence[Columns]) -> Columns:
@@ -210,8 +221,3 @@ def taken(workload: Workload, part: slice, axis: int = 0) -> Workload:
     along = (*(slice(None),) * axis, part)
     short = {name: field[along] for name, field in fields.items() if field.ndim > axis and field.shape[axis] > 1}
     return replace(workload, **fields | short)
-
-
-def _crossed(workload: Workload) -> Workload:
-    """Return a workload with an axis more, for the sparsities."""
-    return replace(workload, **{name: getattr(workload, name)[..., None] for name in FIELDS})

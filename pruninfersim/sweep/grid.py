@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Points that one block evaluates at a time: enough to hide the cost of a numpy call, few enough for the caches.
-BLOCK_POINTS = 16384
+BLOCK_POINTS = 32768
 #: Blocks that one task evaluates together: enough to share their traces, few enough for its memory.
 TOGETHER = 8
 #: Columns that a frame of explicit rows must have.
@@ -345,14 +345,12 @@ def _merged(workloads: Sequence[Workload]) -> list[Workload]:
 
 
 def _chunks(workload: Workload, size: int) -> Iterator[Workload]:
-    """Cut a workload into rectangular pieces of at most `size` points, in C order."""
+    """Cut a workload into pieces of at most `size` points, along its longest axis, so that all stay crossed."""
     shape = workload.shape
-    points = math.prod(shape)
-    if points <= size:
+    if math.prod(shape) <= size:
         yield workload
         return
-    axis = next(axis for axis, length in enumerate(shape) if length > 1)
-    inner = points // shape[axis]
-    step = max(1, size // inner)
+    axis = int(np.argmax(shape))
+    step = max(1, size * shape[axis] // math.prod(shape))
     for start in range(0, shape[axis], step):
         yield from _chunks(taken(workload, slice(start, start + step), axis), size)

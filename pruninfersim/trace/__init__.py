@@ -4,6 +4,7 @@ from pruninfersim._util.lazy import shows
 from pruninfersim.trace.applied import Applied, PruningMethod, layer_weights
 from pruninfersim.trace.build import trace
 from pruninfersim.trace.optrace import FUSED, LABELS, NEUTRAL, OpTrace
+from pruninfersim.trace.parts import SMALL, Part, parts, split, total
 from pruninfersim.trace.twins import SHAPE_COLUMNS, alike, twins
 
 __all__ = [
@@ -11,11 +12,16 @@ __all__ = [
     "LABELS",
     "NEUTRAL",
     "SHAPE_COLUMNS",
+    "SMALL",
     "Applied",
     "OpTrace",
+    "Part",
     "PruningMethod",
     "alike",
     "layer_weights",
+    "parts",
+    "split",
+    "total",
     "trace",
     "twins",
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from pruninfersim._util.arrays import FloatArray, ReadOnly
+from pruninfersim._util.arrays import FloatArray, ReadOnly, among
 
 if TYPE_CHECKING:
     from pruninfersim.trace.optrace import OpTrace
@@ -51,10 +51,10 @@ def layer_weights(trace: OpTrace) -> FloatArray:
     Products of activations have no label on one of their dimensions, and routers are not what is pruned.
     """
     labelled = [n != "" and k != "" for n, k in zip(trace.n_axis, trace.k_axis, strict=True)]
-    inside = np.array(labelled) & np.isin(np.array(trace.block, dtype=str), ["attention", "mlp"])
+    inside = np.array(labelled) & among(trace.block, ("attention", "mlp"))
     kept = np.array([0.5 if pattern == "2:4" else 1.0 for pattern in trace.pattern])
     weights = kept * trace.b_batch * trace.gemms * trace.n * trace.k * trace.count
-    single = (np.asarray(trace.gemms) == 1.0) | np.isin(np.array(trace.kernel, dtype=str), ["moe"])
+    single = (np.asarray(trace.gemms) == 1.0) | among(trace.kernel, ["moe"])
     return np.asarray(np.where(inside & single, weights, 0.0))
 
 
@@ -64,7 +64,7 @@ def worked_out(method: PruningMethod, before: OpTrace, after: OpTrace) -> Applie
     Rows that the method adds do not count, only the roles that were there before.
     """
     old, new = layer_weights(before), layer_weights(after)
-    ours = np.isin(after.roles, before.roles)
+    ours = among(after.roles, before.roles)
 
     def removed(blocks: list[str]) -> FloatArray:
         had = np.where(before.mask(blocks=blocks), old, 0.0).sum(axis=-1)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pruninfersim._util.arrays import TOO_LARGE, FloatArray, ReadOnly, checked, frozen, sealed, stack_ops
+from pruninfersim._util.arrays import TOO_LARGE, FloatArray, ReadOnly, among, checked, frozen, sealed, stack_ops
 from pruninfersim._util.doors import door
 from pruninfersim.errors import unknown_name
 from pruninfersim.models import ModelConfig
@@ -229,10 +229,9 @@ class OpTrace(ReadOnly):
         out = np.ones(len(self), dtype=bool)
         for wanted, labels in ((names, self.name), (kernels, self.kernel), (blocks, self.block)):
             if wanted:
-                out &= np.isin(np.array(labels, dtype=str), list(wanted))
+                out &= among(labels, wanted)
         return out
 
-    @door
     def select(self, which: ArrayLike) -> OpTrace:
         """Return the ops at `which` (bool mask or indices), in that order."""
         index = np.flatnonzero(which) if np.asarray(which).dtype == bool else np.asarray(which, dtype=np.intp)
@@ -246,7 +245,6 @@ class OpTrace(ReadOnly):
         labels: dict[str, Any] = {name: tuple([getattr(self, name)[i] for i in places]) for name in LABELS}
         return OpTrace(**columns, **labels, model=self.model, workload=self.workload, applied=self.applied)
 
-    @door
     def concat(self, *others: OpTrace) -> OpTrace:
         """Return this trace followed by the ops of the others."""
         parts = (self, *others)

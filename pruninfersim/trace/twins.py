@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pruninfersim.trace.optrace import NEUTRAL, OpTrace
+from pruninfersim.trace.parts import parts, shortened
 
 #: Columns that decide how long a run of an op takes; where they agree, the very same kernel runs.
 SHAPE_COLUMNS = tuple(name for name in NEUTRAL if name != "count")
@@ -22,17 +23,30 @@ def twins(first: OpTrace, second: OpTrace) -> tuple[NDArray[np.bool_], tuple[int
 
     Returns
     -------
-    same : ndarray of bool, shape (*sweep, op of second)
+    same : ndarray of bool, shape broadcasts to (*sweep, op of second)
         Whether the op has a twin of the same name, kernel, dtype and shape.
     partner : tuple of int, one per op of second
         Index of that twin in the first trace (0 where there is none).
     """
     found = _partners(first, second)
     partner = [i if i is not None else 0 for i in found]
-    same: Any = np.array([i is not None for i in found])
-    for name in SHAPE_COLUMNS:
-        same = same & (getattr(second, name) == getattr(first, name)[..., partner])
-    return same, tuple(partner)
+    plain = [name for name in SHAPE_COLUMNS if getattr(first, name).ndim == getattr(second, name).ndim == 1]
+    ours, theirs = (np.array([getattr(side, name) for name in plain]) for side in (second, first))
+    can = np.array([i is not None for i in found]) & (ours == theirs[:, partner]).all(axis=0)
+    pieces = []
+    for part in parts(second):
+        same: Any = can[part.which]
+        there = [partner[i] for i in part.which]
+        for name in SHAPE_COLUMNS if same.any() else ():
+            if name not in plain:
+                same = same & (getattr(part.ops, name) == getattr(first, name)[..., there])
+        pieces.append((part.which, shortened(same)))
+    if len(pieces) == 1:
+        return pieces[0][1], tuple(partner)
+    out = np.empty((*np.broadcast_shapes(*(same.shape[:-1] for _, same in pieces)), len(second)), dtype=bool)
+    for index, same in pieces:
+        out[..., index] = same
+    return out, tuple(partner)
 
 
 @lru_cache(maxsize=4)
@@ -42,17 +56,20 @@ def alike(ops: OpTrace) -> NDArray[np.intp]:
     Whatever is wrong with the time of one is wrong with that of the other: q and o of a layer, or the same op of two
     layers that are not folded together.
     """
-    columns = [getattr(ops, name) for name in SHAPE_COLUMNS]
-    plain = np.array([column for column in columns if column.ndim == 1]).reshape(-1, len(ops))
-    wide = [column for column in columns if column.ndim > 1]
-    known: dict[tuple[Any, ...], list[int]] = {}
     out = np.arange(len(ops))
-    for i, labels in enumerate(zip(ops.kernel, ops.dtype, ops.pattern, strict=True)):
-        others = known.setdefault((labels, plain[:, i].tobytes()), [])
-        equal = (j for j in others if all(bool((column[..., i] == column[..., j]).all()) for column in wide))
-        out[i] = next(equal, i)
-        if out[i] == i:
-            others.append(i)
+    for part in parts(ops):
+        columns = [getattr(part.ops, name) for name in SHAPE_COLUMNS]
+        plain = np.array([column for column in columns if column.ndim == 1]).reshape(-1, len(part.which))
+        wide = [column for column in columns if column.ndim > 1]
+        known: dict[tuple[Any, ...], list[int]] = {}
+        labels = zip(part.ops.kernel, part.ops.dtype, part.ops.pattern, strict=True)
+        for i, own in enumerate(labels):
+            others = known.setdefault((own, plain[:, i].tobytes()), [])
+            equal = (j for j in others if all(bool((column[..., i] == column[..., j]).all()) for column in wide))
+            found = next(equal, i)
+            out[part.which[i]] = part.which[found]
+            if found == i:
+                others.append(i)
     return out
 
 
