@@ -9,7 +9,9 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "CannotWriteError",
     "ConformanceError",
+    "DamagedPartWarning",
     "FileFormatError",
     "InvalidInputError",
     "LeftOutWarning",
@@ -85,6 +87,10 @@ class FileFormatError(PruninfersimError, ValueError):
     """A file (JSON, TOML, CSV) cannot be understood; the message names file and place."""
 
 
+class CannotWriteError(PruninfersimError, OSError):
+    """A file of a sweep cannot be written: a full disk, a folder that is read-only or gone."""
+
+
 class ConformanceError(PruninfersimError):
     """A pruning method or kernel model breaks the contract that `pruninfersim.testing` checks."""
 
@@ -95,6 +101,10 @@ class NameWarning(UserWarning):
 
 class ProvenanceWarning(UserWarning):
     """Two sides of a comparison do not rest on the same kind of evidence."""
+
+
+class DamagedPartWarning(UserWarning):
+    """Parts of a sweep on disk were not as they had been written, and have been evaluated again."""
 
 
 class LeftOutWarning(UserWarning):

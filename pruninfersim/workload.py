@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import TOO_LARGE, FloatArray, ReadOnly, checked, frozen
-from pruninfersim._util.doors import door
+from pruninfersim._util.doors import doors
 from pruninfersim._util.words import refuse
 from pruninfersim.errors import InvalidInputError, unknown_name
 
@@ -20,6 +20,7 @@ Phase = Literal["prefill", "decode"]
 Logits = Literal["last", "all"]
 
 
+@doors
 @dataclass(frozen=True, eq=False, repr=False)
 class Workload(ReadOnly):
     """One forward pass of a model; array fields are sweep axes and broadcast together.
@@ -49,7 +50,6 @@ class Workload(ReadOnly):
     causal: bool = True
 
     @classmethod
-    @door
     def prefill(
         cls,
         batch: ArrayLike = 1,
@@ -103,7 +103,6 @@ class Workload(ReadOnly):
         return cls._build("prefill", batch, query, context, logits, causal)
 
     @classmethod
-    @door
     def decode(cls, batch: ArrayLike = 1, context: ArrayLike = 1024, **other: Never) -> Workload:
         """Generate one token per sequence; `context` counts the keys attended to, the new one included.
 
@@ -121,7 +120,6 @@ class Workload(ReadOnly):
         )
 
     @classmethod
-    @door
     def of(cls, phase: str, batch: ArrayLike = 1, context: ArrayLike = 1024, logits: Logits = "last") -> Workload:
         """Return the workload of a phase by name; `context` is the prompt length in prefill.
 
@@ -184,7 +182,6 @@ class Workload(ReadOnly):
         return np.asarray(self.batch * (self.query_len if self.logits == "all" else 1.0))
 
     @classmethod
-    @door
     def request(cls, batch: ArrayLike = 1, prompt: ArrayLike = 1024, new_tokens: ArrayLike = 128) -> RequestWorkload:
         """Process a prompt and generate tokens after it: one prefill, and a decode step for every token but the first.
 

@@ -62,8 +62,13 @@ class ReadOnly:
 _REAL = "iuf"
 
 
-def _numbers(name: str, values: Any) -> FloatArray:
-    """Return `values` as float64 if every one of them is a real number."""
+def real(name: str, values: Any) -> FloatArray:
+    """Return `values` as float64 if every one of them is a real number, which truth values, text and times are not.
+
+    >>> real("sparsity", "0.5")
+    Traceback (most recent call last):
+    pruninfersim.errors.InvalidInputError: sparsity must be a number or an array of numbers; got '0.5'
+    """
     try:
         given = np.asarray(values)
         if given.dtype.kind == "O":  # numbers of other libraries, of unlimited size, or of columns with gaps
@@ -113,7 +118,9 @@ def checked(
     Traceback (most recent call last):
     pruninfersim.errors.InvalidInputError: sparsity must be in [0, 1); got 1.2
     """
-    array = values if type(values) is np.ndarray and values.dtype == np.float64 else _numbers(name, values)
+    array = values if type(values) is np.ndarray and values.dtype == np.float64 else real(name, values)
+    if not array.size:
+        raise InvalidInputError(f"{name} is empty; give at least one number")
     bad = ~np.isfinite(array) | (array < minimum) | (array >= below)
     if whole:
         bad = bad | (array != np.floor(array))

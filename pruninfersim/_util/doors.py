@@ -19,6 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
+from pruninfersim._util.arrays import real
 from pruninfersim.errors import InvalidInputError, PruninfersimError, shown
 
 P = ParamSpec("P")
@@ -63,11 +64,32 @@ def door(function: Callable[P, R]) -> Callable[P, R]:
     return inside
 
 
+def doors(kind: type[R]) -> type[R]:
+    """Let the constructor of a class and its public methods name the argument that they cannot take.
+
+    >>> @doors
+    ... class Half:
+    ...     def of(self, number: float) -> float:
+    ...         return number / 2
+    >>> Half().of(None)
+    Traceback (most recent call last):
+    pruninfersim.errors.InvalidInputError: of: number must be a number; got None
+    """
+    for name, what in list(vars(kind).items()):
+        if name[0] == "_" and name != "__init__":
+            continue
+        if isinstance(what, classmethod):
+            setattr(kind, name, classmethod(door(what.__func__)))
+        elif inspect.isfunction(what):
+            setattr(kind, name, door(what))
+    return kind
+
+
 def mistake(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
     """Return which argument a function does not take, or an empty text if it takes all of them."""
     name = function.__name__
     if name == "__init__":
-        name = function.__qualname__.split(".")[-2]
+        name = function.__qualname__.split(".")[-2] if "." in function.__qualname__ else type(args[0]).__name__
     try:
         bound = inspect.signature(function).bind(*args, **kwargs).arguments
     except TypeError as error:
@@ -129,7 +151,9 @@ def fits(value: Any, hint: Any) -> bool:
     if origin is type or origin is Callable:
         return isinstance(value, type) if origin is type else callable(value)
     if isinstance(origin, type):
-        entries = value if isinstance(value, list | tuple | set | frozenset) and inner else ()
+        if isinstance(value, bytes):  # a sequence of numbers by name only
+            return False
+        entries = value if isinstance(value, list | tuple | set | frozenset | str | range) and inner else ()
         return isinstance(value, origin) and all(fits(each, inner[0]) for each in islice(entries, _SAMPLE))
     if hint in (None, types.NoneType):
         return value is None
@@ -145,9 +169,10 @@ def fits(value: Any, hint: Any) -> bool:
 
 def _numeric(value: Any) -> bool:
     try:
-        return np.asarray(value, dtype=np.float64) is not None and not isinstance(value, str | bytes)
-    except Exception:  # an object may do anything when it is asked for its number
-        return False
+        real("", value)
+    except InvalidInputError:
+        return isinstance(value, np.ndarray) and value.dtype == bool  # a mask
+    return True
 
 
 #: How the kinds that messages name most are called there.

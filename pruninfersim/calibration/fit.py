@@ -191,6 +191,8 @@ def _plan(
     if start is None and few:
         start = starting_kernel(kind, str(frame["dtype"].iat[0]), gpu)
     base = spec.start(gpu) if start is None else getattr(start, "kernel", start)
+    if not isinstance(base, spec.kernel):
+        raise InvalidInputError(f"start must be a {spec.kernel.__name__}, or a calibration of one; got {shown(start)}")
     base = spec.settled(base, frame) if spec.settled else base
     if spec.prior_sd:
         return base, free, np.array([spec.prior_sd.get(name, PRIOR_SD) for name in free])

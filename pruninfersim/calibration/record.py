@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pruninfersim._util.arrays import FloatArray
-from pruninfersim._util.doors import door
-from pruninfersim._util.files import atomically
+from pruninfersim._util.doors import doors
+from pruninfersim._util.files import read_text, write_text
 from pruninfersim._util.lazy import drawn
 from pruninfersim.calibration import kinds
+from pruninfersim.calibration.layout import Layout, fitted_kernel
 from pruninfersim.cost import Priced
 from pruninfersim.errors import FileFormatError
 from pruninfersim.hardware import HardwareProfile
@@ -69,6 +70,7 @@ class Band:
     high: float
 
 
+@doors
 @dataclass(frozen=True, eq=False, repr=False)
 class Calibration:
     """A kernel model fitted to timings, usable as a kernel model itself.
@@ -118,7 +120,6 @@ class Calibration:
     cache: Cache = "replayed"
     residuals: pd.DataFrame | None = field(default=None, repr=False)
 
-    @door
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
         """Return the time of one run of each op by the fitted kernel, shape (*sweep, op) [s]."""
         return np.asarray(self.kernel.latency(ops, hardware, cache=cache))
@@ -129,7 +130,6 @@ class Calibration:
         common = list(self.pair_correlation.values())
         return Spread(self.residual.low, self.residual.high, float(np.mean(common)) if common else 0.0)
 
-    @door
     def band(self, seconds: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return the 5 and 95 % quantiles of ln(measured / predicted) for predicted times, each of their shape."""
         index = np.searchsorted([band.up_to for band in self.bands[:-1]], seconds, side="right")
@@ -141,12 +141,10 @@ class Calibration:
         """Where the error band holds: the ranges of the timings, as far beyond as rows that no fit saw have shown."""
         return kinds.get(self.kind).domain(self.domain)
 
-    @door
     def outside(self, ops: OpTrace) -> NDArray[np.bool_]:
         """Return which ops lie outside of where the error band holds, shape (*sweep, op)."""
         return np.broadcast_to(self.limits.widening(ops) > 1.0, ops.shape)
 
-    @door
     def priced(self, spread: Spread | None = None, *, extrapolated: bool = False) -> Priced:
         """Return the kernel with what is known about its error, as a cost model takes it.
 
@@ -174,7 +172,6 @@ class Calibration:
             self.limits,
         )
 
-    @door
     def plot(self, **options: Any) -> Any:
         """Return a plotly figure of measured over predicted; the rows are in it unless it was read from a file."""
         return drawn(self, None, options)
@@ -225,7 +222,6 @@ class Calibration:
 
     # --- files --------------------------------------------------------------------------------------------------
 
-    @door
     def to_toml(self, path: str | Path) -> Path:
         """Write the calibration, all but its residuals frame, and return the path; the file appears at once or not."""
         head = {
@@ -250,7 +246,6 @@ class Calibration:
         return write_toml(Path(path), head, sections)
 
     @classmethod
-    @door
     def from_toml(cls, path: str | Path) -> Calibration:
         """Read a calibration that `to_toml` wrote.
 
@@ -261,15 +256,16 @@ class Calibration:
         """
         path = Path(path)
         try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise FileFormatError(f"{path}: not a readable TOML file ({error})") from None
+            data = tomllib.loads(read_text(path))
+        except (OSError, ValueError, RecursionError) as error:  # TOMLDecodeError among them
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise FileFormatError(f"{path}: not a readable TOML file ({reason})") from None
         try:
             return cls._from_data(data, path)
         except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, FileFormatError):
+            reason = f"no entry {error}" if type(error) is KeyError else str(error)
+            if reason.startswith(str(path)):
                 raise
-            reason = f"no entry {error}" if isinstance(error, KeyError) else str(error)
             advice = "write it again with Calibration.to_toml"
             raise FileFormatError(f"{path}: not a calibration ({reason}); {advice}") from None
 
@@ -288,25 +284,25 @@ class Calibration:
                 f"{path}: fitted for kernel {data['kernel']} with parameters {', '.join(sorted(given))}; this version "
                 f"has {kernel.__name__} with {', '.join(sorted(known))}. Calibrate again."
             )
-        values = {name: float(entry["value"]) for name, entry in data["parameters"].items()}
-        errors = {n: float(e["standard_error"]) for n, e in data["parameters"].items() if "standard_error" in e}
+        file = Layout(**data)
+        errors = {n: entry.standard_error for n, entry in file.parameters.items() if entry.standard_error is not None}
         return cls(
-            kind=data["kind"],
-            kernel=kernel(**values, **data.get("settings", {})),
+            kind=file.kind,
+            kernel=fitted_kernel(kernel, file),
             standard_errors=errors,
-            fitted_error=float(data["fitted_error"]),
-            held_out_error=float(data["held_out_error"]),
-            residual=Residuals(**data["residual"]),
-            bands=tuple(Band(**band) for band in data["band"]),
-            ratio_error=data.get("ratio_error", {}),
-            pair_correlation=data.get("pair_correlation", {}),
-            domain={name: (float(low), float(high)) for name, (low, high) in data["domain"].items()},
-            n_rows=int(data["rows"]),
-            hardware=data["hardware"],
-            dtype=data["dtype"],
-            source=data["source"],
-            date=data["date"],
-            cache=data["cache"],
+            fitted_error=file.fitted_error,
+            held_out_error=file.held_out_error,
+            residual=Residuals(**file.residual.model_dump()),
+            bands=tuple(Band(**band.model_dump()) for band in file.band),
+            ratio_error=file.ratio_error,
+            pair_correlation=file.pair_correlation,
+            domain={name: (low, high) for name, (low, high) in file.domain.items()},
+            n_rows=file.rows,
+            hardware=file.hardware,
+            dtype=file.dtype,
+            source=file.source,
+            date=file.date,
+            cache=file.cache,
         )
 
 
@@ -329,10 +325,7 @@ def write_toml(path: Path, entries: Mapping[str, Any], sections: Mapping[str, An
                 lines += ["", f"[[{name}]]", *_entries(item)]
         elif section:
             lines += ["", f"[{name}]", *_entries(section)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = "\n".join(lines) + "\n"
-    atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    return path
+    return write_text(path, "\n".join(lines) + "\n", make_folder=True)
 
 
 def _entries(entries: Mapping[str, Any]) -> list[str]:

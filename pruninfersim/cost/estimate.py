@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pruninfersim._util.arrays import FloatArray, ReadOnly, sealed
-from pruninfersim._util.doors import door
+from pruninfersim._util.doors import doors
 from pruninfersim._util.lazy import drawn
 from pruninfersim.cost.clock import Chain
 from pruninfersim.cost.memory import fits, memory_notes
@@ -60,6 +60,7 @@ class Timed(ReadOnly):
         return (self.run + self.gap) * self.count
 
 
+@doors
 @dataclass(frozen=True, eq=False, repr=False)
 class Estimate(ReadOnly):
     """Predicted time of one forward pass, op by op.
@@ -199,7 +200,6 @@ class Estimate(ReadOnly):
         """Time of the pass without what the GPU waits for a host that is behind, shape (*sweep) [s]."""
         return self.total if self.chain is None else sealed(self.with_runs(self.run, waiting=False))
 
-    @door
     def with_runs(self, run: FloatArray, *, waiting: bool = True) -> FloatArray:
         """Return the time of the pass if one run of each op took `run`, shape (*sweep) [s].
 
@@ -307,7 +307,6 @@ class Estimate(ReadOnly):
         busy = self.floor >= OVERHEAD_SHARE * (self.run + self.gap)
         return np.where(busy, ceiling, "overhead")
 
-    @door
     def at(self, index: tuple[int, ...], shape: tuple[int, ...] | None = None) -> Estimate:
         """Return one point of a sweep, by its place on each axis; `shape` as in `OpTrace.at`."""
         sweep = self.trace.sweep_shape if shape is None else shape
@@ -321,7 +320,6 @@ class Estimate(ReadOnly):
         numbers = {name: point(getattr(self, name)) for name in names}
         return replace(self, trace=ops, timed=(Timed(np.arange(size), ops.count, **numbers),))
 
-    @door
     def plot(self, kind: str | None = None, **options: Any) -> Any:
         """Return a plotly figure of a single pass: "breakdown" (the default) or "roofline"."""
         return drawn(self, kind, options)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pruninfersim._util.arrays import FloatArray
-from pruninfersim._util.doors import door
+from pruninfersim._util.doors import door, doors
 from pruninfersim.cost.clock import Chain, Clock, EngineClock, Graph
 from pruninfersim.cost.distinct import Shapes
 from pruninfersim.cost.estimate import Estimate, Timed
@@ -37,6 +37,7 @@ def as_it_is(trace: OpTrace) -> OpTrace:
     return trace
 
 
+@doors
 @dataclass(frozen=True, repr=False)
 class Priced:
     """A kernel model with what is known about its error.
@@ -66,6 +67,13 @@ class Priced:
     launches: float = 1.0
     domain: Domain = EVERYWHERE
 
+    def __post_init__(self) -> None:
+        for name, kind in (("spread", Spread), ("domain", Domain)):
+            if not isinstance(getattr(self, name), kind):
+                raise InvalidInputError(
+                    f"{name} of a Priced must be a {kind.__name__}; got {shown(getattr(self, name))}"
+                )
+
     def __repr__(self) -> str:
         band = f"{np.expm1(self.spread.low):+.0%} to {np.expm1(self.spread.high):+.0%}"
         return f"<Priced {type(self.model).__name__}, {self.provenance}, 90 % band {band}>"
@@ -90,6 +98,7 @@ class Protocol:
     mask_draws: int = 0
 
 
+@doors
 @dataclass(frozen=True, repr=False)
 class CostModel:
     """A value: what a software stack on one GPU launches, what each kernel costs, and what passes between them.
@@ -126,9 +135,10 @@ class CostModel:
     serving: Serving = field(default_factory=Serving)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.hardware, HardwareProfile):
+            raise InvalidInputError(f"hardware of a CostModel must be a HardwareProfile; got {shown(self.hardware)}")
         object.__setattr__(self, "hardware", self.hardware.device)
 
-    @door
     def priced(self, key: str, dtype: str) -> Priced:
         """Return what prices a kernel key at a dtype: the entry ``"key/dtype"`` if there is one, else ``"key"``.
 
@@ -145,7 +155,6 @@ class CostModel:
             )
         return found
 
-    @door
     def with_kernel(self, key: str, priced: Priced | Any) -> CostModel:
         """Return a cost model in which `key` is priced by another kernel, and whose label says so.
 
@@ -175,7 +184,6 @@ class CostModel:
             calibrated=partial(_with_kernel, self.calibrated, key, made) if self.calibrated else None,
         )
 
-    @door
     def with_calibrations(self, *calibrations: Any) -> CostModel:
         """Return this stack built from calibrations of one's own, in every kernel that one of them is part of.
 
@@ -199,7 +207,6 @@ class CostModel:
         }
         return replace(self, kernels={**self.kernels, **smooth})
 
-    @door
     def predict(self, trace: OpTrace | Shapes, *, known: Estimate | None = None) -> Estimate:
         """Price every op of a trace.
 
@@ -226,7 +233,6 @@ class CostModel:
         shapes = trace if isinstance(trace, Shapes) and trace.known is before else Shapes.of(ops, before)
         return self._estimate(ops, self._by_shape(shapes, known))
 
-    @door
     def predict_both(self, dense: OpTrace, pruned: OpTrace) -> tuple[Estimate, Estimate]:
         """Price two traces; ops that run alike in both are priced once, and short traces in one go.
 
@@ -317,7 +323,6 @@ class CostModel:
                 run[..., index] = priced[index[0]].model.latency(ops, self.hardware)
         return np.maximum(run, limit, out=run), floor, limit, np.ones(()) if (widening == 1.0).all() else widening
 
-    @door
     def of(self, trace: OpTrace) -> list[Priced]:
         """Return what prices each op of a trace.
 

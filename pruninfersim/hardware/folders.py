@@ -63,6 +63,6 @@ def folders(path: str | Path | None) -> list[Path]:
     listed = os.environ.get(SEARCH_PATH_VARIABLE, "").split(os.pathsep)
     wanted += [(Path(entry), f"the environment variable {SEARCH_PATH_VARIABLE}") for entry in listed if entry]
     for directory, origin in wanted:
-        if not directory.is_dir():
+        if not os.path.isdir(directory):
             raise InvalidInputError(f"{directory}, given by {origin}, is not a directory with hardware profiles.")
     return [directory for directory, _ in wanted] + [profiles_directory()]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from pruninfersim._util.doors import door
+from pruninfersim._util.doors import door, doors
 from pruninfersim._util.records import FrozenDict, Record, modified_from
 from pruninfersim.errors import FileFormatError, InvalidInputError, MissingValueError, shown, unknown_name
 from pruninfersim.hardware import precision
@@ -28,6 +28,7 @@ VECTOR_FLOPS = 256.0
 COMMON_CLOCK = 1.7e9
 
 
+@doors
 class HardwareProfile(Record):
     """One GPU. All figures are data-sheet figures; a missing one is ``None`` and raises when asked for.
 
@@ -134,7 +135,6 @@ class HardwareProfile(Record):
     def _read_only(cls, sources: dict[str, str]) -> dict[str, str]:
         return FrozenDict(sources)
 
-    @door
     def peak_flops(self, dtype: str, *, sparse: bool = False) -> float:
         """Return the peak rate for `dtype` [FLOP/s]; with `sparse` the 2:4 rate, zeros counted as work.
 
@@ -211,7 +211,6 @@ class HardwareProfile(Record):
         clocks = [clock for clock in (self.boost_clock, self.max_clock) if clock]
         return reserve(peak / self.sm_count, *clocks) if peak and clocks else 1.0
 
-    @door
     def clone(self, name: str, **changes: Any) -> HardwareProfile:
         """Return a renamed copy with some figures changed; its reference says what it was modified from.
 
@@ -332,11 +331,13 @@ def load(file: str | Path) -> HardwareProfile:
     file = Path(file)
     try:
         status = file.stat()
-    except OSError as error:
-        raise FileFormatError(f"{file}: cannot be read ({error.strerror}). Give the path of a TOML file.") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", "its name holds a null character")
+        raise FileFormatError(f"{file}: cannot be read ({reason}). Give the path of a TOML file.") from None
     return _load(file.absolute(), status.st_mtime_ns, status.st_size)
 
 
+@door
 def names(path: str | Path | None = None) -> list[str]:
     """Return the names of all profiles that `get` finds, sorted.
 

@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pruninfersim._util.files import read_text
 from pruninfersim.errors import FileFormatError, shown, unknown_name
 from pruninfersim.hardware.precision import DTYPES
 
@@ -57,12 +58,14 @@ def read_toml(file: Path) -> dict[str, Any]:
         If the file cannot be read or is not valid TOML (for instance truncated).
     """
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(file))
     except OSError as error:
         raise FileFormatError(f"{file}: cannot be read ({error.strerror}). Give the path of a TOML file.") from None
     except UnicodeDecodeError:
         raise FileFormatError(f"{file}: is not UTF-8 text, so not a TOML file.") from None
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise FileFormatError(f"{file}: is nested too deeply to be a profile.") from None
+    except ValueError as error:  # TOMLDecodeError, and a number of thousands of digits
         raise FileFormatError(f"{file}: is not valid TOML ({error}). Is the file complete?") from None
 
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from pruninfersim._util.arrays import TOO_LARGE
-from pruninfersim._util.doors import door
+from pruninfersim._util.doors import door, doors
 from pruninfersim._util.records import Record, modified_from
 from pruninfersim.errors import shown, unknown_name
 from pruninfersim.hardware.precision import PRECISIONS
 from pruninfersim.models.architectures import ARCHITECTURES, Row
 from pruninfersim.models.architectures.layered import Layer, layered_rows
+from pruninfersim.models.keys import MOST_LAYERS
 from pruninfersim.models.names import find
 from pruninfersim.models.reading import read_config, read_json
 from pruninfersim.workload import Workload
@@ -30,7 +31,7 @@ def _positive_whole(value: Any) -> int:
     """Return `value` as int; whole floats and numpy integers pass, bools and text do not."""
     try:
         number = math.nan if isinstance(value, bool | str | bytes) else float(value)
-    except (TypeError, ValueError, OverflowError):  # not a number, or an array
+    except Exception:  # not a number, an array, or an object that may do anything when it is asked for one
         number = math.nan
     if not (math.isfinite(number) and number == math.floor(number) and 0 < number < TOO_LARGE):
         raise ValueError(
@@ -42,6 +43,7 @@ def _positive_whole(value: Any) -> int:
 Size = Annotated[int, BeforeValidator(_positive_whole)]
 
 
+@doors
 class ModelConfig(Record):
     """The sizes of a decoder-only language model.
 
@@ -140,6 +142,8 @@ class ModelConfig(Record):
                 "sliding_window and window_pattern belong together: give both, or neither; "
                 f"got {shown(self.sliding_window)} and {shown(self.window_pattern)}"
             )
+        if self.num_layers > MOST_LAYERS:
+            raise ValueError(f"num_layers must be at most {MOST_LAYERS}; got {self.num_layers}")
         if self.layers and len(self.layers) != self.num_layers:
             raise ValueError(f"num_layers is {self.num_layers}, but there are {len(self.layers)} layers")
         return self
@@ -230,7 +234,6 @@ class ModelConfig(Record):
 
     # --- ops --------------------------------------------------------------------------------------------------------
 
-    @door
     def rows(self, workload: Workload, dtype: str) -> list[Row]:
         """Return the rows of a trace: one per distinct op of a forward pass, layers folded.
 
@@ -260,7 +263,6 @@ class ModelConfig(Record):
 
     # --- copies and files ---------------------------------------------------------------------------------------
 
-    @door
     def clone(self, name: str, **changes: Any) -> Self:
         """Return a renamed copy with some fields changed; its reference says what it was modified from.
 
@@ -277,7 +279,6 @@ class ModelConfig(Record):
         return type(self)(**{**fields, "name": name, "reference": reference})
 
     @classmethod
-    @door
     def from_hf(cls, config: Any, name: str | None = None) -> ModelConfig:
         """Return the configuration in a Hugging Face ``config.json``.
 

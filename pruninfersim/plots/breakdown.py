@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from pruninfersim import ops
 from pruninfersim._util.doors import door
@@ -10,6 +11,7 @@ from pruninfersim.cost import Estimate
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.ops import PARTS
 from pruninfersim.plots.style import COLOURS, figure, titled
+from pruninfersim.questions.comparison import Speedup
 from pruninfersim.questions.table import methods_of
 
 if TYPE_CHECKING:
@@ -48,7 +50,10 @@ def breakdown_info(step: Estimate, label: str = "dense") -> BreakdownInfo:
 
 @door
 def breakdown_figure(
-    sides: list[BreakdownInfo] | Any, title: str = "Where the time goes", *, case: str = ""
+    sides: Sequence[BreakdownInfo | Estimate] | BreakdownInfo | Estimate | Speedup,
+    title: str = "Where the time goes",
+    *,
+    case: str = "",
 ) -> go.Figure:
     """Return stacked bars, one per pass: of what `breakdown_info` returns, of estimates, or of a `Speedup`.
 
@@ -62,19 +67,21 @@ def breakdown_figure(
     >>> [(bar.name, bar.x) for bar in breakdown_figure(sides).data]
     [('GEMM', (3.0, 1.5)), ('attention', (1.0, 0.0))]
     """
-    if not isinstance(sides, list):
-        sides = [sides.dense, sides.pruned] if hasattr(sides, "pruned") else [sides]
-    sides = [
+    if isinstance(sides, Speedup):
+        sides = [sides.dense, sides.pruned]
+    elif isinstance(sides, BreakdownInfo | Estimate):
+        sides = [sides]
+    bars = [
         side if isinstance(side, BreakdownInfo) else breakdown_info(side, methods_of(side.trace) or "dense")
         for side in sides
     ]
     fig = figure(titled(title, case), "time [ms]", "", barmode="stack")
     patterns = ("", "/", "x", ".", "-", "+", "|", "\\")
     for i, part in enumerate([*PARTS, "launch gaps"]):
-        values = [side.milliseconds.get(part, 0.0) for side in sides]
+        values = [side.milliseconds.get(part, 0.0) for side in bars]
         if any(values):
             fig.add_bar(
-                y=[side.label for side in sides],
+                y=[side.label for side in bars],
                 x=values,
                 name=part,
                 orientation="h",

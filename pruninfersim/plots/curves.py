@@ -146,7 +146,7 @@ def curve_figure(
     (['1/(1-s)', 'static-depth'], True)
     """
     case = ""
-    if not isinstance(info, list):
+    if not (isinstance(info, list) and all(isinstance(line, CurveInfo) for line in info)):
         frame = as_frame(info)
         info, case = curve_info(frame, axis, colour=colour, facet=facet), case_title(frame, [axis])
     elif axis not in AXES:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from pruninfersim._util.doors import door
+from pruninfersim._util.doors import doors
 from pruninfersim.errors import unknown_name
 from pruninfersim.pruning.base import LINEAR, mean_where, record, targets
 from pruninfersim.pruning.dynamic_depth import active_share
@@ -18,6 +18,7 @@ from pruninfersim.trace import OpTrace
 MODES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {"inputs": (LINEAR, ()), "gated": (("down",), ("up",))}
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class ActivationSparsity:
     """Read and multiply only the columns that some token of the pass needs.
@@ -49,7 +50,6 @@ class ActivationSparsity:
         if self.mode not in MODES:
             raise unknown_name("mode", self.mode, MODES)
 
-    @door
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with GEMMs that read the columns, or rows, that are needed."""
         trace, sparsity = with_ratio(trace, self.sparsity, roles=True)

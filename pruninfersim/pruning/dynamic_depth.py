@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import FloatArray, checked
-from pruninfersim._util.doors import door
+from pruninfersim._util.doors import door, doors
 from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.pruning.base import TINY, mean_where, overhead_rows, record, targets
 from pruninfersim.pruning.ratios import Ratio, check_ratio, with_ratio
@@ -44,6 +44,7 @@ def active_share(tokens: ArrayLike, sparsity: ArrayLike) -> FloatArray:
     return np.asarray(1.0 - checked("sparsity", sparsity, minimum=0, below=np.nextafter(1.0, 2.0)) ** rows)
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class DynamicDepth:
     """Let each token skip sub-layers.
@@ -89,7 +90,6 @@ class DynamicDepth:
             if value not in allowed:
                 raise unknown_name(name, value, allowed)
 
-    @door
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with token-wise kernels, and the router and mask sort of every sub-layer."""
         trace, sparsity = with_ratio(trace, self.sparsity)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pruninfersim._util.arrays import checked
-from pruninfersim._util.doors import door
+from pruninfersim._util.doors import doors
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.pruning.base import mean_where, overhead_rows, record, targets
 from pruninfersim.pruning.dynamic_depth import active_share
@@ -22,6 +22,7 @@ OUTPUTS, INPUTS = ("q", "gate", "up"), ("o", "down")
 NARROW_GROUP = 64.0
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class DynamicWidth:
     """Let each token use a share of the query heads and of the FFN channels, in groups.
@@ -55,7 +56,6 @@ class DynamicWidth:
         checked("group", self.group, minimum=1, whole=True)
         checked("router_rank", self.router_rank, minimum=1, whole=True)
 
-    @door
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with grouped GEMMs, fewer query heads per token, and routers."""
         trace, sparsity = with_ratio(trace, self.sparsity)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import FloatArray, checked
-from pruninfersim._util.doors import door
+from pruninfersim._util.doors import doors
 from pruninfersim.errors import unknown_name
 from pruninfersim.pruning.base import TINY, mean_where, record, targets
 from pruninfersim.pruning.budget import as_asked, check_budget, kept_keys, score_row, top_k_row
@@ -22,6 +22,7 @@ from pruninfersim.trace import OpTrace
 Score = Literal["none", "window", "accumulated"]
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class KVEviction:
     """Keep a share, or a number, of the keys of every sequence in the cache.
@@ -67,7 +68,6 @@ class KVEviction:
         if self.score not in get_args(Score):
             raise unknown_name("score", self.score, get_args(Score))
 
-    @door
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with shorter caches, and the work of choosing the keys."""
         trace, sparsity = with_ratio(trace, self.sparsity)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pruninfersim._util.doors import door
+from pruninfersim._util.doors import doors
 from pruninfersim.errors import InvalidInputError, shown
 from pruninfersim.pruning.base import OPENER, overhead_rows, targets
 from pruninfersim.pruning.ratios import model_of
@@ -21,6 +21,7 @@ WORDS = ("keep", "none", "linear")
 Choice = str | int
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class LayerChoices:
     """Replace sub-layers as a table says (Puzzle, arXiv 2411.19146).
@@ -57,7 +58,6 @@ class LayerChoices:
                     )
 
     @classmethod
-    @door
     def from_table(cls, rows: Sequence[Mapping[str, Any]]) -> LayerChoices:
         """Return the choices of a table with one mapping per layer, in order; what a row leaves out is kept.
 
@@ -69,7 +69,6 @@ class LayerChoices:
                 raise InvalidInputError(f"a row of the table has attention and mlp; got {', '.join(strange)} too")
         return cls(*(tuple(row.get(name, "keep") for row in rows) for name in ("attention", "mlp")))
 
-    @door
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with other sub-layers.
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import TOO_LARGE, FloatArray, checked
-from pruninfersim._util.doors import door
+from pruninfersim._util.doors import door, doors
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.pruning.base import LINEAR, mean_where, record, round_up, targets
 from pruninfersim.pruning.ratios import Axis, Ratio, check_ratio, parts, values_of, with_ratio
@@ -35,6 +35,7 @@ def low_rank_rank(n: ArrayLike, k: ArrayLike, sparsity: ArrayLike, alignment: fl
     return round_up(rank, alignment, np.minimum(outputs, inputs))
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class LowRank:
     """Replace ``A W.T`` by ``(A W_a.T) W_b.T`` with an [m, r] result in between that is written and read.
@@ -69,7 +70,6 @@ class LowRank:
                 raise InvalidInputError("give a sparsity or a rank of the factors, not both")
         checked("alignment", self.alignment, minimum=1, whole=True)
 
-    @door
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with two GEMMs for each prunable one."""
         trace, sparsity = with_ratio(trace, self.sparsity, roles=True)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray, checked
-from pruninfersim._util.doors import door
+from pruninfersim._util.doors import doors
 from pruninfersim.errors import unknown_name
 from pruninfersim.pruning.base import mean_where, record, targets
 from pruninfersim.pruning.budget import score_row, top_k_row
@@ -25,6 +25,7 @@ from pruninfersim.trace import OpTrace
 KERNEL_TILE = 128.0
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class PrefillSelection:
     """Skip blocks of QKᵀ and PV of the prompt; decode stays dense.
@@ -64,7 +65,6 @@ class PrefillSelection:
         if self.estimator not in ESTIMATORS:
             raise unknown_name("estimator", self.estimator, ESTIMATORS)
 
-    @door
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with block-sparse prefill attention and the scoring of its blocks."""
         trace, sparsity = with_ratio(trace, self.sparsity)

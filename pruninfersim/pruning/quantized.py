@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pruninfersim._util.doors import door
+from pruninfersim._util.doors import doors
 from pruninfersim.errors import InvalidInputError, shown, unknown_name
 from pruninfersim.hardware import precision
 from pruninfersim.pruning.base import no_kernel
@@ -32,6 +32,7 @@ KV_BYTES = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0}
 SCALE = 2.0
 
 
+@doors
 @dataclass(frozen=True)
 class Quantized:
     """Store the linear layers and the KV cache in fewer bits.
@@ -109,7 +110,6 @@ class Quantized:
             return precision.get(self.dtype or "bf16").weight_bytes
         return bits + SCALE / (self.group or 128)
 
-    @door
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with narrow linear layers and KV cache.
 

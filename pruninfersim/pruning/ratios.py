@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pruninfersim._util.arrays import FloatArray, checked
-from pruninfersim.errors import InvalidInputError, shown
+from pruninfersim._util.doors import doors
+from pruninfersim.errors import InvalidInputError
 from pruninfersim.models import ModelConfig
 from pruninfersim.trace import OpTrace, layer_weights
 
@@ -34,10 +35,7 @@ class Axis(np.ndarray[Any, np.dtype[np.float64]]):
 
     def __new__(cls, values: ArrayLike) -> Axis:
         """Return an array of this kind."""
-        try:
-            return np.array(values, dtype=np.float64).view(cls)
-        except (TypeError, ValueError):
-            raise InvalidInputError(f"Axis must hold numbers; got {shown(values)}") from None
+        return np.array(checked("Axis", values)).view(cls)
 
     @property
     def values(self) -> FloatArray:
@@ -45,6 +43,7 @@ class Axis(np.ndarray[Any, np.dtype[np.float64]]):
         return np.asarray(self)
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class PerLayer:
     """One sparsity per layer.
@@ -61,6 +60,7 @@ class PerLayer:
     values: ArrayLike
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class PerBlock:
     """One sparsity for the attention blocks and one for the MLP blocks; each may be one per layer.
@@ -83,6 +83,7 @@ class PerBlock:
     mlp: Ratio = 0.0
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class PerRole:
     """One sparsity per linear layer of a block, for methods that change each weight by itself (low-rank, 2:4).

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import checked
-from pruninfersim._util.doors import door
+from pruninfersim._util.doors import door, doors
 from pruninfersim.errors import InvalidInputError, shown
 from pruninfersim.hardware import HardwareProfile, precision
 from pruninfersim.pruning import aliases
@@ -57,6 +57,7 @@ EVERY: Mapping[str, Any] = ChainMap(METHODS, MORE)
 Method: TypeAlias = "str | type[Any] | PruningMethod | Sequence[str | type[Any] | PruningMethod]"
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class Composed:
     """Several methods, applied in order.
@@ -76,7 +77,6 @@ class Composed:
         """Names of the methods, in order."""
         return " + ".join(method.name for method in self.methods)
 
-    @door
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace after all methods."""
         return trace.prune(*self.methods)

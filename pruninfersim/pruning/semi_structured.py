@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
-from pruninfersim._util.doors import door
+from pruninfersim._util.doors import doors
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.hardware import precision
 from pruninfersim.pruning.base import LINEAR, TINY, mean_where, no_kernel, overhead_rows, record, targets
@@ -23,6 +23,7 @@ from pruninfersim.trace import OpTrace
 HALF = 0.5
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class SemiStructured:
     """Store the weights of whole layers as 2:4.
@@ -53,7 +54,6 @@ class SemiStructured:
         why = "2:4 keeps two of four weights; combine it with another method to remove more"
         check_ratio("sparsity", self.sparsity, largest=self.largest, why=why)
 
-    @door
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with sparse GEMMs in place of dense ones, and the transposes that they need."""
         trace, sparsity = with_ratio(trace, self.sparsity, roles=True)

@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pruninfersim._util.arrays import checked
-from pruninfersim._util.doors import door
+from pruninfersim._util.doors import doors
 from pruninfersim.pruning.base import mean_where, record, targets
 from pruninfersim.pruning.ratios import Ratio, check_ratio, with_ratio
 from pruninfersim.trace import OpTrace
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class SparseAttention:
     """Attend to a share of the key blocks, chosen per query block from pooled scores.
@@ -48,7 +49,6 @@ class SparseAttention:
         check_ratio("sparsity", self.sparsity)
         checked("block_size", self.block_size, minimum=1, whole=True)
 
-    @door
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with block-sparse attention, block scoring and index building."""
         trace, sparsity = with_ratio(trace, self.sparsity)

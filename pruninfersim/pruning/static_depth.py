@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import FloatArray, checked
-from pruninfersim._util.doors import door
+from pruninfersim._util.doors import doors
 from pruninfersim.errors import InvalidInputError, shown, unknown_name
 from pruninfersim.pruning.base import TINY, openers, record
 from pruninfersim.pruning.ratios import PerBlock, PerLayer, Ratio, check_ratio, model_of, parts, values_of, with_ratio
 from pruninfersim.trace import OpTrace
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class StaticDepth:
     """Remove ``floor(sparsity * layers)`` whole layers, or an explicit list.
@@ -62,7 +63,6 @@ class StaticDepth:
     def _listed(self) -> bool:
         return bool(self.layers or self.attention_layers or self.mlp_layers)
 
-    @door
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace without the removed layers.
 

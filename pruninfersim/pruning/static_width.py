@@ -11,13 +11,14 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray, among, checked
-from pruninfersim._util.doors import door
+from pruninfersim._util.doors import doors
 from pruninfersim.errors import unknown_name
 from pruninfersim.pruning.base import TINY, mean_where, record, round_up
 from pruninfersim.pruning.ratios import Ratio, check_ratio, model_of, with_ratio
 from pruninfersim.trace import OpTrace
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class StaticWidth:
     """Remove KV groups (with their query heads) and FFN channels.
@@ -51,7 +52,6 @@ class StaticWidth:
             raise unknown_name("heads", self.heads, ["kv-groups", "query"])
         checked("alignment", self.alignment, minimum=1, whole=True)
 
-    @door
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with narrower heads and FFN."""
         trace, sparsity = with_ratio(trace, self.sparsity)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
-from pruninfersim._util.doors import door
+from pruninfersim._util.doors import doors
 from pruninfersim.errors import unknown_name
 from pruninfersim.pruning.base import LINEAR, mean_where, record, targets
 from pruninfersim.pruning.ratios import Ratio, check_ratio, with_ratio
@@ -29,6 +29,7 @@ FORMATS: dict[str, Callable[[FloatArray, FloatArray], FloatArray]] = {
 }
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class Unstructured:
     """Store weights without their zeros and multiply as dense: all FLOPs, fewer bytes.
@@ -60,7 +61,6 @@ class Unstructured:
         if self.format not in FORMATS:
             raise unknown_name("format", self.format, FORMATS)
 
-    @door
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with compressed weights."""
         trace, sparsity = with_ratio(trace, self.sparsity, roles=True)

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import checked
-from pruninfersim._util.doors import door
+from pruninfersim._util.doors import doors
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.pruning.base import record, round_up, targets
 from pruninfersim.pruning.ratios import Axis, check_ratio, check_sweep
 from pruninfersim.trace import OpTrace
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
     """Keep a share of the vocabulary in the LM head.
@@ -52,7 +53,6 @@ class Vocabulary:
             if np.any(np.asarray(self.sparsity)):
                 raise InvalidInputError("give a sparsity or a size of the vocabulary, not both")
 
-    @door
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with a narrower LM head."""
         check_sweep(trace, self.sparsity)

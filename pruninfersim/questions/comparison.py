@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
-from pruninfersim._util.doors import door
+from pruninfersim._util.doors import doors
 from pruninfersim._util.lazy import drawn
 from pruninfersim.cost import Estimate, scalar
 from pruninfersim.cost.clock import Chain
@@ -44,6 +44,7 @@ UNEQUAL_SHARE = 0.25
 MOSTLY = 0.5
 
 
+@doors
 @dataclass(frozen=True, eq=False, repr=False)
 class Speedup:
     """How much faster the pruned model is, four ways, with a 90 % interval.
@@ -151,7 +152,6 @@ class Speedup:
         """Which software is known to run the methods, and which is known not to; see `pruninfersim.availability`."""
         return tuple(note for each in self.pruned.trace.applied if (note := availability_note(each.method)))
 
-    @door
     def at(self, *index: int) -> Speedup:
         """Return one point of a sweep, by its place on each axis.
 
@@ -177,7 +177,6 @@ class Speedup:
 
         return explain(self)
 
-    @door
     def plot(self, kind: str | None = None, **options: Any) -> Any:
         """Return a plotly figure of the result.
 

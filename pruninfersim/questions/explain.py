@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray, among
-from pruninfersim._util.doors import door
+from pruninfersim._util.doors import door, doors
 from pruninfersim._util.lazy import drawn
 from pruninfersim.cost import Estimate, scalar
 from pruninfersim.cost.speedups import claimed_share
@@ -57,6 +57,7 @@ ENGINE_STEPS = {
 MEANING = STEPS | ENGINE_STEPS | {"dense": "dense time: no method, no claim"}
 
 
+@doors
 @dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
     """A waterfall from the claim to the estimate.
@@ -99,7 +100,6 @@ class Explanation:
             }
         )
 
-    @door
     def plot(self, kind: str | None = None, **options: Any) -> Any:
         """Return the waterfall as a plotly figure; of a sweep, take a point first: ``speedup.at(0).explain()``."""
         return drawn(self, kind, options)

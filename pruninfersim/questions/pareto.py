@@ -7,17 +7,19 @@ arXiv 2606.09080 draws it; the frontier is the highest that any of them reaches 
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import FloatArray, checked
-from pruninfersim._util.doors import door
+from pruninfersim._util.doors import door, doors
+from pruninfersim._util.files import TABLE, read_text
 from pruninfersim._util.lazy import callable_module, shows
 from pruninfersim.errors import FileFormatError, InvalidInputError, shown
 from pruninfersim.pruning import METHODS
@@ -50,6 +52,7 @@ LARGEST_GAP = 1e4
 TINY = 1e-9
 
 
+@doors
 @dataclass(frozen=True, eq=False, repr=False)
 class Curve:
     """Speed over quality loss of one family, piecewise linear, from (0, 1).
@@ -71,12 +74,12 @@ class Curve:
         points = ", ".join(f"{gap:g} %: {speed:.2f}" for gap, speed in zip(self.gap, self.speed, strict=True))
         return f"<Curve of {self.family}, speedup at a loss of {points}>"
 
-    @door
     def at(self, gap: ArrayLike) -> FloatArray:
         """Return the speedup at a quality loss, shape of `gap`; NaN beyond the last point."""
         return np.asarray(np.interp(np.asarray(gap, dtype=float), self.gap, self.speed, right=np.nan))
 
 
+@doors
 @dataclass(frozen=True, eq=False, repr=False)
 class Frontier:
     """The most speed that several curves offer for at most some quality loss: never less where more loss is allowed.
@@ -145,9 +148,10 @@ def read_quality(path: str | Path) -> pd.DataFrame:
 
     file = Path(path)
     try:
-        frame = pd.read_csv(file, comment="#")
-    except (OSError, ValueError, UnicodeDecodeError) as error:
-        raise FileFormatError(f"{file.name}: cannot be read as a CSV table: {error}") from None
+        frame = pd.read_csv(io.StringIO(read_text(file, TABLE), newline=None), comment="#")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip()
+        raise FileFormatError(f"{file.name}: cannot be read as a CSV table: {reason}") from None
     return _checked_quality(frame, file.name)
 
 
@@ -156,12 +160,12 @@ def _checked_quality(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     missing = [column for column in COLUMNS if column not in frame.columns]
     if missing:
         raise FileFormatError(f"{name}: no column {', '.join(missing)}; a quality table has {', '.join(COLUMNS)}")
-    unknown = sorted(set(frame["family"]) - set(METHODS))
+    unknown = [family for family in frame["family"].unique() if family not in METHODS]
     if unknown:
         raise FileFormatError(f"{name}: unknown family {shown(unknown[0])}; allowed: {', '.join(sorted(METHODS))}")
     try:
         checked("sparsity", frame["sparsity"].to_numpy(), minimum=0, below=1)
-        checked("gap_percent", frame["gap_percent"].to_numpy(), minimum=0)
+        checked("gap_percent", frame["gap_percent"].to_numpy(), minimum=0, below=LARGEST_GAP)
     except InvalidInputError as error:
         raise FileFormatError(f"{name}: {error}") from None
     return frame
@@ -235,7 +239,8 @@ def predicted_speeds(quality: pd.DataFrame, **question: Unpack[Question]) -> dic
     >>> 1.8 < speeds["static-width", 0.5] < 2.0
     True
     """
-    given: dict[str, Any] = dict(question)
+    known = [name for name in KEYWORDS if name not in ("method", "sparsity")]
+    given = asked("pareto.predicted_speeds", question, known)
     pairs = sorted({(str(f), float(s)) for f, s in zip(quality["family"], quality["sparsity"], strict=True)})
     return {
         (family, ratio): float(sides("pareto", None, None, given | {"method": family, "sparsity": ratio}).estimated)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from pruninfersim import hardware as hardware_registry
 from pruninfersim import models, pruning, stacks
 from pruninfersim._util.callers import interactive, outside_of_package
-from pruninfersim._util.doors import door
+from pruninfersim._util.doors import doors
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel, Estimate
 from pruninfersim.errors import InvalidInputError, ProvenanceWarning
@@ -25,6 +25,7 @@ from pruninfersim.trace import OpTrace, trace
 from pruninfersim.workload import Logits, Workload
 
 
+@doors
 @dataclass(frozen=True, eq=False, repr=False)
 class Setup:
     """A model on a GPU, with the software and the precision that it runs in.
@@ -65,7 +66,6 @@ class Setup:
     tp: int
     ep: int
 
-    @door
     def __init__(
         self,
         model: str | ModelConfig,
@@ -88,7 +88,6 @@ class Setup:
         object.__setattr__(self, "ep", ep)
         object.__setattr__(self, "dtype", dtype or config.dtype)
 
-    @door
     def workload(
         self, phase: str, batch: ArrayLike = 1, context: ArrayLike = 1024, logits: Logits | None = None
     ) -> Workload:
@@ -99,22 +98,18 @@ class Setup:
         """
         return Workload.of(phase, batch, context, logits or self.stack.protocol.logits)
 
-    @door
     def trace(self, workload: Workload) -> OpTrace:
         """Return the dense trace of the model."""
         return trace(self.model, workload, dtype=self.dtype)
 
-    @door
     def estimate(self, what: OpTrace | Workload) -> Estimate:
         """Predict the time of a trace, or of the dense model on a workload; errors as `pruninfersim.estimate`."""
         return self.stack.predict(self.trace(what) if isinstance(what, Workload) else what)
 
-    @door
     def compare(self, dense: OpTrace, pruned: OpTrace) -> Speedup:
         """Return the speedup of one trace over another; errors and warnings as `pruninfersim.compare`."""
         return warned(compare_estimates(*self.stack.predict_both(dense, pruned)))
 
-    @door
     def speedup(
         self,
         method: Method,
@@ -157,7 +152,6 @@ class Setup:
             raise InvalidInputError("speedup needs a workload, for instance Workload.decode(batch=16, context=4096)")
         return warned(self.compared(method, sparsity, workload))
 
-    @door
     def compared(self, method: Method, sparsity: Ratio | None, workload: Workload) -> Speedup:
         """Return the speedup of a pruning method on a workload, without warning: the notes say what to know."""
         dense = self.trace(workload)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pruninfersim._util.doors import door
+from pruninfersim._util.doors import doors
 from pruninfersim.calibration.record import Calibration
 from pruninfersim.cost import CostModel, Priced, Protocol, Spread
 from pruninfersim.cost.clock import EngineClock
@@ -33,6 +33,7 @@ NARROW = ("fp8", "int8", "fp4")
 BARE_NARROW = 0.1
 
 
+@doors
 @dataclass(frozen=True)
 class Engine:
     """A stack: the vendor's kernels as one engine launches them, on one host.
@@ -71,7 +72,6 @@ class Engine:
     repeatability: float = REPEATABILITY
     scale: float | None = None
 
-    @door
     def on(self, host: Host) -> Engine:
         """Return the engine on a host."""
         return replace(self, host=host, scale=None)
