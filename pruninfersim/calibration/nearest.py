@@ -102,16 +102,16 @@ def nearest_calibration(
         for calibration in reversed(own):  # the last word counts
             if (calibration.kind, calibration.dtype) == (kind, name):
                 return calibration, False
-        known = {gpu: c for gpu, c in _shipped(kind, name).items() if gpu not in leave_out}
+        known = {gpu: file for gpu, file in _shipped(kind, name).items() if gpu not in leave_out}
         for gpu in (hardware.name, hardware.silicon):
             if gpu in known:
-                return known[gpu], False
+                return _read(known[gpu]), False
     for name in SIMILAR_KERNELS.get(dtype, SAME_KERNELS.get(dtype, (dtype, "bf16"))):
-        known = {gpu: c for gpu, c in _shipped(kind, name).items() if gpu not in leave_out}
+        known = {gpu: file for gpu, file in _shipped(kind, name).items() if gpu not in leave_out}
         if hardware.parent in known:
-            return _carried_over(kind, {hardware.parent: known[hardware.parent]}, hardware), True
+            known = {hardware.parent: known[hardware.parent]}
         if known:
-            return _carried_over(kind, known, hardware), True
+            return _carried_over(kind, {gpu: _read(file) for gpu, file in known.items()}, hardware), True
     raise MissingValueError(
         f"no calibration of {kind} for {dtype} is shipped. Fit one with pruninfersim.calibrate, or use stack='ideal'."
     )
@@ -245,11 +245,16 @@ def _load_errors(file: Path) -> dict[str, dict[str, float]]:
     return tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
-def _shipped(kind: str, dtype: str) -> dict[str, Calibration]:
-    """Return the shipped calibrations of a kind and precision by GPU name."""
+def _shipped(kind: str, dtype: str) -> dict[str, Path]:
+    """Return the files of the shipped calibrations of a kind and precision by GPU name."""
     directory = profiles_directory() / "calibrations"
     files = sorted(directory.glob(f"*/{kind}-{dtype}.toml"))
-    return {file.parent.name: _load(file, file.stat().st_mtime_ns) for file in files}
+    return {file.parent.name: file for file in files}
+
+
+def _read(file: Path) -> Calibration:
+    """Return the calibration in a file, read again only if the file is another one."""
+    return _load(file, file.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=256)

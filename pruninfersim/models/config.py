@@ -342,9 +342,8 @@ def get(name: str | Path | ModelConfig) -> ModelConfig:
         return name
     if isinstance(name, Path) or str(name).endswith(".json"):
         return ModelConfig.from_hf(name)
-    if name in _named():
-        return _named()[name]
-    return _named()[find(str(name), _identifiers())]
+    known = _identifiers()
+    return _named(name if name in known else find(str(name), known))
 
 
 def names() -> list[str]:
@@ -353,7 +352,7 @@ def names() -> list[str]:
     >>> "gemma-2-9b" in names()
     True
     """
-    return sorted(_named())
+    return sorted(_entries())
 
 
 def table() -> pd.DataFrame:
@@ -375,19 +374,21 @@ def table() -> pd.DataFrame:
 
 
 @cache
-def _named() -> dict[str, ModelConfig]:
-    """Return the built-in configurations; their file holds Hugging Face keys, so that there is one way to read them."""
-    entries = read_json(Path(__file__).with_name("named.json"))
-    models = {}
-    for name, entry in entries.items():
-        model = ModelConfig.from_hf(entry["config"], name=name)
-        reference = f"Hugging Face {entry['id']}; figures from {entry['source']}"
-        models[name] = ModelConfig(**{**model.model_dump(), "reference": reference})
-    return models
+def _entries() -> dict[str, Any]:
+    """Return the file of built-in configurations; it has Hugging Face keys, so that there is one way to read them."""
+    return dict(read_json(Path(__file__).with_name("named.json")))
+
+
+@cache
+def _named(name: str) -> ModelConfig:
+    """Return a built-in configuration."""
+    entry = _entries()[name]
+    model = ModelConfig.from_hf(entry["config"], name=name)
+    reference = f"Hugging Face {entry['id']}; figures from {entry['source']}"
+    return model.model_copy(update={"reference": reference})
 
 
 @cache
 def _identifiers() -> dict[str, str]:
     """Return what the Hugging Face hub calls each built-in configuration."""
-    entries = read_json(Path(__file__).with_name("named.json"))
-    return {name: str(entry["id"]) for name, entry in entries.items()}
+    return {name: str(entry["id"]) for name, entry in _entries().items()}
