@@ -147,6 +147,9 @@ class Workload(ReadOnly):
             raise unknown_name("value of logits", logits, ["last", "all"])
         sequences = checked("batch", batch, minimum=1, below=TOO_LARGE, whole=True)
         workload = cls(phase, frozen(sequences), frozen(query), frozen(context), logits, causal)
+        for name, values in (("batch", sequences), ("tokens", workload.query_len), ("context", workload.context)):
+            if not values.size:
+                raise InvalidInputError(f"{name} is empty; give at least one number")
         try:
             _ = workload.shape
         except ValueError:

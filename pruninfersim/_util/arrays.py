@@ -119,8 +119,6 @@ def checked(
     pruninfersim.errors.InvalidInputError: sparsity must be in [0, 1); got 1.2
     """
     array = values if type(values) is np.ndarray and values.dtype == np.float64 else real(name, values)
-    if not array.size:
-        raise InvalidInputError(f"{name} is empty; give at least one number")
     bad = ~np.isfinite(array) | (array < minimum) | (array >= below)
     if whole:
         bad = bad | (array != np.floor(array))

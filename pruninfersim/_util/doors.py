@@ -55,8 +55,10 @@ def door(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         except PruninfersimError:
             raise
-        except Exception:
+        except Exception as error:
             complaint = mistake(function, args, kwargs)
+            if not complaint and isinstance(error, ValueError) and "broadcast" in str(error):
+                complaint = f"{function.__name__}: the shapes of the arrays do not go together: {error}"
             if not complaint:
                 raise
         raise InvalidInputError(complaint)
@@ -153,6 +155,8 @@ def fits(value: Any, hint: Any) -> bool:
     if isinstance(origin, type):
         if isinstance(value, bytes):  # a sequence of numbers by name only
             return False
+        if isinstance(value, dict) and len(inner) == 2:
+            return isinstance(value, origin) and all(fits(each, inner[1]) for each in islice(value.values(), _SAMPLE))
         entries = value if isinstance(value, list | tuple | set | frozenset | str | range) and inner else ()
         return isinstance(value, origin) and all(fits(each, inner[0]) for each in islice(entries, _SAMPLE))
     if hint in (None, types.NoneType):

@@ -210,6 +210,8 @@ class Estimate(ReadOnly):
         waiting : bool
             Whether the GPU waits for a host that is behind.
         """
+        if np.shape(run)[-1:] not in ((), (1,), (len(self.trace),)):
+            raise InvalidInputError(f"run needs a time for each of {len(self.trace)} ops; got shape {np.shape(run)}")
         gap = self.gap if self.chain is None else self.gap - self.chain.wait
         each = run + gap
         busy = np.asarray(np.einsum("...o,...o->...", each, np.broadcast_to(self.trace.count, each.shape)))

@@ -346,6 +346,7 @@ def get(name: str | Path | ModelConfig) -> ModelConfig:
     return _named(name if name in known else find(str(name), known))
 
 
+@door
 def names() -> list[str]:
     """Return the names of all built-in configurations, sorted.
 
@@ -355,6 +356,7 @@ def names() -> list[str]:
     return sorted(_entries())
 
 
+@door
 def table() -> pd.DataFrame:
     """Return the built-in configurations as a table: one row per name, one column per field, and the counts.
 

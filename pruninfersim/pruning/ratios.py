@@ -136,6 +136,8 @@ def check_ratio(name: str, ratio: Ratio, *, largest: float = LARGEST, why: str =
     """
     for label, part in parts(ratio, name):
         values = checked(label, values_of(part), minimum=0, below=1)
+        if not values.size:
+            raise InvalidInputError(f"{label} is empty; give at least one number")
         if np.any(values > largest):
             raise InvalidInputError(f"{label} must be in [0, {largest:g}]; got {float(values.max()):g}. {why}".strip())
 

@@ -114,6 +114,7 @@ class Frontier:
         return float(np.trapezoid(self.speed - 1.0, self.gap))
 
 
+@door
 def published_quality() -> pd.DataFrame:
     """Return the quality table of arXiv 2606.09080, Table 10 (Llama-3.1-8B), one row per method and sparsity.
 

@@ -21,6 +21,8 @@ from pruninfersim.workload import Logits, Workload
 if TYPE_CHECKING:
     import pandas as pd
 
+#: First width of an MLP that no model will ever have [features].
+WIDEST = 1e7
 #: A width lies on an edge if the next one adds more than this many times its share of channels in time.
 EDGE = 2.0
 
@@ -84,11 +86,17 @@ def suggest_width(
     workload = setup.workload(phase, batch, context, logits) if workload is None else workload
     if workload.shape:
         raise InvalidInputError(f"give a single workload; this one is a sweep of shape {workload.shape}")
-    wanted = float(checked("width", width, minimum=step))
+    checked("step", step, minimum=1, below=WIDEST, whole=True)
+    checked("within", within, minimum=0, below=1)
+    wanted = float(checked("width", width, minimum=step, below=WIDEST))
     first, last = np.ceil(wanted * (1 - within) / step), np.floor(wanted * (1 + within) / step)
     widths = np.unique(np.append(np.arange(max(first, 1), last + 1) * step, wanted))
     ops = setup.trace(workload)
     mlp = ops.select(ops.mask(names=["gate", "up", "down"]))
+    if not len(mlp):
+        raise InvalidInputError(
+            f"{setup.model.name} has no dense MLP whose width could be chosen; its experts are one each"
+        )
     ffn_n, ffn_k = among(mlp.n_axis, ["ffn"]), among(mlp.k_axis, ["ffn"])
     wide = mlp.with_columns(n=np.where(ffn_n, widths[:, None], mlp.n), k=np.where(ffn_k, widths[:, None], mlp.k))
     seconds = setup.estimate(wide).total

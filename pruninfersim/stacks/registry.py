@@ -72,6 +72,7 @@ def get(
     return made
 
 
+@door
 def names() -> list[str]:
     """Return the names of all stacks, sorted.
 

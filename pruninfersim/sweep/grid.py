@@ -210,6 +210,8 @@ def _blocks_of_grid(
     methods = axes["methods"]
     several = pruning.names() if methods is None else _many(methods, str, "methods")
     ratios = np.atleast_1d(checked("sparsity", sparsity, minimum=0, below=1)).reshape(-1)
+    if not ratios.size:
+        raise InvalidInputError("sparsity is empty; give at least one number")
     parts = _within_reach(several, ratios, notes) if methods is None else _parts(several, ratios)
     pieces = [
         piece

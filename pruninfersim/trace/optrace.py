@@ -139,6 +139,10 @@ class OpTrace(ReadOnly):
         >>> trace.shape, trace.flops.tolist()
         ((2, 1), [[33554432.0], [268435456.0]])
         """
+        if not isinstance(model, ModelConfig | None) or not isinstance(workload, Workload | None):
+            raise InvalidInputError(
+                f"model and workload are a ModelConfig and a Workload; got {shown((model, workload))}"
+            )
         for row in rows:
             for unknown in row.keys() - _COLUMNS:
                 raise unknown_name("column of a trace", unknown, _COLUMNS)
@@ -314,6 +318,8 @@ class OpTrace(ReadOnly):
         >>> float(trace("llama-3.1-8b", Workload.decode(batch=[1, 8])).at((1,)).workload.batch)
         8.0
         """
+        if not isinstance(index, tuple):
+            raise InvalidInputError(f"at takes a tuple with one whole number per axis; got {shown(index)}")
         sweep = self.sweep_shape if shape is None else shape
 
         def point(values: ArrayLike) -> FloatArray:

@@ -27,9 +27,9 @@ from validation.fuzz.judge import Verdict, limit_memory
 Inputs = Iterator[tuple[str, str, Callable[[], Verdict]]]
 #: Door -> who makes its inputs, and which share of all of them.
 DOORS: dict[str, tuple[Callable[[random.Random, Path], Inputs], float]] = {
-    "calls": (lambda chance, _: calls.inputs(chance), 0.70),
-    "files": (files.inputs, 0.27),
-    "commands": (lambda chance, _: commands.inputs(chance), 0.03),
+    "calls": (lambda chance, _: calls.inputs(chance), 0.60),
+    "files": (files.inputs, 0.38),
+    "commands": (lambda chance, _: commands.inputs(chance), 0.02),
 }
 
 

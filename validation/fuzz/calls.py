@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import pruninfersim as pis
@@ -130,7 +130,7 @@ def inputs(chance: random.Random) -> Iterator[tuple[str, str, Callable[[], Verdi
     while True:
         name = chance.choice(names)
         given = arguments(name, public_calls()[name], chance)
-        yield name, _text(given), lambda name=name, given=given: call(name, given)  # type: ignore[misc]
+        yield name, _text(given), partial(call, name, given)
 
 
 def _text(given: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ import io
 import random
 import sys
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from unittest import mock
 
@@ -91,4 +91,4 @@ def inputs(chance: random.Random) -> Iterator[tuple[str, str, Callable[[], Verdi
     """Yield command, command line as text, and its run, without end."""
     while True:
         words = line(chance)
-        yield words[0] if words else "", repr(words)[:400], lambda words=words: tried(words)  # type: ignore[misc]
+        yield words[0] if words else "", repr(words)[:400], partial(tried, words)

@@ -7,7 +7,7 @@ import os
 import random
 import re
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -200,18 +200,16 @@ def inputs(chance: random.Random, folder: Path) -> Iterator[tuple[str, str, Call
     """Yield reader, content as text, and the reading of one file after the other, without end."""
     while True:
         if chance.random() < 0.005:
-            yield "sweep directory", "a changed part", lambda: resumed(folder, chance)
+            yield "sweep directory", "a changed part", partial(resumed, folder, chance)
             continue
         reader = chance.choice(sorted(READERS))
         name, content, use = READERS[reader]
         if chance.random() < 0.02:
             path = _special(folder, name, chance)
-            yield reader, repr(str(path))[-80:], lambda path=path,
-    use=use: judged(lambda: use(path))  # type: ignore[misc]
+            yield reader, repr(str(path))[-80:], partial(judged, partial(use, path))
             continue
         data = mutated(content(chance), chance)
         path = folder / name
         path.write_bytes(data)
         text = repr(data[:30000])
-        # A calibration that was read has a gap where a parameter was not fitted.
-        yield reader, text, lambda path=path, use=use: judged(lambda: use(path))  # type: ignore[misc]
+        yield reader, text, partial(judged, partial(use, path))
