@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -106,14 +106,17 @@ def prices(given: Iterable[str]) -> dict[str, float]:
     return found
 
 
-def methods(given: Iterable[str]) -> list[str | tuple[str, ...]]:
+def methods(given: Sequence[str]) -> list[str | tuple[str, ...]]:
     """Return pruning methods: names with commas, "a+b" for one after the other.
 
     >>> methods(["low-rank,static-depth+semi-structured"])
     ['low-rank', ('static-depth', 'semi-structured')]
     """
     parts = [tuple(name.strip() for name in text.split("+") if name.strip()) for text in several(given)]
-    return [names[0] if len(names) == 1 else names for names in parts if names]
+    found: list[str | tuple[str, ...]] = [names[0] if len(names) == 1 else names for names in parts if names]
+    if given and not found:
+        raise InvalidInputError("a list of methods holds none; give names such as static-width, with commas")
+    return found
 
 
 def output_file(given: str, option: str = "--out") -> Path | None:

@@ -17,6 +17,7 @@ from pruninfersim._util.lazy import drawn
 from pruninfersim.cost.clock import Chain
 from pruninfersim.cost.memory import fits, memory_notes
 from pruninfersim.cost.uncertainty import Errors
+from pruninfersim.errors import InvalidInputError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import compute_time
 from pruninfersim.trace import OpTrace, alike

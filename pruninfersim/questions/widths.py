@@ -94,9 +94,7 @@ def suggest_width(
     ops = setup.trace(workload)
     mlp = ops.select(ops.mask(names=["gate", "up", "down"]))
     if not len(mlp):
-        raise InvalidInputError(
-            f"{setup.model.name} has no dense MLP whose width could be chosen; its experts are one each"
-        )
+        raise InvalidInputError(f"{setup.model.name} has no dense MLP whose width could be chosen")
     ffn_n, ffn_k = among(mlp.n_axis, ["ffn"]), among(mlp.k_axis, ["ffn"])
     wide = mlp.with_columns(n=np.where(ffn_n, widths[:, None], mlp.n), k=np.where(ffn_k, widths[:, None], mlp.k))
     seconds = setup.estimate(wide).total

@@ -141,7 +141,7 @@ class OpTrace(ReadOnly):
         """
         if not isinstance(model, ModelConfig | None) or not isinstance(workload, Workload | None):
             raise InvalidInputError(
-                f"model and workload are a ModelConfig and a Workload; got {shown((model, workload))}"
+                f"model must be a ModelConfig and workload a Workload; got {shown(model)}, {shown(workload)}"
             )
         for row in rows:
             for unknown in row.keys() - _COLUMNS:
