@@ -79,7 +79,8 @@ def real(name: str, values: Any) -> FloatArray:
             array = given.astype(np.float64, copy=False)
         else:
             raise TypeError
-        if np.ma.is_masked(values):
+        mixed = values if isinstance(values, list | tuple) else ()  # numpy makes numbers of them before it tells
+        if np.ma.is_masked(values) or any(isinstance(value, bool | np.bool_) for value in mixed):
             raise TypeError
     except Exception:  # an object may do anything when it is asked for its number
         what = "a masked array with values left out" if isinstance(values, np.ma.MaskedArray) else shown(values)

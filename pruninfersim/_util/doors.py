@@ -93,14 +93,16 @@ def mistake(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping
     if name == "__init__":
         name = function.__qualname__.split(".")[-2] if "." in function.__qualname__ else type(args[0]).__name__
     try:
-        bound = inspect.signature(function).bind(*args, **kwargs).arguments
+        bound = inspect.signature(function).bind(*args, **kwargs)
     except TypeError as error:
         return f"{name}: {error}"
     hints = _Names(function).hints()
-    for parameter, value in bound.items():
-        hint = hints.get(parameter, Any)
-        if not fits(value, hint):
-            return f"{name}: {parameter} must be {described(hint)}; got {shown(value)}"
+    for parameter, given in bound.arguments.items():
+        hint, kind = hints.get(parameter, Any), bound.signature.parameters[parameter].kind
+        values = given if kind is inspect.Parameter.VAR_POSITIONAL else (given,)
+        wrong = [value for value in values if not fits(value, hint)]
+        if wrong and kind is not inspect.Parameter.VAR_KEYWORD:
+            return f"{name}: {parameter} must be {described(hint)}; got {shown(wrong[0])}"
     return ""
 
 

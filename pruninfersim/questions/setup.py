@@ -86,7 +86,7 @@ class Setup:
         object.__setattr__(self, "stack", stacks.parallel(stacks.get(stack, gpu), tp, ep))
         object.__setattr__(self, "tp", tp)
         object.__setattr__(self, "ep", ep)
-        object.__setattr__(self, "dtype", dtype or config.dtype)
+        object.__setattr__(self, "dtype", config.dtype if dtype is None else dtype)
 
     def workload(
         self, phase: str, batch: ArrayLike = 1, context: ArrayLike = 1024, logits: Logits | None = None

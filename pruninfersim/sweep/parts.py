@@ -118,6 +118,8 @@ def _label(name: str) -> str:
 def _claim(out: Path, plan: list[dict[str, Any]]) -> None:
     """Make `out` the home of this plan, or check that it already is; of two that come at once, one is first."""
     digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+    if "\0" in str(out):
+        raise InvalidInputError("out holds a null character, which no name of a directory can")
     file = out / PLAN
     if not file.exists():
         if out.exists() and any(path.name[0] != "." for path in out.iterdir()):

@@ -59,5 +59,5 @@ def trace(
     if workload is None:
         workload = Workload.of(str(phase), batch, context, logits)
     config = models.get(model)
-    rows = config.rows(workload, dtype or config.dtype)
+    rows = config.rows(workload, config.dtype if dtype is None else dtype)
     return OpTrace.from_rows(rows, model=config, workload=workload)

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from validation.fuzz import calls, commands, files
 from validation.fuzz.judge import Verdict, limit_memory
+from validation.reliability import put
 
 Inputs = Iterator[tuple[str, str, Callable[[], Verdict]]]
 #: Door -> who makes its inputs, and which share of all of them.
@@ -33,12 +34,17 @@ DOORS: dict[str, tuple[Callable[[random.Random, Path], Inputs], float]] = {
 }
 
 
-def tried(door: str, count: int, seed: int, folder: Path) -> tuple[Counter[str], dict[tuple[str, str], list[str]]]:
+def tried(
+    door: str, count: int, seed: int, folder: Path, seconds: float = float("inf")
+) -> tuple[Counter[str], dict[tuple[str, str], list[str]]]:
     """Return the verdicts on some inputs of a door, and the faults: (kind, detail) -> what was given."""
     chance = random.Random(f"{seed} {door}")
     verdicts: Counter[str] = Counter()
     faults: dict[tuple[str, str], list[str]] = {}
+    end = time.perf_counter() + seconds
     for name, text, ask in itertools.islice(DOORS[door][0](chance, folder), count):
+        if time.perf_counter() > end:
+            break
         verdict = ask()
         verdicts[verdict.kind] += 1
         if verdict.fault:
@@ -50,7 +56,9 @@ def main() -> int:
     """Run the program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", type=int, default=20_000)
+    parser.add_argument("--write", action="store_true", help="put the table into docs/reliability.md")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop each door after that time")
     parser.add_argument("--door", choices=sorted(DOORS), action="append")
     asked = parser.parse_args()
     limit_memory()
@@ -64,16 +72,19 @@ def main() -> int:
                 continue
             start = time.perf_counter()
             part = asked.inputs if asked.door else round(share * asked.inputs)
-            every[door], faults = tried(door, part, asked.seed, Path(folder))
+            every[door], faults = tried(door, part, asked.seed, Path(folder), asked.seconds)
             for (kind, detail), given in sorted(faults.items()):
                 print(f"{kind}, {len(given)} times: {detail}\n    {given[0][:400]}")
             found += sum(map(len, faults.values()))
             print(f"{door}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
         os.chdir(here)
     kinds = sorted({kind for counts in every.values() for kind in counts} | {"answer", "refused"})
-    print("| door | inputs | " + " | ".join(kinds) + " |\n|---|---|" + "---|" * len(kinds))
+    lines = ["| door | inputs | " + " | ".join(kinds) + " |", "|---|---|" + "---|" * len(kinds)]
     for door, counts in every.items():
-        print(f"| {door} | {counts.total()} | " + " | ".join(str(counts[kind]) for kind in kinds) + " |")
+        lines.append(f"| {door} | {counts.total()} | " + " | ".join(str(counts[kind]) for kind in kinds) + " |")
+    print("\n".join(lines))
+    if asked.write:
+        put("fuzz", "\n".join(lines))
     return int(found > 0)
 
 
