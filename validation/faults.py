@@ -35,7 +35,7 @@ from pruninfersim.pruning.tables import read_ratios
 #: A sweep of eight parts, each of some thousand rows.
 QUESTION = {
     "models": ["llama-3.2-1b", "qwen3-14b"], "hardware": ["h100-sxm", "l40s"], "methods": ["static-width", "low-rank"],
-    "sparsity": [0.1, 0.3, 0.5], "stacks": ["ideal", "paper"], "workloads": pis.Workload.decode(4, range(16, 1516)),
+    "sparsity": [0.1, 0.3, 0.5], "stacks": ["ideal", "paper"], "workloads": pis.Workload.decode(4, range(16, 516)),
     "progress": False,
 }  # fmt: skip
 CHILD = "import sys; sys.path.insert(0, sys.argv[2]); import faults; faults.ask(faults.Path(sys.argv[1]))"
@@ -324,14 +324,14 @@ def main() -> int:
         ask(folder / "whole")
         whole = content(folder / "whole")
         faults: dict[str, Callable[[], Outcome]] = {
-            "SIGKILL": lambda: stopped(signal.SIGKILL, 16, folder, whole),
-            "SIGINT": lambda: stopped(signal.SIGINT, 8, folder, whole),
-            "full disk": lambda: full_disk(12, folder, whole),
+            "SIGKILL": lambda: stopped(signal.SIGKILL, 8, folder, whole),
+            "SIGINT": lambda: stopped(signal.SIGINT, 6, folder, whole),
+            "full disk": lambda: full_disk(6, folder, whole),
             "folders that take no files": lambda: unwritable(folder),
-            "two writers": lambda: two_writers(6, folder, whole),
+            "two writers": lambda: two_writers(4, folder, whole),
             "dead worker": lambda: dead_worker(folder, whole),
             "dead Dask worker": lambda: dead_dask_worker(folder, whole),
-            "corrupt part": lambda: corrupt_parts(200, folder, whole),
+            "corrupt part": lambda: corrupt_parts(100, folder, whole),
             "names that are paths or HTML": lambda: hostile_names(folder),
             "files that are none": lambda: hostile_files(folder),
         }

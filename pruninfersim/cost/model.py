@@ -332,14 +332,16 @@ class CostModel:
             If the trace has an op that no kernel of the stack can run; the message names all of them.
         """
         keys = list(zip(trace.kernel, trace.dtype, strict=True))
+        distinct = set(keys)
         known = self.kernels if self.default is None else None
-        missing = sorted({k for k, d in keys if known is not None and k not in known and f"{k}/{d}" not in known})
+        missing = sorted({k for k, d in distinct if known is not None and k not in known and f"{k}/{d}" not in known})
         if missing:
             raise UnknownNameError(
                 f"stack {self.stack!r} has no kernel for {', '.join(missing)}. It has: "
                 f"{', '.join(sorted(self.kernels))}. Add one with CostModel.with_kernel"
             )
-        return [self.priced(key, dtype) for key, dtype in keys]
+        priced = {each: self.priced(*each) for each in distinct}
+        return [priced[each] for each in keys]
 
     def table(self) -> list[tuple[str, str, str, str]]:
         """Return one row per kernel: key, kernel model, provenance, 90 % band of measured over predicted.

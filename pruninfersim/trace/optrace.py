@@ -168,6 +168,11 @@ class OpTrace(ReadOnly):
         """Shape of the sweep axes."""
         return np.broadcast_shapes(*{getattr(self, name).shape[:-1] for name in NEUTRAL})
 
+    @cached_property
+    def _matrix(self) -> FloatArray | None:
+        """All columns of a single pass, much faster than many short ones; None along a sweep."""
+        return None if self.sweep_shape else np.array([getattr(self, name) for name in NEUTRAL])
+
     @property
     def shape(self) -> tuple[int, ...]:
         """``(*sweep, op)``."""
@@ -242,12 +247,9 @@ class OpTrace(ReadOnly):
             places = [range(len(self))[i] for i in index.tolist()]
         except Exception:  # out of range, no numbers, or an object that is none at all
             raise InvalidInputError(f"select takes a mask, or places of {len(self)} ops; got {shown(which)}") from None
-        columns: dict[str, Any]
-        if all(getattr(self, name).ndim == 1 for name in NEUTRAL):  # one matrix is much faster than many short columns
-            matrix = np.array([getattr(self, name) for name in NEUTRAL])
-            columns = dict(zip(NEUTRAL, sealed(matrix[:, index]), strict=True))
-        else:
-            columns = {name: sealed(getattr(self, name).take(index, axis=-1)) for name in NEUTRAL}
+        matrix = self._matrix
+        some = [getattr(self, name)[..., index] for name in NEUTRAL] if matrix is None else matrix[:, index]
+        columns: dict[str, Any] = {name: sealed(column) for name, column in zip(NEUTRAL, some, strict=True)}
         labels: dict[str, Any] = {name: tuple([getattr(self, name)[i] for i in places]) for name in LABELS}
         return OpTrace(**columns, **labels, model=self.model, workload=self.workload, applied=self.applied)
 
