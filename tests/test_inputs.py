@@ -66,6 +66,12 @@ WRONG_KINDS = {
     "stack of a text": (lambda: pis.stacks.ideal("l40s"), "must be a HardwareProfile; got 'l40s'"),
     "cost model without a GPU": (lambda: pis.CostModel("mine", np.ones(3), {}), "hardware"),
     "op that is not there": (lambda: dense().select([99]), "places of 16 ops"),
+    "request of two sparsities": (
+        lambda: pis.request(**SMALL | {"sparsity": [0.25, 0.5]}), "give one sparsity"
+    ),
+    "times that are none": (
+        lambda: pis.estimate(dense(), hardware="l40s", stack="ideal").with_runs(np.full(16, np.nan)), "run needs a time"
+    ),
     "nothing": (lambda: pis.gemm_latency(), "missing a required argument"),
     "engine that is a list": (lambda: pis.stacks.engine([1]), "engine"),
     "width of a mixture": (lambda: pis.suggest_width("qwen3-30b-a3b", hardware="l40s", width=768), "no dense MLP"),
@@ -132,6 +138,18 @@ def test_a_window_pattern_longer_than_the_model_is_windows_everywhere():
     assert pis.ModelConfig.from_hf(config).window_layers == (True, True)
 
 
+def test_more_points_than_memory_are_left_to_sweep():
+    batch, context = np.arange(1, 9000)[:, None], np.arange(1, 9000)
+    for stack in ("ideal", "vendor"):
+        said = complaint(
+            lambda stack=stack: pis.speedup(**SMALL | {"stack": stack, "batch": batch, "context": context})
+        )
+        assert "8.1e+07 points" in said
+        assert "sweep" in said
+    wide = pis.Workload.decode(np.ones((10**7, 1)), np.ones(10**6))
+    assert "1e+13 points" in complaint(lambda: pis.sweep(models="llama-3.2-1b", hardware="l40s", workloads=wide))
+
+
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
@@ -183,6 +201,11 @@ def test_lines_that_end_in_carriage_returns_are_lines(tmp_path):
     for end in ("\n", "\r\n", "\r"):
         (tmp_path / "rows.csv").write_bytes(end.join(lines).encode())
         assert pis.read_timings(tmp_path / "rows.csv").latency_us.tolist() == [13.9]
+
+
+def test_a_table_with_an_endless_cell(tmp_path):
+    (tmp_path / "r.csv").write_text("layer,sparsity\n0," + "9" * 200_000 + "\n")
+    assert "r.csv" in complaint(lambda: read_ratios(tmp_path / "r.csv"))
 
 
 @pytest.mark.parametrize("layer", ["nan", "1e999", "-1", "999999999999", "0.5"])

@@ -211,7 +211,7 @@ class Estimate(ReadOnly):
         waiting : bool
             Whether the GPU waits for a host that is behind.
         """
-        if np.shape(run)[-1:] not in ((), (1,), (len(self.trace),)):
+        if np.isnan(run).any() or np.shape(run)[-1:] not in ((), (1,), (len(self.trace),)):
             raise InvalidInputError(f"run needs a time for each of {len(self.trace)} ops; got shape {np.shape(run)}")
         gap = self.gap if self.chain is None else self.gap - self.chain.wait
         each = run + gap

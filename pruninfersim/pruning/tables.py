@@ -57,7 +57,11 @@ def read_ratios(path: str | Path) -> Ratio:
         except (ValueError, RecursionError) as error:
             raise FileFormatError(f"{file.name} is no JSON: {error}") from None
         return _ratio(_rows_of_json(content, file.name), file.name)
-    return _ratio([dict(row) for row in csv.DictReader(text.splitlines())], file.name)
+    try:
+        rows = [dict(row) for row in csv.DictReader(text.splitlines())]
+    except csv.Error as error:
+        raise FileFormatError(f"{file.name} is no CSV: {error}") from None
+    return _ratio(rows, file.name)
 
 
 def _rows_of_json(content: Any, name: str) -> list[dict[str, Any]]:

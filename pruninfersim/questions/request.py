@@ -219,7 +219,10 @@ def _mean_step(
 
 
 def _pruned(trace: OpTrace, method: Method | None, sparsity: Ratio | None) -> OpTrace:
-    return trace if method is None else trace.prune(pruning.resolve(method, sparsity))
+    pruned = trace if method is None else trace.prune(pruning.resolve(method, sparsity))
+    if pruned.sweep_shape != trace.sweep_shape:
+        raise InvalidInputError("a request is one question; give one sparsity, and ask once for each")
+    return pruned
 
 
 def exact_steps(

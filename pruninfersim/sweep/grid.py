@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 #: Points that one block evaluates at a time: enough to hide the cost of a numpy call, few enough for the caches.
 BLOCK_POINTS = 32768
+#: Most points of a model, a GPU and a method: weeks of work for one process.
+MOST_POINTS = 10**12
 #: Blocks that one task evaluates together: enough to share their traces, few enough for its memory.
 TOGETHER = 8
 #: Columns that a frame of explicit rows must have.
@@ -213,11 +215,11 @@ def _blocks_of_grid(
     if not ratios.size:
         raise InvalidInputError("sparsity is empty; give at least one number")
     parts = _within_reach(several, ratios, notes) if methods is None else _parts(several, ratios)
-    pieces = [
-        piece
-        for workload in _merged(_many(workloads, Workload, "workloads"))
-        for piece in _chunks(workload, max(1, BLOCK_POINTS // len(ratios)))
-    ]
+    merged = _merged(_many(workloads, Workload, "workloads"))
+    points = sum(math.prod(workload.shape) for workload in merged) * len(ratios)
+    if points > MOST_POINTS:
+        raise InvalidInputError(f"a grid of {points:.3g} points is more than any run gets through; leave some out")
+    pieces = [piece for workload in merged for piece in _chunks(workload, max(1, BLOCK_POINTS // len(ratios)))]
     questions = [(gpu, stack) for gpu in gpus for stack in _many(axes["stacks"], (str, CostModel), "stacks")]
     families: dict[tuple[Any, ...], int] = {}
     blocks = []
