@@ -10,8 +10,8 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 from plotly.offline import get_plotlyjs
 
-#: No logo, and no button that would send a figure to a server.
-CONFIG = {"displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""}
+from pruninfersim.report.page import CONFIG, DRAW
+
 ROOT = Path(__file__).resolve().parents[1]
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -28,7 +28,7 @@ def on_files(files: Files, config: Any) -> Files:
     readme = (ROOT / "README.md").read_text(encoding="utf-8").replace("](docs/", "](")
     readme = re.sub(r"\[([^\]]+)\]\((?:CONTRIBUTING|CHANGELOG|CITATION|LICENSE)[^)]*\)", r"`\1`", readme)
     files.append(File.generated(config, "readme.md", content=readme))
-    files.append(File.generated(config, "assets/plotly.min.js", content=get_plotlyjs()))
+    files.append(File.generated(config, "assets/plotly.min.js", content=get_plotlyjs() + DRAW))
     return files
 
 
@@ -66,11 +66,12 @@ def notebook_page(notebook: dict[str, Any], name: str) -> str:
 
 def plot(spec: dict[str, Any], name: str) -> str:
     """Return a stored plotly figure as an element that draws itself once plotly.js is there."""
+    spec["layout"].pop("width", None)  # as wide as the page
     data, layout = (
         json.dumps(spec[part]).replace("<", "\\u003c").replace("&", "\\u0026") for part in ("data", "layout")
     )
-    draw = f"Plotly.newPlot('{name}', {data}, {layout}, {json.dumps(CONFIG)})"
+    drawn = f"draw('{name}', {data}, {layout}, {json.dumps(CONFIG)})"
     return (
         f'<div style="overflow-x:auto;background:#fff" markdown="0"><div id="{name}"></div></div>'
-        f"<script>window.addEventListener('load', () => {draw});</script>"
+        f"<script>window.addEventListener('load', () => {drawn});</script>"
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pruninfersim._util.lazy import lazy, shows
 
 if TYPE_CHECKING:
-    from pruninfersim import errors, hardware, models, plots, pruning, report, reproduce, stacks, testing
+    from pruninfersim import app, errors, hardware, models, plots, pruning, report, reproduce, stacks, testing
     from pruninfersim.calibration import timings
     from pruninfersim.calibration.fit import calibrate
     from pruninfersim.calibration.record import Calibration
@@ -59,6 +59,7 @@ _LAZY = {
     "Speedups": "pruninfersim.questions.several",
     "attention_latency": "pruninfersim.questions.single_kernel",
     "availability": "pruninfersim.questions.availability",
+    "app": "pruninfersim.app:",
     "all_reduce_latency": "pruninfersim.questions.layer_kernels",
     "break_even": "pruninfersim.questions.break_even",
     "calibrate": "pruninfersim.calibration.fit",
@@ -108,6 +109,7 @@ __all__ = [
     "Speedups",
     "Workload",
     "all_reduce_latency",
+    "app",
     "attention_latency",
     "availability",
     "break_even",

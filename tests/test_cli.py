@@ -307,6 +307,11 @@ MISTAKES = {
     "unknown format": (["speedup", "--format", "xml"], "xml"),
     "unknown option": (["speedup", "--gpus", "h100-sxm"], "--gpus"),
     "unknown command": (["speed"], "speed"),
+    "endless batch": (["speedup", "--batch", "1e400"], "not a whole number"),
+    "ratio that is none": (["speedup", "--method", "low-rank@half"], "'half' is not a fraction"),
+    "ratio beyond the method": (["speedup", "--method", "semi-structured@0.75"], "0.5"),
+    "a ratio per block of one for all": (["speedup", "--method", "static-width-cross@0.2/0.3"], "one ratio"),
+    "port beyond all": (["explore", "--port", "70000"], "65535"),
     "sparsity of one": (["speedup", "--sparsity", "1"], "must be in [0, 1); got 1"),
     "negative sparsity": (["speedup", "--sparsity", "-0.5"], "got -0.5"),
     "sparsity nan": (["speedup", "--sparsity", "nan"], "got nan"),
@@ -367,3 +372,28 @@ def test_the_installed_program_ends_the_same_way():
     assert done.stdout == ""
     assert done.stderr.startswith("pruninfersim: unknown model 'nope'.")
     assert done.stderr.count("\n") == 1
+
+
+def test_methods_with_ratios_of_their_own(run):
+    """A ratio that is written beside the name is that of --sparsity; of attention and MLP, that of PerBlock."""
+    case = ("speedup", "--stack", "ideal", "--phase", "decode", "--format", "json")
+    alone = json.loads(run(*case, "--method", "static-width", "--sparsity", "0.3")[1])
+    (beside,) = json.loads(run(*case, "--method", "static-width@30%", "--sparsity", "0.5,0.6")[1])
+    assert {key: beside[key] for key in ("estimated", "sparsity", "method")} == {
+        key: alone[0][key] for key in ("estimated", "sparsity", "method")
+    }
+    blocks = pis.pruning.StaticWidth(pis.pruning.PerBlock(attention=0.25, mlp=0.5))
+    own = pis.speedup(
+        model="llama-3.1-8b", hardware="h100-sxm", phase="decode", context=2048, stack="ideal", method=blocks
+    )
+    (found,) = json.loads(run(*case, "--method", "static-width@0.25/0.5")[1])
+    assert found["estimated"] == own.estimated
+    assert found["sparsity"] == pytest.approx(1 - 1 / own.claim, rel=1e-12)
+
+
+@pytest.mark.parametrize("command", ["headroom", "memory", "trace", "explain", "break-even", "request", "capacity"])
+def test_every_command_with_a_method_takes_its_ratio(run, command):
+    where = () if command in ("request", "capacity") else ("--stack", "ideal")
+    code, out, _ = run(command, *where, "--method", "static-depth@0.25+static-width@0.2/0.4", "--format", "json")
+    assert code == 0
+    assert "static-depth + static-width" in out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import re
 import signal
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import pruninfersim as pis
-from pruninfersim.cli.table import fitting, listing, printable, table
+from pruninfersim._util.table import fitting, listing, printable, table
 from pruninfersim.cli.words import shell_words
 
 PROGRAM = [sys.executable, "-m", "pruninfersim"]
@@ -183,8 +185,51 @@ def test_help_loads_nothing_heavy_and_a_speedup_no_pandas():
 
 
 def test_messages_have_no_words_of_python():
-    assert shell_words("ratio may be biased, see to_frame() of both sides").endswith(
+    assert shell_words("ratio may be biased; the list of ops shows which").endswith(
         "`pruninfersim trace` shows which ops"
     )
     assert shell_words("needs a sparsity, for instance sparsity=0.5") == "needs a sparsity, for instance --sparsity 0.5"
     assert shell_words("say which to fit, dtype=...") == "say which to fit, --dtype"
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["speedup", "headroom", "break-even batch", "compare-hardware", "memory", "trace", "explain --method low-rank",
+     "report --out -", "request", "capacity"],
+)  # fmt: skip
+def test_every_stack_may_have_a_host_and_kernels_alone_have_none(command, monkeypatch, capsys):
+    from pruninfersim import cli
+
+    asked = ["pruninfersim", *command.split(), "--stack", "ideal", "--host", "slow"]
+    monkeypatch.setattr(sys, "argv", asked)
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    out, err = capsys.readouterr()
+    assert (caught.value.code, out) == (2, "")
+    assert "stack ideal has no host" in err
+    assert "transformers" in err
+
+
+def test_hosts_are_an_axis_and_a_slow_one_hides_a_narrower_mlp(monkeypatch, capsys):
+    from pruninfersim import cli
+
+    where = ["--model", "llama-3.2-1b", "--gpu", "l4", "--stack", "transformers", "--host", "slow,fast"]
+    asked = ["--method", "static-width", "--phase", "decode", "--format", "csv"]
+    monkeypatch.setattr(sys, "argv", ["pruninfersim", "speedup", *where, *asked])
+    with pytest.raises(SystemExit):
+        cli.main()
+    slow, fast = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert slow["stack"] == "transformers on slow host"
+    assert float(slow["estimated"]) == pytest.approx(1.0, abs=0.01)
+    assert float(fast["estimated"]) > 1.3
+
+
+def test_a_report_with_plotly_beside_it(monkeypatch, capsys, tmp_path):
+    from pruninfersim import cli
+
+    asked = ["report", "--plotlyjs", "directory", "--stack", "ideal", "--method", "low-rank", "--phase", "decode"]
+    monkeypatch.setattr(sys, "argv", ["pruninfersim", *asked, "--out", str(tmp_path / "r.html")])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plotly.min.js", "r.html"]
+    assert 'src="plotly.min.js"' in (tmp_path / "r.html").read_text(encoding="utf-8").replace("'", '"')

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(pruninfersim.__file__).parent
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 #: Packages of the optional extras: a module that needs one is skipped where it is not installed.
-EXTRAS = {"torch", "triton", "pyarrow", "aiconfigurator_core"}
+EXTRAS = {"torch", "triton", "pyarrow", "aiconfigurator_core", "dash"}
 
 
 def module_names() -> list[str]:

@@ -240,6 +240,39 @@ def test_the_bare_8_bit_gemm_is_within_its_rooflines():
         assert (narrow >= wide / 2.05).all()
 
 
+def test_engines_run_the_bare_8_bit_kernels_of_the_vendor():
+    """Engines differ in how they quantise, not in the GEMM."""
+    for dtype in ("fp8", "int8"):
+        bare = pis.gemm_latency(64, 14336, 4096, hardware="h100-sxm", dtype=dtype)
+        assert pis.gemm_latency(64, 14336, 4096, hardware="h100-sxm", dtype=dtype, stack="vllm") == bare
+
+
+#: vLLM 0.19.0, Llama-3.1-8B in bf16 on an RTX 4090, a fast host (casys-kaist/LLMServingSim@5daddb2, MIT): running
+#: requests, their mean context, seconds of a step; the fewest, a median and the most requests of 98 rows.
+V1 = [(8.5, 1773, 0.0191), (34.5, 1216, 0.0263), (44.0, 942, 0.0265)]
+
+
+@pytest.mark.parametrize(("batch", "context", "measured"), V1)
+def test_a_step_of_vllm_on_a_known_host(batch, context, measured):
+    here = on("fast", "vllm", "llama-3.1-8b", "rtx-4090")
+    step = here.estimate(pis.Workload.decode(batch=round(batch), context=context))
+    assert step.latency == pytest.approx(measured, rel=0.14)
+
+
+def test_tensorrt_llm_0_9_reads_the_cache_once_per_query_head():
+    attention = {"phase": "decode", "batch": 32, "context": 4096, "hardware": "h100-sxm"}
+    old, shared = (
+        lambda heads, stack=stack: pis.attention_latency(**attention, heads=heads, kv_heads=8, stack=stack)
+        for stack in ("tensorrt-llm-0.9", "tensorrt-llm")
+    )
+    assert old(8) == shared(8)
+    assert old(64) / old(32) == pytest.approx(2.0, rel=0.01)
+    assert shared(64) / shared(32) < 1.3
+    # Llama-3-8B on H100, 64 sequences of 2048 + 2048 tokens (argonne-lcf/LLM-Inference-Bench, BSD-3-Clause): 49.9 s.
+    whole = {"model": "llama-3-8b", "hardware": "h100-sxm", "batch": 64, "prompt": 2048, "new_tokens": 2048}
+    assert pis.request(**whole, stack="tensorrt-llm-0.9").total == pytest.approx(49.9, rel=0.1)
+
+
 # --- on the rows of whole engines, where somebody has them ----------------------------------------------------------
 
 DATA = os.environ.get("PRUNINFERSIM_VALIDATION_DATA")

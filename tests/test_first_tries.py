@@ -16,7 +16,7 @@ import pruninfersim as pis
 from pruninfersim.calibration.nearest import nearest_calibration
 from pruninfersim.errors import InvalidInputError, LeftOutWarning, PruninfersimError, UnknownNameError
 from pruninfersim.plots.style import COLOURS, PLACES
-from pruninfersim.questions.availability import ANSWERS
+from pruninfersim.questions.availability import ANSWERS, SURE
 
 pytestmark = IGNORE_PROVENANCE
 #: A question that everything below asks, of a stack whose answers are definitions.
@@ -112,9 +112,11 @@ def test_availability_is_data_with_sources():
     table = pis.availability()
     assert set(table.family) == set(pis.pruning.METHODS)
     assert set(table.runs) <= set(ANSWERS)
-    known = table[table.runs != "unknown"]
-    assert (known.source != "").all()
-    assert (known.date != "").all()
+    told = table[table.runs != "unknown"]
+    assert set(told.sure) <= set(SURE)
+    assert told.source.str.startswith("https://")[told.sure == "documented"].all()
+    assert (told.source != "").all()
+    assert (told.date != "").all()
     with pytest.raises(UnknownNameError, match="semi-structured"):
         pis.availability("semi-structurd")
 

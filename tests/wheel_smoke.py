@@ -39,6 +39,7 @@ package = Path(pis.__file__).parent
 check(package.is_relative_to(sys.prefix), f"imported from {package}, not from the wheel")
 check((package / "py.typed").is_file(), "py.typed is missing")
 check(any((package / "hardware_profiles").glob("*.toml")), "the hardware profiles are missing")
+check((package / "app" / "assets" / "explorer.css").is_file(), "the style sheet of the explorer is missing")
 
 for gpu in GPUS:
     check(pis.hardware.get(gpu).memory_bandwidth > 0, f"no usable profile of {gpu}")

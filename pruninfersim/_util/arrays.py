@@ -133,6 +133,20 @@ def checked(
     return array
 
 
+def sizes(**given: ArrayLike) -> dict[str, FloatArray]:
+    """Return sizes of kernels as arrays: positive numbers, not of need whole ones, as a mean over sequences is none.
+
+    Raises
+    ------
+    InvalidInputError
+        If one is not positive, or absurd.
+
+    >>> sizes(m=[1, 2])["m"].tolist()
+    [1.0, 2.0]
+    """
+    return {name: checked(name, value, minimum=1e-9, below=TOO_LARGE) for name, value in given.items()}
+
+
 def stack_ops(values: Sequence[ArrayLike]) -> FloatArray:
     """Stack one value per op into a column of shape ``(*sweep, op)``, broadcasting the sweep axes.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -61,7 +62,7 @@ class Record(BaseModel):
         known = type(self).model_fields
         for key in data:
             if key not in known:
-                raise InvalidInputError(str(unknown_name(f"{type(self).__name__} field", key, known)))
+                raise InvalidInputError(_unknown_field(type(self).__name__, key, tuple(known)))
         try:
             super().__init__(**data)
         except ValidationError as error:
@@ -72,6 +73,12 @@ class Record(BaseModel):
         """Fields and what the record can do, without the machinery of pydantic that it inherits."""
         names = super().__dir__()
         return sorted(name for name in names if name.startswith("__") or (name not in _PYDANTIC and name[0] != "_"))
+
+
+@lru_cache(maxsize=512)
+def _unknown_field(record: str, key: str, known: tuple[str, ...]) -> str:
+    """Return what is said of a field that a record lacks: often asked, as a union tries one record after the other."""
+    return str(unknown_name(f"{record} field", key, known))
 
 
 def modified_from(name: str, changed: Iterable[str], reference: str) -> str:

@@ -37,6 +37,8 @@ INSTEAD = {
     "workload": "phase, batch and context",
     "workloads": "phase, batch and context",
 }
+#: Word -> where what it means is said.
+ELSEWHERE = {"host": "the host belongs to the engine: stack=pruninfersim.stacks.engine('vllm', host='slow')"}
 
 
 def refuse(function: str, given: Iterable[str], known: Iterable[str]) -> None:
@@ -53,6 +55,8 @@ def refuse(function: str, given: Iterable[str], known: Iterable[str]) -> None:
     """
     words = list(known)
     for name in given:
+        if name in ELSEWHERE:
+            raise InvalidInputError(f"{function} has no keyword {name!r}: {ELSEWHERE[name]}")
         meant = INSTEAD.get(name, name.removesuffix("s"))
         if meant.partition(",")[0] not in words or meant == name:
             near = difflib.get_close_matches(name, words, n=1, cutoff=0.6)

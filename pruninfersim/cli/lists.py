@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from pruninfersim._util.table import listing, printable, screen_width
 from pruninfersim.cli.options import Format, Output, _names
 from pruninfersim.cli.program import app
 from pruninfersim.cli.show import records, show
-from pruninfersim.cli.table import listing, printable, screen_width
 
 
 @app.command()

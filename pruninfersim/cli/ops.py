@@ -11,7 +11,7 @@ from pruninfersim.cli.options import Format, Methods, Output, Question, Sparsiti
 from pruninfersim.cli.program import app
 from pruninfersim.cli.show import notes, records, show
 from pruninfersim.cli.show import question as question_in_words
-from pruninfersim.cli.speedups import method_name, pruned_cases
+from pruninfersim.cli.speedups import Pruned, method_name, pruned_cases
 from pruninfersim.errors import InvalidInputError
 
 #: Columns of `trace` that a narrow table can do without, the first goes first.
@@ -36,12 +36,13 @@ def trace(
     rows: list[dict[str, Any]] = []
     for case in question.cases:
         for chosen in named or NONE:
-            for ratio in ratios if chosen else ratios[:1]:
+            for ratio in ratios if chosen and pis.pruning.takes_sparsity(chosen) else ratios[:1]:
                 ops = case.setup.trace(case.workload)
                 asked: dict[str, Any] = {**case.columns, "method": "dense"}
                 if chosen:
-                    ops = ops.prune(pis.pruning.resolve(chosen, ratio))
-                    asked |= {"method": method_name(chosen), "sparsity": ratio}
+                    each = Pruned(case, chosen, ratio if pis.pruning.takes_sparsity(chosen) else None)
+                    ops = each.traces()[1]
+                    asked |= {"method": method_name(chosen), "sparsity": each.sparsity}
                 result = case.setup.estimate(ops)
                 own = _ops(result, asked)
                 rows += own

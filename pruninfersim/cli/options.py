@@ -17,6 +17,7 @@ from pruninfersim.errors import InvalidInputError
 
 if TYPE_CHECKING:
     import pruninfersim as pis
+    from pruninfersim.stacks import Stack
 
 PHASES = ("prefill", "decode")
 
@@ -56,6 +57,7 @@ Methods = Annotated[
         help="List of pruning methods, a+b for one after the other, or all; see `pruninfersim methods`.",
     ),
 ]
+Hosts = Annotated[list[str], typer.Option("--host", help="List of hosts (CPUs) of an engine: fast, typical, slow.")]
 Output = Annotated[Format, typer.Option("--format", help="table, json or csv.")]
 
 
@@ -118,6 +120,7 @@ class Question:
         list[str],
         typer.Option(autocompletion=_names("stacks"), help="List of software that runs the ops; see `stacks`."),
     ] = field(default_factory=lambda: ["vendor"])
+    host: Hosts = field(default_factory=list)
     calibration: Annotated[
         list[Path], typer.Option(help="File of `pruninfersim calibrate` to use in the stack; may be repeated.")
     ] = field(default_factory=list)
@@ -141,7 +144,9 @@ class Question:
             pis.models.get(name) for name in values.read("--model", self.model, str)
         ]
         gpus = [pis.hardware.get(name) for name in gpu_names(self.gpu)]
-        stacks = values.read("--stack", self.stack, _stack)
+        names = values.read("--stack", self.stack, _stack)
+        hosts: list[str | None] = [*values.read("--host", self.host, str)] if self.host else [None]
+        stacks = [on_host(name, host) for name in names for host in hosts]
         dtypes: list[Any] = [*values.several(self.dtype)] or [None]
         build = calibrated(self.calibration, gpus)
         return list(
@@ -192,6 +197,27 @@ def _stack(name: str) -> str:
     return name
 
 
+def on_host(stack: str, host: str | None) -> str | Stack:
+    """Return a stack, on a host if one is named: an engine alone has one.
+
+    Raises
+    ------
+    InvalidInputError
+        If the stack has no host.
+
+    >>> on_host("vllm", "slow").host.name
+    'slow'
+    """
+    import pruninfersim as pis
+
+    if host is not None and stack in pis.stacks.STACKS and stack not in pis.stacks.ENGINES:
+        raise InvalidInputError(
+            f"--host: stack {stack} has no host, as it is kernels only; engines have one: "
+            f"{', '.join(pis.stacks.ENGINES)}"
+        )
+    return stack if host is None else pis.stacks.engine(stack, host=host)
+
+
 def gpu_names(given: list[str]) -> list[str]:
     """Return the names of GPUs that an option lists; ``all`` means every profile."""
     import pruninfersim as pis
@@ -200,8 +226,8 @@ def gpu_names(given: list[str]) -> list[str]:
     return pis.hardware.names() if asked == ["all"] else asked
 
 
-def calibrated(files: list[Path], gpus: list[pis.HardwareProfile]) -> Callable[[str], Any]:
-    """Return a function from the name of a stack to the stack with the calibrations of some files.
+def calibrated(files: list[Path], gpus: list[pis.HardwareProfile]) -> Callable[[str | Stack], Any]:
+    """Return a function from a stack to the stack with the calibrations of some files.
 
     Raises
     ------
@@ -219,7 +245,7 @@ def calibrated(files: list[Path], gpus: list[pis.HardwareProfile]) -> Callable[[
                 f"--calibration: {file} is of {calibration.hardware}; ask for it with --gpu {calibration.hardware}"
             )
 
-    def build(name: str) -> Callable[[pis.HardwareProfile], pis.CostModel]:
+    def build(name: str | Stack) -> Callable[[pis.HardwareProfile], pis.CostModel]:
         def stack(gpu: pis.HardwareProfile) -> pis.CostModel:
             of_gpu = [calibration for _, calibration in own if calibration.hardware == gpu.name]
             base = pis.stacks.get(name, gpu)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,6 +19,9 @@ def report(
     out: Annotated[str, typer.Option(help="HTML file to write, - for standard output.")] = "report.html",
     method: Methods = ["all"],  # noqa: B006  # typer copies it
     sparsity: Sparsities = ["0.5"],  # noqa: B006
+    plotlyjs: Annotated[
+        str, typer.Option(help="Where plotly.js is (4.8 MB): inline, or directory, a file that pages there share.")
+    ] = "inline",
 ) -> None:
     """Write one HTML page with tables, plots and provenance.
 
@@ -31,16 +34,22 @@ def report(
     if len(ratios) > 1:
         raise InvalidInputError("report takes one sparsity; its curves show the others")
     setup = question.one("report")
-    page = pis.report.html_report(
-        model=setup.model,
-        hardware=setup.hardware,
-        methods=None if values.several(method) == ["all"] else values.methods(method),
-        sparsity=ratios[0],
-        workloads=[case.workload for case in question.cases],
-        stack=setup.stack,
-        dtype=setup.dtype,
-    )
-    values.write(file, page)
+    if file is None and plotlyjs == "directory":
+        raise InvalidInputError("--plotlyjs directory puts a file beside the page; give --out the name of one, not -")
+    asked: dict[str, Any] = {
+        "plotlyjs": plotlyjs,
+        "model": setup.model,
+        "hardware": setup.hardware,
+        "methods": None if values.several(method) == ["all"] else values.methods(method),
+        "sparsity": ratios[0],
+        "workloads": [case.workload for case in question.cases],
+        "stack": setup.stack,
+        "dtype": setup.dtype,
+    }
+    if file is None:
+        values.write(None, pis.report.html_report(**asked))
+    else:
+        typer.echo(f"wrote {pis.report.write_report(file, **asked)}")
 
 
 @app.command("reproduce-paper")

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from pruninfersim.cli import gpus, lists, ops, pages, serving, speedups, timings  # noqa: F401  # each adds its commands
+from pruninfersim.cli import explore, gpus, lists, ops, pages, serving, speedups, timings  # noqa: F401  # each adds its commands
 from pruninfersim.cli.program import app
 from pruninfersim.cli.words import shell_words
 from pruninfersim.errors import LONGEST, NameWarning, ProvenanceWarning, PruninfersimError, one_line

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pruninfersim.cli import values
-from pruninfersim.cli.options import Format, Output
+from pruninfersim.cli.options import Format, Output, on_host
 from pruninfersim.cli.program import app
 from pruninfersim.cli.show import notes as told
 from pruninfersim.cli.show import show
+from pruninfersim.cli.speedups import method_name
 from pruninfersim.errors import ProvenanceWarning
 
 if TYPE_CHECKING:
     import pruninfersim as pis
     from pruninfersim.pruning import Method
-    from pruninfersim.stacks import Stack
 
 Gpu = Annotated[str, typer.Option("--gpu", "--hardware", help="One GPU; see `pruninfersim hardware`.")]
 Sparsity = Annotated[float, typer.Option(help="Fraction removed by --method.")]
@@ -58,7 +58,7 @@ def request(
     """Predict TTFT, TPOT, tokens/s and memory of a request, dense and pruned."""
     import pruninfersim as pis
 
-    chosen, where = _model(model, config), _stack(stack, host)
+    chosen, where = _model(model, config), on_host(stack, host)
     asked: dict[str, Any] = {"model": chosen, "hardware": gpu, "stack": where, "dtype": dtype}
     lengths: dict[str, Any] = {"batch": batch, "prompt": prompt, "new_tokens": new_tokens, "clients": clients}
     rows: list[dict[str, Any]] = []
@@ -68,7 +68,7 @@ def request(
         warnings.simplefilter("ignore", ProvenanceWarning)
         for name, how in _sides(method, sparsity, gpu, dtype, chosen, notes):
             # A dense model has no sparsity, and a name needs one.
-            pruned: dict[str, Any] = {} if how is None else {"method": how, "sparsity": sparsity}
+            pruned: dict[str, Any] = {} if how is None else {"method": pis.pruning.at(how, sparsity)}
             result = pis.request(**asked, **lengths, **pruned)
             room = pis.capacity(**asked, **pruned, context=prompt + new_tokens)
             full[name] = result.to_dict() | {"capacity": room.to_dict()}
@@ -80,7 +80,13 @@ def request(
     loop = f"batch {batch}" if clients is None else f"{clients} clients"
     title = f"Request of {prompt} + {new_tokens} tokens, {loop}"
     caption = "low, high: 90 % interval of the total. J/token: at the TDP of the GPU, a bound."
-    show([{**_asked(chosen, gpu, stack), **row} for row in rows], output, title=title, caption=caption, drop=DROPPED)
+    show(
+        [{**_asked(chosen, gpu, stack, host), **row} for row in rows],
+        output,
+        title=title,
+        caption=caption,
+        drop=DROPPED,
+    )
     told((("", note) for note in dict.fromkeys(notes)), 0)
 
 
@@ -109,6 +115,7 @@ def capacity(
     config: Config = None,
     gpu: Gpu = "h100-sxm",
     stack: StackName = "vllm",
+    host: HostName = None,
     context: Annotated[int, typer.Option(help="Tokens of a sequence, prompt and output.")] = 8192,
     method: MethodNames = None,
     sparsity: Sparsity = 0.5,
@@ -118,12 +125,12 @@ def capacity(
     """Say how many KV tokens and sequences fit on a GPU, dense and pruned, and what a step with them delivers."""
     import pruninfersim as pis
 
-    chosen = _model(model, config)
+    chosen, where = _model(model, config), on_host(stack, host)
     notes: list[str] = []
     full: dict[str, Any] = {}
     for name, how in _sides(method, sparsity, gpu, dtype, chosen, notes):
-        pruned: dict[str, Any] = {} if how is None else {"method": how, "sparsity": sparsity}
-        full[name] = pis.capacity(model=chosen, hardware=gpu, stack=stack, context=context, dtype=dtype, **pruned)
+        pruned: dict[str, Any] = {} if how is None else {"method": pis.pruning.at(how, sparsity)}
+        full[name] = pis.capacity(model=chosen, hardware=gpu, stack=where, context=context, dtype=dtype, **pruned)
     if output is Format.json:
         typer.echo(json.dumps({name: room.to_dict() for name, room in full.items()}, indent=2))
         return
@@ -140,25 +147,19 @@ def capacity(
         for name, room in full.items()
     ]
     title = f"What fits at {context} tokens per sequence"
-    show([{**_asked(chosen, gpu, stack), **row} for row in rows], output, title=title, drop=DROPPED)
+    show([{**_asked(chosen, gpu, stack, host), **row} for row in rows], output, title=title, drop=DROPPED)
     told((("", note) for note in notes), 0)
 
 
-def _asked(model: str | pis.ModelConfig, gpu: str, stack: str) -> dict[str, str]:
-    return {"model": model if isinstance(model, str) else model.name, "gpu": gpu, "stack": stack}
+def _asked(model: str | pis.ModelConfig, gpu: str, stack: str, host: str | None) -> dict[str, str]:
+    where = {} if host is None else {"host": host}
+    return {"model": model if isinstance(model, str) else model.name, "gpu": gpu, "stack": stack} | where
 
 
 def _model(model: str, config: Path | None) -> str | pis.ModelConfig:
     import pruninfersim as pis
 
     return model if config is None else pis.ModelConfig.from_hf(config)
-
-
-def _stack(stack: str, host: str | None) -> str | Stack:
-    """Return the stack on a host; an engine alone has one."""
-    import pruninfersim as pis
-
-    return stack if host is None else pis.stacks.engine(stack, host=host)
 
 
 def _sides(
@@ -176,4 +177,4 @@ def _sides(
         if why:
             notes.append(f"{chosen}: left out, {why}")
             continue
-        yield chosen if isinstance(chosen, str) else "+".join(map(str, chosen)), chosen
+        yield chosen if isinstance(chosen, str) else method_name(chosen), chosen

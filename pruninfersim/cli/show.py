@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from pruninfersim._util.table import fitting, printable, screen_width, table
 from pruninfersim.cli.options import Format
-from pruninfersim.cli.table import fitting, printable, screen_width, table
 from pruninfersim.cli.words import shell_words
 
 if TYPE_CHECKING:
     import pandas as pd
 
 #: What a row is about, in the order of its columns. In a table, what all rows share is in the title.
-QUESTION = ("model", "gpu", "stack", "phase", "batch", "context", "dtype", "sparsity", "method")
+QUESTION = ("model", "gpu", "stack", "host", "phase", "batch", "context", "dtype", "sparsity", "method")
 
 
 def show(
@@ -99,6 +99,7 @@ def question(shared: Mapping[str, Any]) -> str:
     for key, words in (
         ("method", "{}"), ("phase", "{}"), ("batch", "batch {:g}"), ("context", "context {:g}"), ("dtype", "{}"),
         ("sparsity", "sparsity {:g}"), ("stack", "stack {}"),
+        ("host", "{} host"),
     ):  # fmt: skip
         if shared.get(key) is not None:
             parts.append(words.format(shared[key]))

@@ -33,11 +33,19 @@ TERMS = {
 
 @dataclass(frozen=True)
 class Pruned:
-    """One case with one method at one sparsity."""
+    """One case with one method, at a sparsity if the method has none of its own."""
 
     case: Case
     method: Any
-    sparsity: float
+    ratio: float | None
+
+    @property
+    def sparsity(self) -> float:
+        """What is asked to go in all [1]."""
+        if self.ratio is not None:
+            return self.ratio
+        asked = [float(applied.asked) for applied in self.traces()[1].applied]
+        return asked[0] if len(asked) == 1 else 1.0 - math.prod(1.0 - each for each in asked)
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -49,16 +57,16 @@ class Pruned:
         import pruninfersim as pis
 
         dense = self.case.setup.trace(self.case.workload)
-        return dense, dense.prune(pis.pruning.resolve(self.method, self.sparsity))
+        return dense, dense.prune(pis.pruning.resolve(self.method, self.ratio))
 
 
-def method_name(method: str | tuple[str, ...]) -> str:
+def method_name(method: Any) -> str:
     """Return the registered name of a method, or the names of a composition."""
     import pruninfersim as pis
 
     if isinstance(method, str):
         return method if method in pis.pruning.EVERY else pis.pruning.aliases.find(method, pis.pruning.EVERY)
-    return " + ".join(method_name(part) for part in method)
+    return str(method.name) if hasattr(method, "apply") else " + ".join(method_name(part) for part in method)
 
 
 def pruned_cases(question: Question, method: list[str], sparsity: list[str]) -> Iterator[Pruned]:
@@ -82,8 +90,10 @@ def pruned_cases(question: Question, method: list[str], sparsity: list[str]) -> 
                 why = family and pis.pruning.unfit(family, ratio, case.setup.hardware, case.setup.dtype)
                 if why:
                     left_out.append(("", f"{chosen}: left out, {why}"))
-                else:
+                elif pis.pruning.takes_sparsity(chosen):
                     yield Pruned(case, chosen, ratio)
+                elif ratio == ratios[0]:  # its sparsity is its own
+                    yield Pruned(case, chosen, None)
     notes(left_out, 0)
 
 
@@ -104,7 +114,7 @@ def speedup(
         return
     rows, said = [], []
     for each in pruned_cases(question, method, sparsity):
-        result = each.case.setup.speedup(each.method, each.sparsity, each.case.workload)
+        result = each.case.setup.speedup(each.method, each.ratio, each.case.workload)
         rows.append({**each.columns, **_row(result)})
         said += [(each.case.label(question.cases, each.columns["method"]), note) for note in result.notes]
     show(rows, output, title="Speedup", legend=TERMS, drop=MIDDLE)
@@ -274,6 +284,6 @@ def _throughout(each: Pruned, rival: Any, axis: str) -> str:
     sparsity = 0.25 if axis == "sparsity" else each.sparsity
     setup, workload = each.case.setup, each.case.workload
     dense = setup.trace(workload)
-    sides = [dense if m is None else dense.prune(pis.pruning.resolve(m, sparsity)) for m in (rival, each.method)]
+    sides = [dense if m is None else dense.prune(pis.pruning.at(m, sparsity)) for m in (rival, each.method)]
     before, after = (float(setup.estimate(side).latency) for side in sides)
     return "everywhere" if after < before else "nowhere" if after > before else "nowhere (equal)"

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import typer
 
+from pruninfersim._util.numerals import count, fraction
 from pruninfersim.errors import InvalidInputError
 
+__all__ = ["count", "fraction", "methods", "number", "output_file", "prices", "read", "several", "write"]
+
 T = TypeVar("T")
-#: Suffixes of token counts: 8k of context are 8192 tokens.
-BINARY = {"": 1, "k": 1024, "m": 1024**2}
 
 
 def several(given: Iterable[str]) -> list[str]:
@@ -46,37 +46,6 @@ def read(option: str, given: Iterable[str], one: Callable[[str], T]) -> list[T]:
     return list(dict.fromkeys(values))
 
 
-def count(text: str) -> int:
-    """Return a whole number such as ``2048``, ``8k`` or ``1e4``.
-
-    >>> count("8k"), count("2048")
-    (8192, 2048)
-    """
-    match = re.fullmatch(r"(-?\d+(?:\.\d+)?(?:e\d+)?)\s*([km]?)", text.lower())
-    if match is None or re.match(r"-?0\d", text):
-        raise ValueError(f"{text!r} is not a whole number such as 2048 or 8k (without separators)")
-    value = float(match[1]) * BINARY[match[2]]
-    if value != int(value):
-        raise ValueError(f"{text!r} is not a whole number")
-    return int(value)
-
-
-def fraction(text: str) -> float:
-    """Return a fraction such as ``0.5`` or ``50%``.
-
-    >>> fraction("50%"), fraction(".25")
-    (0.5, 0.25)
-    """
-    number = text.removesuffix("%").strip()
-    try:
-        value = float(number) / (100 if number != text else 1)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a fraction such as 0.5 or 50%") from None
-    if value > 1:
-        raise ValueError(f"sparsity must be in [0, 1); got {value:g}. Did you mean {value:g}%?")
-    return value
-
-
 def number(text: str) -> float:
     """Return a number, as of a price or a target.
 
@@ -106,17 +75,21 @@ def prices(given: Iterable[str]) -> dict[str, float]:
     return found
 
 
-def methods(given: Sequence[str]) -> list[str | tuple[str, ...]]:
-    """Return pruning methods: names with commas, "a+b" for one after the other.
+def methods(given: Sequence[str]) -> list[Any]:
+    """Return pruning methods: names with commas, "a+b" for one after the other, "a@0.5" with a ratio of its own.
 
     >>> methods(["low-rank,static-depth+semi-structured"])
     ['low-rank', ('static-depth', 'semi-structured')]
+    >>> methods(["static-width@0.25/0.5"])[0].sparsity
+    PerBlock(attention=0.25, mlp=0.5)
     """
+    from pruninfersim.pruning import spelling
+
     parts = [tuple(name.strip() for name in text.split("+") if name.strip()) for text in several(given)]
-    found: list[str | tuple[str, ...]] = [names[0] if len(names) == 1 else names for names in parts if names]
-    if given and not found:
+    read = [tuple(spelling.read(name) if "@" in name else name for name in names) for names in parts if names]
+    if given and not read:
         raise InvalidInputError("a list of methods holds none; give names such as static-width, with commas")
-    return found
+    return [names[0] if len(names) == 1 else names for names in read]
 
 
 def output_file(given: str, option: str = "--out") -> Path | None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 
 _WORDS = (
-    (r", see to_frame\(\) of both sides", "; `pruninfersim trace` shows which ops"),
-    (r"see to_frame\(\)", "see `pruninfersim trace`"),
+    (r"the list of ops shows which", "`pruninfersim trace` shows which ops"),
     (r"give names with a sparsity, or method objects", "give names, see `pruninfersim methods`"),
     (r"say which to take$", "say which to take with --gpu"),
     (r"Give the profile of one of them", "Say so with --gpu, or leave it out"),
@@ -21,7 +20,7 @@ _WORDS = (
 def shell_words(text: str) -> str:
     """Return a message of the library in the words of the command line.
 
-    >>> shell_words("their ratio may be biased, see to_frame() of both sides")
+    >>> shell_words("their ratio may be biased; the list of ops shows which")
     'their ratio may be biased; `pruninfersim trace` shows which ops'
     """
     for pattern, words in _WORDS:

@@ -60,6 +60,11 @@ class Timed(ReadOnly):
         """Time of each op in the pass, runs and gaps [s]."""
         return (self.run + self.gap) * self.count
 
+    def each(self, change: Callable[[FloatArray], FloatArray]) -> Timed:
+        """Return the same with every column changed alike."""
+        columns = (self.count, self.run, self.gap, self.floor, self.limit, self.widening)
+        return Timed(self.which, *map(change, columns))
+
 
 @doors
 @dataclass(frozen=True, eq=False, repr=False)
@@ -313,15 +318,13 @@ class Estimate(ReadOnly):
     def at(self, index: tuple[int, ...], shape: tuple[int, ...] | None = None) -> Estimate:
         """Return one point of a sweep, by its place on each axis; `shape` as in `OpTrace.at`."""
         sweep = self.trace.sweep_shape if shape is None else shape
-        size = len(self.trace)
 
-        def point(values: FloatArray) -> FloatArray:
-            return sealed(np.array(np.broadcast_to(values, (*sweep, size))[index])) if values.ndim else values
+        def point(some: Timed) -> Timed:
+            full = (*sweep, len(some.which))
+            return some.each(lambda x: sealed(np.array(np.broadcast_to(x, full)[index])) if x.ndim else x)
 
-        names = ("run", "gap", "floor", "limit", "widening")
-        ops = self.trace.at(index, sweep)
-        numbers = {name: point(getattr(self, name)) for name in names}
-        return replace(self, trace=ops, timed=(Timed(np.arange(size), ops.count, **numbers),))
+        timed = tuple(point(some) for some in self.timed)
+        return replace(self, trace=self.trace.at(index, sweep), timed=timed)
 
     def plot(self, kind: str | None = None, **options: Any) -> Any:
         """Return a plotly figure of a single pass: "breakdown" (the default) or "roofline"."""

@@ -125,4 +125,5 @@ def _squares(values: FloatArray) -> FloatArray:
 
 def _members(of: NDArray[np.intp], among: NDArray[np.intp]) -> FloatArray:
     """Return which of the distinct shapes of `among` each op has, shape (op, distinct) of 0 and 1."""
-    return np.asarray(of[:, None] == np.unique(among), dtype=np.float64)
+    # Of a few numbers a set is quicker than `np.unique`, whose first call imports numpy.ma.
+    return np.asarray(of[:, None] == np.array(sorted(set(among.tolist())), dtype=np.intp), dtype=np.float64)

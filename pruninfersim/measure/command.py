@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import os
-import sys
+import textwrap
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 import pruninfersim
 from pruninfersim import hardware
+from pruninfersim._util.table import printable, screen_width, table
 from pruninfersim.errors import PruninfersimError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.measure import device, planning, suites
@@ -63,10 +60,9 @@ def measure(
     cases = suites.select(suite)
     seconds = None if budget is None else planning.parse_budget(budget)
     protocol = Protocol(repeats=repeats)
-    console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120)
     if plan_only:
         plan = planning.plan(cases, hardware.get(gpu or PLANNED_GPU), protocol=protocol, budget=seconds)
-        show(plan, console)
+        show(plan)
         return 0
     torch = device.need_cuda()
     profile = _profile(torch.cuda.get_device_name(0), gpu)
@@ -85,19 +81,19 @@ def measure(
     )
     done = recorder.resume({case.kind for case in cases}, retry_failed=retry_failed)
     plan = planning.plan(cases, profile, protocol=protocol, budget=seconds, done=done)
-    show(plan, console)
+    show(plan)
     if done:
-        console.print(f"{len(done)} shapes are in {out} already; they are not taken again.")
+        say(f"{len(done)} shapes are in {out} already; they are not taken again.")
     from pruninfersim.measure.executor import Executor
 
     with Executor(protocol) as executor:
         try:
-            outcome = run(plan, recorder, executor.execute, console=console)
+            outcome = run(plan, recorder, executor.execute)
         except ContextLostError as error:
             raise PruninfersimError(
                 f"CUDA is unusable after an error ({error}); run the same command again, it goes on after this shape"
             ) from None
-    report(outcome, out, console)
+    report(outcome, out)
     return 0
 
 
@@ -112,29 +108,37 @@ def _profile(title: str, gpu: str | None) -> HardwareProfile:
     return hardware.get(name)
 
 
-def show(plan: Plan, console: Console) -> None:
+def say(text: str) -> None:
+    """Print a line, wrapped to the screen."""
+    print(printable(textwrap.fill(text, screen_width() or 10_000, break_long_words=False, break_on_hyphens=False)))
+
+
+def show(plan: Plan) -> None:
     """Print what would run, by kind, and how long it takes."""
-    table = Table(title=f"Plan for {plan.hardware}: {len(plan.steps)} shapes, about {duration(plan.wall)}")
-    table.title_justify = "left"
-    for name in ("file", "shapes", "time", "known to ±"):
-        table.add_column(name, justify="left" if name == "file" else "right")
-    for kind, (count, wall, doubt) in plan.by_kind().items():
-        known = "a factor of 2" if doubt >= planning.UNKNOWN_DOUBT else f"{100 * doubt:.0f} %"
-        table.add_row(f"{kind}.csv", str(count), duration(wall), known)
-    console.print(table)
+    say(f"Plan for {plan.hardware}: {len(plan.steps)} shapes, about {duration(plan.wall)}")
+    rows = [
+        {
+            "file": f"{kind}.csv",
+            "shapes": count,
+            "time": duration(wall),
+            "known to": "a factor of 2" if doubt >= planning.UNKNOWN_DOUBT else f"± {100 * doubt:.0f} %",
+        }
+        for kind, (count, wall, doubt) in plan.by_kind().items()
+    ]
+    print(printable(f"\n{table(rows, screen_width())}\n"))
     if plan.budget is not None:
         first = ", ".join(str(step.case) for step in plan.steps[:3])
-        console.print(f"Budget {duration(plan.budget)}: {plan.left_out} shapes are left out. First: {first}.")
+        say(f"Budget {duration(plan.budget)}: {plan.left_out} shapes are left out. First: {first}.")
 
 
-def report(outcome: Outcome, out: Path, console: Console) -> None:
+def report(outcome: Outcome, out: Path) -> None:
     """Print what was timed, and what failed and why."""
     late = f", {outcome.not_reached} not reached within the budget" if outcome.not_reached else ""
-    console.print(f"{outcome.timed} shapes timed, {len(outcome.failed)} failed{late}. Files: {out}/*.csv")
+    say(f"{outcome.timed} shapes timed, {len(outcome.failed)} failed{late}. Files: {out}/*.csv")
     for case, reason in list(outcome.failed.items())[:SHOWN]:
-        console.print(f"failed: {case}: {reason}", markup=False, highlight=False)
+        say(f"failed: {case}: {reason}")
     if len(outcome.failed) > SHOWN:
-        console.print(f"and {len(outcome.failed) - SHOWN} more; see the lines '# failed' in the files")
+        say(f"and {len(outcome.failed) - SHOWN} more; see the lines '# failed' in the files")
 
 
 def duration(seconds: float) -> str:

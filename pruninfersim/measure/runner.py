@@ -48,10 +48,9 @@ def run(
     recorder: Recorder,
     execute: Execute,
     *,
-    console: Console | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Outcome:
-    """Run the steps of a plan in order.
+    """Run the steps of a plan in order, with a bar on standard error.
 
     Parameters
     ----------
@@ -59,8 +58,6 @@ def run(
         With a budget, the run ends when it is spent, even if the plan was too hopeful.
     recorder : Recorder
     execute : callable
-    console : Console, optional
-        Where the progress bar goes.
     clock : callable
         Seconds.
 
@@ -71,7 +68,7 @@ def run(
     """
     outcome, start = Outcome(), clock()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("measure", total=len(plan.steps))
         for number, step in enumerate(plan.steps):
             if plan.budget is not None and clock() - start >= plan.budget:

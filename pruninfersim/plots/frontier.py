@@ -22,21 +22,35 @@ class FrontierInfo(NamedTuple):
 
 
 @door
-def frontier_info(families: Mapping[str, Curve]) -> FrontierInfo:
+def frontier_info(families: Mapping[str, Curve] | Frontier) -> FrontierInfo:
     """Return the curves and their frontier.
+
+    Parameters
+    ----------
+    families : mapping of str to Curve, or Frontier
+        What `pareto.curves` or `pareto.frontier` returns.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is neither.
 
     >>> from pruninfersim.questions import pareto
     >>> info = frontier_info(pareto.curves(pareto.published_quality(), lambda family, s: 1 / (1 - s)))
     >>> info.best.family[50]
     'dynamic-depth'
     """
+    if isinstance(families, Frontier):
+        return FrontierInfo(families.curves, families)
     if not isinstance(families, Mapping):
         raise InvalidInputError("a frontier is that of curves: pareto.curves(table, model=..., hardware=...)")
     return FrontierInfo(tuple(families.values()), frontier(families))
 
 
 @door
-def frontier_figure(info: FrontierInfo | Mapping[str, Curve], title: str = "Speedup against quality loss") -> go.Figure:
+def frontier_figure(
+    info: FrontierInfo | Frontier | Mapping[str, Curve], title: str = "Speedup against quality loss"
+) -> go.Figure:
     """Return the plot: one line per family, the frontier as a wide grey line, transitions as vertical lines.
 
     >>> from pruninfersim.questions import pareto

@@ -15,11 +15,13 @@ from pruninfersim.plots.breakdown import breakdown_figure, breakdown_info
 from pruninfersim.plots.calibration import calibration_figure
 from pruninfersim.plots.curves import AXES, curve_figure
 from pruninfersim.plots.frames import as_frame
+from pruninfersim.plots.frontier import frontier_figure
 from pruninfersim.plots.heatmap import heatmap_figure
 from pruninfersim.plots.roofline import roofline_figure
 from pruninfersim.plots.waterfall import waterfall_figure
 from pruninfersim.questions.comparison import Speedup
 from pruninfersim.questions.explain import Explanation
+from pruninfersim.questions.pareto import Frontier
 from pruninfersim.questions.several import Speedups
 from pruninfersim.questions.table import case_of, methods_of
 
@@ -29,22 +31,24 @@ if TYPE_CHECKING:
 #: Figures of one pass, and figures of several.
 SINGLE = ("waterfall", "breakdown", "roofline")
 MANY = ("bars", "curve", "heatmap")
+#: Results of one figure of their own.
+OWN: dict[type, str] = {Calibration: "calibration", Frontier: "frontier"}
 
 
 @door
 def plot(what: Any, kind: str | None = None, **options: Any) -> go.Figure:
-    """Return the figure of a result, a frame, an explanation, an estimate or a calibration.
+    """Return the figure of a result, a frame, an explanation, an estimate, a calibration or a frontier.
 
     Parameters
     ----------
-    what : Speedup, Speedups, DataFrame, Explanation, Estimate or Calibration
+    what : Speedup, Speedups, DataFrame, Explanation, Estimate, Calibration or Frontier
         A frame is that of `pruninfersim.sweep` or ``to_frame()``.
-    kind : {"waterfall", "breakdown", "roofline", "bars", "curve", "heatmap", "calibration"}, optional
+    kind : {"waterfall", "breakdown", "roofline", "bars", "curve", "heatmap", "calibration", "frontier"}, optional
         Default: the waterfall of a comparison, the breakdown of an estimate, the curve of results along one axis, the
         heat map of those along two, bars where nothing is an axis.
     **options
-        Of the figure: `axis`, `colour`, `facet` of curves, `across`, `down` of heat maps, `across`, `colour` of bars,
-        `title`.
+        Of the figure: `axis`, `colour`, `facet` of curves, `across`, `down`, `facet` of heat maps, `across`, `colour`,
+        `facet` of bars, `title`.
 
     Raises
     ------
@@ -58,10 +62,16 @@ def plot(what: Any, kind: str | None = None, **options: Any) -> go.Figure:
     >>> plot(result).data[0].type, plot(result, "roofline").data[0].name
     ('waterfall', 'roofline')
     """
-    if kind is not None and kind not in (*SINGLE, *MANY, "calibration"):
-        raise unknown_name("kind of figure", kind, (*SINGLE, *MANY, "calibration"))
+    known = (*SINGLE, *MANY, *OWN.values())
+    if kind is not None and kind not in known:
+        raise unknown_name("kind of figure", kind, known)
+    for own, only in OWN.items():
+        if kind is not None and isinstance(what, own) != (kind == only):
+            raise InvalidInputError(f"the kind {only!r} is that of a {own.__name__}, which has no other")
     if isinstance(what, Calibration):
         return calibration_figure(what, **options)
+    if isinstance(what, Frontier):
+        return frontier_figure(what, **options)
     if isinstance(what, Estimate):
         return _of_estimate(what, kind or "breakdown", options)
     if isinstance(what, Explanation):

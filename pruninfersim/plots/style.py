@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -75,12 +76,12 @@ def text_of(value: Any) -> str:
 
 
 def titled(title: str, case: str) -> str:
-    """Return a title with the case that it is about below it, in smaller letters.
+    """Return a title with the case that it is about below it, in smaller letters; names in it are no markup.
 
     >>> titled("Speedup", "llama-3.1-8b on l40s")
     'Speedup<br><sup>llama-3.1-8b on l40s</sup>'
     """
-    return f"{title}<br><sup>{case}</sup>" if case else title
+    return f"{title}<br><sup>{html.escape(case, quote=False)}</sup>" if case else title
 
 
 def figure(title: str, x: str, y: str, *, panels: Sequence[str] = ("",), **layout: Any) -> go.Figure:

@@ -19,8 +19,9 @@ __all__ = ["availability", "availability_note"]
 
 __dir__ = shows(__all__)
 
-#: Answers that a table may give.
+#: Answers that a table may give, and how sure they are.
 ANSWERS = ("yes", "partly", "no", "unknown")
+SURE = ("documented", "as told")
 
 
 @cache
@@ -42,7 +43,8 @@ def availability(family: str | None = None) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns family, software, runs ("yes", "partly", "no", "unknown"), how, source, date (of the source).
+        Columns family, software, runs ("yes", "partly", "no", "unknown"), how, source, date (of the source), sure
+        ("documented" by the software itself, or "as told" by others).
 
     Raises
     ------
@@ -57,22 +59,27 @@ def availability(family: str | None = None) -> pd.DataFrame:
     if family is not None and family not in METHODS:
         raise unknown_name("method", family, METHODS)
     kept = [row for row in _table() if family in (None, row["family"])]
-    return pd.DataFrame(kept, columns=["family", "software", "runs", "how", "source", "date"])
+    return pd.DataFrame(kept, columns=["family", "software", "runs", "how", "source", "date", "sure"])
 
 
 def availability_note(family: str) -> str:
     """Return in one line which software is known to run a family, and which is known not to; empty for other methods.
 
     >>> availability_note("semi-structured")
-    'semi-structured: PyTorch, cuSPARSELt, TensorRT, TensorRT-LLM; not vLLM: kernels for 2:4 weights were removed ...'
+    'semi-structured: PyTorch, cuSPARSELt, TensorRT, TensorRT-LLM (as told); not vLLM (as told): kernels for 2:4 ...'
     """
     mine = [row for row in _table() if row["family"] == family]
     parts = [
-        ", ".join(row["software"] for row in mine if row["runs"] == "yes"),
-        *(f"partly {row['software']}: {row['how']}" for row in mine if row["runs"] == "partly"),
-        *(f"not {row['software']}: {row['how']}" for row in mine if row["runs"] == "no"),
+        ", ".join(_who(row) for row in mine if row["runs"] == "yes"),
+        *(f"partly {_who(row)}: {row['how']}" for row in mine if row["runs"] == "partly"),
+        *(f"not {_who(row)}: {row['how']}" for row in mine if row["runs"] == "no"),
     ]
     unknown = [row["software"] for row in mine if row["runs"] == "unknown"]
     if unknown:
         parts.append(f"{', '.join(unknown)} unknown")
     return f"{family}: {'; '.join(part for part in parts if part)}" if mine else ""
+
+
+def _who(row: dict[str, str]) -> str:
+    """Return the name of a software, with a word on how sure the answer is where its own documents do not say it."""
+    return f"{row['software']} ({row['sure']})" if row["sure"] != "documented" else row["software"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from pruninfersim.questions.setup import Setup
 from pruninfersim.stacks import Stack
 from pruninfersim.trace import OpTrace
 from pruninfersim.workload import Workload
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: What a driver reports of the memory in a card's name, counted in GiB: 23.5 of 24, 79.1 of 80.
 REPORTED = 0.985
@@ -93,6 +96,12 @@ class Capacity:
             "reserve", "kv_bytes", "kv_bytes_per_token",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names} | {"tokens_per_second": self.tokens_per_second}
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row: what `to_dict` has."""
+        import pandas as pd
+
+        return pd.DataFrame([self.to_dict()])
 
     def __repr__(self) -> str:
         return (

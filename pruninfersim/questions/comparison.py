@@ -368,11 +368,11 @@ def evidence_notes(dense: Estimate, pruned: Estimate) -> tuple[str, ...]:
     if kinds[0] != kinds[1]:
         return (
             f"the dense side rests on {' and '.join(kinds[0])} kernels and the pruned side on "
-            f"{' and '.join(kinds[1])} ones: their ratio may be biased, see to_frame() of both sides",
+            f"{' and '.join(kinds[1])} ones: their ratio may be biased; the list of ops shows which",
         )
     return tuple(
         f"{before[kind]:.0%} of the dense side and {after[kind]:.0%} of the pruned side rest on {kind} kernels: their "
-        "ratio may be biased, see to_frame() of both sides"
+        "ratio may be biased; the list of ops shows which"
         for kind in kinds[0]
         if kind != "calibrated" and abs(before[kind] - after[kind]) > UNEQUAL_SHARE
     )

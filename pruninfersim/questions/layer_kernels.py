@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim import hardware as hardware_registry
-from pruninfersim._util.arrays import TOO_LARGE, FloatArray, checked
+from pruninfersim._util.arrays import FloatArray, sizes
 from pruninfersim._util.doors import door
 from pruninfersim.calibration.nearest import nearest_calibration
 from pruninfersim.cost import scalar
@@ -17,9 +17,9 @@ from pruninfersim.hardware import HardwareProfile, precision, traits
 from pruninfersim.kernels import all_reduce, mla, moe
 from pruninfersim.kernels.base import Cache, ceilings
 from pruninfersim.models.architectures.routing import checked_routing
+from pruninfersim.questions.single_kernel import CACHES, operands
 from pruninfersim.trace import OpTrace
 
-CACHES = ("cold", "replayed")
 #: Library -> kind of the calibrations of its fused mixture of experts.
 MOE_LIBRARIES = {"trtllm": "moe", "sglang": "moe_triton"}
 MLA_LIBRARIES = ("trtllm", "sglang")
@@ -84,7 +84,7 @@ def moe_latency(
     if library not in MOE_LIBRARIES:
         raise unknown_name("library", library, MOE_LIBRARIES)
     given = {"tokens": tokens, "hidden": hidden, "inter": inter, "experts": experts, "top_k": top_k, "tp": tp, "ep": ep}
-    size = dict(zip(given, np.broadcast_arrays(*(_size(name, value) for name, value in given.items())), strict=True))
+    size = dict(zip(given, np.broadcast_arrays(*sizes(**given).values()), strict=True))
     for part, whole in (("top_k", "experts"), ("ep", "experts"), ("tp", "inter")):
         if (size[part] > size[whole]).any():
             raise InvalidInputError(f"{part} must not be above {whole}")
@@ -93,11 +93,8 @@ def moe_latency(
     row: dict[str, Any] = {
         "name": "experts",
         "kernel": "moe",
-        "dtype": form.dtype,
         "pattern": "" if routing == "uniform" else routing,
-        "a_bytes": form.input_bytes,
-        "b_bytes": form.weight_bytes,
-        "out_bytes": form.output_bytes,
+        **operands(form),
     }
     return _time(row | columns, MOE_LIBRARIES[library], form.dtype, hardware, cache)
 
@@ -131,9 +128,8 @@ def all_reduce_latency(
     """
     if library not in all_reduce.LIBRARIES:
         raise unknown_name("library", library, all_reduce.LIBRARIES)
-    message = checked("bytes", bytes, minimum=1e-9, below=TOO_LARGE)
-    width = message / 2.0
-    row = {"kernel": "all_reduce", "n": width, "k": width, "ranks": _size("gpus", gpus)}
+    width = sizes(bytes=bytes)["bytes"] / 2.0
+    row = {"kernel": "all_reduce", "n": width, "k": width, "ranks": sizes(gpus=gpus)["gpus"]}
     # A roofline of one card says nothing of a replayed message: as measured, for either cache.
     return _time(row, all_reduce.LIBRARIES[library], "bf16", hardware, "replayed")
 
@@ -197,7 +193,7 @@ def mla_latency(
     if kv_dtype not in CACHE_BYTES:
         raise unknown_name("kv_dtype", kv_dtype, CACHE_BYTES)
     given = {"batch": batch, "query_len": query_len, "context": context, "heads": heads}
-    size = dict(zip(given, np.broadcast_arrays(*(_size(name, value) for name, value in given.items())), strict=True))
+    size = dict(zip(given, np.broadcast_arrays(*sizes(**given).values()), strict=True))
     columns = mla.mla_columns(size, CACHE_BYTES[kv_dtype], form=form, phase=phase)
     kind = "mla_decode_sglang" if phase == "decode" and library == "sglang" else f"mla_{phase}"
     if phase == "prefill" and form == "absorbed":
@@ -206,10 +202,6 @@ def mla_latency(
         kind = "mla_prefill_sglang"
     row = {"kernel": f"mla_{phase}", "dtype": "bf16"}
     return _time(row | columns, kind, kv_dtype, hardware, cache)
-
-
-def _size(name: str, value: ArrayLike) -> FloatArray:
-    return checked(name, value, minimum=1e-9, below=TOO_LARGE)
 
 
 def _time(

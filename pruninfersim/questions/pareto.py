@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from pruninfersim._util.arrays import FloatArray, checked
 from pruninfersim._util.doors import door, doors
 from pruninfersim._util.files import TABLE, read_text
-from pruninfersim._util.lazy import callable_module, shows
+from pruninfersim._util.lazy import callable_module, drawn, shows
 from pruninfersim.errors import FileFormatError, InvalidInputError, shown
 from pruninfersim.pruning import METHODS
 from pruninfersim.questions.answers import sides
@@ -92,11 +92,14 @@ class Frontier:
         Highest speedup at that loss or a smaller one [1].
     family : tuple of str, one per step
         Who reaches it.
+    curves : tuple of Curve
+        What it is the frontier of.
     """
 
     gap: FloatArray
     speed: FloatArray
     family: tuple[str, ...]
+    curves: tuple[Curve, ...] = ()
 
     def __repr__(self) -> str:
         changes = "".join(f", {after} from {gap:.3g} %" for gap, _, after in self.transitions)
@@ -112,6 +115,10 @@ class Frontier:
     def hypervolume(self) -> float:
         """Area between the frontier and speedup 1 over the losses it spans [%]."""
         return float(np.trapezoid(self.speed - 1.0, self.gap))
+
+    def plot(self, **options: Any) -> Any:
+        """Return a plotly figure: the curves and their frontier."""
+        return drawn(self, None, options)
 
 
 @door
@@ -145,15 +152,34 @@ def read_quality(path: str | Path) -> pd.DataFrame:
     >>> read_quality("quality.csv").gap_percent.tolist()
     [1.8, 9.7]
     """
-    import pandas as pd
-
     file = Path(path)
     try:
-        frame = pd.read_csv(io.StringIO(read_text(file, TABLE), newline=None), comment="#")
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip()
+        return quality_of(read_text(file, TABLE), file.name)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise FileFormatError(f"{file.name}: cannot be read as a CSV table: {reason}") from None
-    return _checked_quality(frame, file.name)
+
+
+@door
+def quality_of(text: str, name: str = "the table") -> pd.DataFrame:
+    """Return a quality table from the text of its CSV file; format and errors as `read_quality`.
+
+    Parameters
+    ----------
+    text : str
+    name : str
+        What messages call the table.
+
+    >>> len(quality_of("method,family,sparsity,gap_percent\\nmine,low-rank,0.5,9"))
+    1
+    """
+    import pandas as pd
+
+    try:
+        frame = pd.read_csv(io.StringIO(text, newline=None), comment="#")
+    except ValueError as error:
+        raise FileFormatError(f"{name}: cannot be read as a CSV table: {error}") from None
+    return _checked_quality(frame, name)
 
 
 def _checked_quality(frame: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -281,7 +307,7 @@ def frontier(families: Mapping[str, Curve], *, largest_gap: float | None = None)
     names = tuple(families)
     # At no loss every curve is 1: whoever leads at the first step leads there too.
     winner[0] = winner[min(1, len(winner) - 1)]
-    return Frontier(gap, so_far[winner, np.arange(len(gap))], tuple(names[i] for i in winner))
+    return Frontier(gap, so_far[winner, np.arange(len(gap))], tuple(names[i] for i in winner), tuple(families.values()))
 
 
 @door

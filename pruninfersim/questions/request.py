@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Never
 
 import numpy as np
 
 from pruninfersim import pruning
 from pruninfersim._util.doors import door
+from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel, Estimate
 from pruninfersim.errors import InvalidInputError, shown
 from pruninfersim.hardware import HardwareProfile
@@ -19,6 +20,14 @@ from pruninfersim.stacks import Stack
 from pruninfersim.trace import OpTrace
 from pruninfersim.workload import RequestWorkload, Workload
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Keywords of `request`.
+KEYWORDS = (
+    "model", "hardware", "stack", "batch", "prompt", "new_tokens", "method", "sparsity", "prefill_method",
+    "decode_method", "dtype", "clients",
+)  # fmt: skip
 #: Tokens that a price, or an energy, is given for.
 MILLION = 1e6
 #: Contexts that stand for all of a request if max(host, GPU) bends on the way.
@@ -102,6 +111,13 @@ class Request:
             "notes": list(self.notes),
         }
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row: what `to_dict` has, the ends of the total as ``low`` and ``high``, without notes."""
+        import pandas as pd
+
+        row = {name: value for name, value in self.to_dict().items() if not isinstance(value, list)}
+        return pd.DataFrame([row | {"low": self.interval[0], "high": self.interval[1]}])
+
     def __repr__(self) -> str:
         low, high = self.interval
         return (
@@ -126,6 +142,7 @@ def request(
     decode_method: Method | None = None,
     dtype: str | None = None,
     clients: int | None = None,
+    **other: Never,
 ) -> Request:
     """Return the times of a request: one prefill, and a decode step for every further token.
 
@@ -160,9 +177,12 @@ def request(
         For unknown names, values out of range, figures that a profile lacks.
 
     >>> asked = request(model="llama-3.1-8b", hardware="h100-sxm", stack="ideal", prompt=2048, new_tokens=256)
+    >>> asked.to_frame().shape[0]
+    1
     >>> 1.1 < asked.total < 1.3, asked.interval[0] <= asked.total <= asked.interval[1]
     (True, True)
     """
+    refuse("request", other, KEYWORDS)
     if clients is not None and batch != 1:
         raise InvalidInputError(f"give either batch ({batch}) or clients ({clients}), not both")
     setup = Setup(model, hardware, stack, dtype)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from pruninfersim import hardware as hardware_registry
 from pruninfersim import stacks
-from pruninfersim._util.arrays import TOO_LARGE, FloatArray, checked
+from pruninfersim._util.arrays import TOO_LARGE, FloatArray, checked, sizes
 from pruninfersim._util.doors import door
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel, scalar
@@ -77,16 +77,13 @@ def gemm_latency(
     refuse("gemm_latency", other, ["m", "n", "k", "hardware", "dtype", "kernel", "cache", "stack"])
     if kernel not in GEMM_KERNELS:
         raise unknown_name("kernel", kernel, GEMM_KERNELS)
-    sizes = {name: checked(name, x, minimum=1e-9, below=TOO_LARGE) for name, x in (("m", m), ("n", n), ("k", k))}
     form = precision.get(dtype)
     row: dict[str, Any] = {
         "name": kernel,
         "kernel": GEMM_KERNELS[kernel],
         "gemms": 1.0,
-        "dtype": form.dtype,
-        "a_bytes": form.input_bytes,
-        "b_bytes": form.weight_bytes,
-        "out_bytes": form.output_bytes,
+        **operands(form),
+        **sizes(m=m, n=n, k=k),
     }
     if kernel == "2:4":
         row |= {"mac_fraction": 0.5, "pattern": "2:4", "b_bytes": precision.sparse_bytes(form.weight_bytes)}
@@ -97,7 +94,7 @@ def gemm_latency(
                 "pruninfersim.stacks.vendor(gpu, quantise=..., library=...)"
             )
         stack = _vendor(_gpu(hardware), quantise, library)
-    return _priced([row | sizes], hardware, stack, cache)
+    return _priced([row], hardware, stack, cache)
 
 
 @lru_cache(maxsize=64)
@@ -160,8 +157,8 @@ def attention_latency(
     if phase not in ("prefill", "decode"):
         raise unknown_name("phase", phase, ["prefill", "decode"])
     given = {"batch": batch, "query_len": query_len, "context": context, "heads": heads, "head_dim": head_dim}
-    size = {name: checked(name, value, minimum=1e-9, below=TOO_LARGE) for name, value in given.items()}
-    groups = size["heads"] if kv_heads is None else checked("kv_heads", kv_heads, minimum=1e-9, below=TOO_LARGE)
+    size = sizes(**given, kv_heads=heads if kv_heads is None else kv_heads)
+    groups = size["kv_heads"]
     form = _attention_precision(dtype, kv_dtype)
     query, before = size["query_len"], np.maximum(size["context"], size["query_len"])
     seen = np.inf if window is None else checked("window", window, minimum=1, below=TOO_LARGE)
@@ -169,13 +166,7 @@ def attention_latency(
     share = (
         np.ones(()) if phase == "decode" else causal_share(query, before, np.minimum(before, query + seen - 1.0), seen)
     )
-    common: dict[str, Any] = {
-        "dtype": form.dtype,
-        "a_bytes": form.input_bytes,
-        "b_bytes": form.weight_bytes,
-        "out_bytes": form.output_bytes,
-        "sequences": size["batch"],
-    }
+    common: dict[str, Any] = {**operands(form), "sequences": size["batch"]}
     attention = common | {
         "name": "attention",
         "kernel": f"attention_{phase}",
@@ -193,6 +184,13 @@ def attention_latency(
     # A replayed benchmark has its KV write inside the measured time, and so has the floor of a decode step.
     apart = cache == "cold" and phase == "prefill"
     return _priced([attention, append] if apart else [attention], hardware, stack, cache)
+
+
+def operands(form: precision.Precision) -> dict[str, Any]:
+    """Return what a row says of the precision of its operands."""
+    return {
+        "dtype": form.dtype, "a_bytes": form.input_bytes, "b_bytes": form.weight_bytes, "out_bytes": form.output_bytes,
+    }  # fmt: skip
 
 
 def _attention_precision(dtype: str, kv_dtype: str | None) -> precision.Precision:

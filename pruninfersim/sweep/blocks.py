@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,6 @@ from pruninfersim import pruning, stacks
 from pruninfersim._util.arrays import FloatArray, sealed
 from pruninfersim.cost import CostModel, Estimate, Lowering
 from pruninfersim.cost.distinct import Shapes
-from pruninfersim.cost.estimate import Timed
 from pruninfersim.cost.memory import kv_memory, weight_memory
 from pruninfersim.cost.speedups import claimed_share, claimed_speedup, flops_speedup, ideal_speedup
 from pruninfersim.hardware import HardwareProfile
@@ -167,10 +166,7 @@ def _points_of(side: Estimate, rows: slice, workload: Workload) -> Estimate:
     def some(column: FloatArray) -> FloatArray:
         return column[rows] if column.ndim > 1 and len(column) == size else column
 
-    timed = tuple(
-        Timed(part.which, *(some(getattr(part, f.name)) for f in fields(part) if f.name != "which"))
-        for part in side.timed
-    )
+    timed = tuple(part.each(some) for part in side.timed)
     chain = side.chain and side.chain.points(rows, size)
     return replace(side, trace=_points(side.trace, rows, workload), timed=timed, chain=chain)
 

@@ -50,7 +50,7 @@ def split(trace: OpTrace) -> tuple[Part, ...]:
     >>> from pruninfersim.workload import Workload
     >>> step = trace("llama-3.1-8b", Workload.decode(batch=[[1], [8]], context=[512, 1024, 2048]))
     >>> [(part.ops.kernel[0], part.ops.shape) for part in split(step)][1:3]
-    [('gemm', (2, 1, 7)), ('rope', (2, 1, 2))]
+    [('norm', (2, 1, 3)), ('gemm', (2, 1, 7))]
     """
     members: dict[Any, list[int]] = {}
     for i, kind in enumerate(zip(trace.kernel, trace.dtype, trace.pattern, strict=True)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from pruninfersim.cost import CostModel, Priced, Protocol, Spread
 from pruninfersim.cost.clock import EngineClock
 from pruninfersim.cost.serving import Serving
 from pruninfersim.hardware import HardwareProfile
-from pruninfersim.kernels.gemm_2of4 import Vendor24
+from pruninfersim.kernels.base import KernelModel
 from pruninfersim.stacks.engines import kernels as own
 from pruninfersim.stacks.engines.hosts import UNKNOWN, Host
 from pruninfersim.stacks.engines.lowering import Launched, Lowering
@@ -27,10 +27,6 @@ OWN_TIME = (-0.7, 0.6)
 OWN_TIME_KNOWN = (-0.4, 0.4)
 #: Half-width at 90 % of two measurements of one speedup of an engine.
 REPEATABILITY = 0.05
-#: Precisions that an engine quantises activations for.
-NARROW = ("fp8", "int8", "fp4")
-#: Half-width in log units of a bare 8-bit GEMM beside the 16-bit one that it is taken from.
-BARE_NARROW = 0.1
 
 
 @doors
@@ -51,6 +47,8 @@ class Engine:
         New tokens up to which a decode step, or a prefill, runs in a CUDA graph.
     unfused : mapping of str to float, as a tuple of pairs
         Kernel key -> bytes that the kernels of the op move over those of one fused kernel [1]; empty if fused.
+    decode_attention : callable, optional
+        Makes the decode attention of the engine from the vendor's.
     serving : Serving
     host : Host
     repeatability : float
@@ -67,6 +65,7 @@ class Engine:
     decode: float = np.inf
     prefill: float = np.inf
     unfused: tuple[tuple[str, float], ...] = ()
+    decode_attention: Callable[[KernelModel], KernelModel] | None = None
     serving: Serving = field(default_factory=Serving)
     host: Host = UNKNOWN
     repeatability: float = REPEATABILITY
@@ -117,14 +116,10 @@ class Engine:
     def _kernels(self, base: CostModel) -> Mapping[str, Priced]:
         """Return the vendor's kernels as this engine launches them."""
         table = dict(base.kernels)
-        stream, gemm = table["act"], table["gemm"]
-        if self.launched.quantise:  # on its own, or fused away: not part of the GEMM
-            for dtype in NARROW:
-                bare = _bare(table[f"gemm/{dtype}"], gemm)
-                sparse = table[f"gemm_2of4/{dtype}"]
-                table[f"gemm/{dtype}"] = bare
-                if isinstance(sparse.model, Vendor24):
-                    table[f"gemm_2of4/{dtype}"] = replace(sparse, model=Vendor24(bare.model, sparse.model.sparse))
+        stream = table["act"]
+        if self.decode_attention is not None:
+            attention = table["attention_decode"]
+            table["attention_decode"] = replace(attention, model=self.decode_attention(attention.model))
         for key, moved in self.unfused:
             table[key] = replace(stream, model=own.Unfused(stream.model, moved))
         known = dict(self.launched.of)
@@ -146,18 +141,6 @@ class Engine:
         # Counted in issue times, as if they were launches.
         rows["host_admission"] = Priced(own.HostWork(0.0), "calibrated", band, "engine", self.source)
         return rows | {"small_kernels": replace(stream, model=own.SmallKernels())}
-
-
-def _bare(timed: Priced, wide: Priced) -> Priced:
-    """Return the 8-bit GEMM of a card without quantisation, from its 16-bit one."""
-    return replace(
-        wide,
-        model=own.BareNarrow(wide.model),
-        provenance="extrapolated",
-        spread=wide.spread.with_independent(BARE_NARROW),
-        group=timed.group,
-        source=f"half the depth of: {wide.source}",
-    )
 
 
 def _with_more(

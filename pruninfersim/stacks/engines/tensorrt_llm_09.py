@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pruninfersim.cost.serving import Serving
 from pruninfersim.stacks.engines.base import Engine
+from pruninfersim.stacks.engines.kernels import PerHeadReads
 from pruninfersim.stacks.engines.lowering import Launched
 
 ENGINE = Engine(
@@ -12,5 +13,7 @@ ENGINE = Engine(
     Launched(quantise="fused"),
     step=0.42e-3,
     sequence=15e-6,
+    # Its multi-head kernel of that time: only a later one (XQA) shares the reads of a group.
+    decode_attention=PerHeadReads,
     serving=Serving(memory_share=0.9, reserve=0.5 * 2**30, activations=True),
 )
