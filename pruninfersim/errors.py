@@ -9,7 +9,9 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "CannotWriteError",
     "ConformanceError",
+    "DamagedPartWarning",
     "FileFormatError",
     "InvalidInputError",
     "LeftOutWarning",
@@ -25,8 +27,45 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
+#: Longest quotation of something that was given, in characters.
+QUOTED = 120
+#: Longest message, in characters: a path of 4096 characters is quoted by its ends.
+LONGEST = 1000
+
+
 class PruninfersimError(Exception):
-    """Base class of every error that this library raises on purpose."""
+    """Base class of every error that this library raises on purpose.
+
+    Its message is one line of at most `LONGEST` characters, whatever was quoted in it.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(one_line(text, LONGEST) if isinstance(text, str) else text for text in args))
+
+
+def one_line(text: str, longest: int) -> str:
+    """Return a text as one printable line; of a longer one the two ends.
+
+    >>> one_line("first\\nsecond", 40), one_line("0123456789" * 9, 25)
+    ('first second', '0123456789 ... 0123456789')
+    """
+    if len(text) > 2 * longest:
+        text = f"{text[:longest]} {text[-longest:]}"
+    plain = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    half = (longest - 5) // 2
+    return plain if len(plain) <= longest else f"{plain[:half]} ... {plain[-half:]}"
+
+
+def shown(value: object) -> str:
+    """Return what a message quotes of something that was given: its repr as one short line, whatever that does.
+
+    >>> shown("l40s"), shown(10**5000), len(shown("x" * 9999)) <= QUOTED
+    ("'l40s'", 'int', True)
+    """
+    try:
+        return one_line(repr(value), QUOTED)
+    except Exception:  # of an object that nobody here wrote
+        return type(value).__name__
 
 
 class InvalidInputError(PruninfersimError, ValueError):
@@ -48,6 +87,10 @@ class FileFormatError(PruninfersimError, ValueError):
     """A file (JSON, TOML, CSV) cannot be understood; the message names file and place."""
 
 
+class CannotWriteError(PruninfersimError, OSError):
+    """A file of a sweep cannot be written: a full disk, a folder that is read-only or gone."""
+
+
 class ConformanceError(PruninfersimError):
     """A pruning method or kernel model breaks the contract that `pruninfersim.testing` checks."""
 
@@ -58,6 +101,10 @@ class NameWarning(UserWarning):
 
 class ProvenanceWarning(UserWarning):
     """Two sides of a comparison do not rest on the same kind of evidence."""
+
+
+class DamagedPartWarning(UserWarning):
+    """Parts of a sweep on disk were not as they had been written, and have been evaluated again."""
 
 
 class LeftOutWarning(UserWarning):
@@ -89,8 +136,11 @@ def unknown_name(
     unknown method 'static-widht'. Did you mean 'static-width'? Known: low-rank, static-width.
     """
     names = sorted(known)
-    close = list(near) if near is not None else difflib.get_close_matches(str(name).lower(), names, n=1, cutoff=0.6)
+    given = shown(name) if not isinstance(name, str) else name
+    close = (
+        list(near) if near is not None else difflib.get_close_matches(given[:QUOTED].lower(), names, n=1, cutoff=0.6)
+    )
     hint = f" Did you mean {' or '.join(repr(each) for each in close)}?" if close else ""
     if listing and len(names) > LISTED:
-        return UnknownNameError(f"unknown {kind} {name!r}.{hint} {listing}.")
-    return UnknownNameError(f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}.")
+        return UnknownNameError(f"unknown {kind} {shown(name)}.{hint} {listing}.")
+    return UnknownNameError(f"unknown {kind} {shown(name)}.{hint} Known: {', '.join(names)}.")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import TOO_LARGE, FloatArray, ReadOnly, checked, frozen
+from pruninfersim._util.doors import doors
 from pruninfersim._util.words import refuse
 from pruninfersim.errors import InvalidInputError, unknown_name
 
@@ -19,6 +20,7 @@ Phase = Literal["prefill", "decode"]
 Logits = Literal["last", "all"]
 
 
+@doors
 @dataclass(frozen=True, eq=False, repr=False)
 class Workload(ReadOnly):
     """One forward pass of a model; array fields are sweep axes and broadcast together.
@@ -145,6 +147,9 @@ class Workload(ReadOnly):
             raise unknown_name("value of logits", logits, ["last", "all"])
         sequences = checked("batch", batch, minimum=1, below=TOO_LARGE, whole=True)
         workload = cls(phase, frozen(sequences), frozen(query), frozen(context), logits, causal)
+        for name, values in (("batch", sequences), ("tokens", workload.query_len), ("context", workload.context)):
+            if not values.size:
+                raise InvalidInputError(f"{name} is empty; give at least one number")
         try:
             _ = workload.shape
         except ValueError:

@@ -19,6 +19,7 @@ BUILT_IN = {
     errors.MissingValueError: LookupError,
     errors.FileFormatError: ValueError,
     errors.ConformanceError: Exception,
+    errors.CannotWriteError: OSError,
 }
 
 

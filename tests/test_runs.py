@@ -17,7 +17,7 @@ import pytest
 
 import pruninfersim as pis
 from pruninfersim.errors import FileFormatError, InvalidInputError
-from pruninfersim.sweep import runs as _runs
+from pruninfersim.sweep import parts as _parts
 from pruninfersim.sweep import sweep
 
 pytest.importorskip("pyarrow", reason="needs pyarrow, the optional extra 'parquet'")
@@ -84,7 +84,7 @@ def test_a_finished_run_evaluates_nothing_again(tmp_path, monkeypatch):
     def never(*_):
         raise AssertionError("evaluated again")
 
-    monkeypatch.setattr(_runs, "write_parts", never)
+    monkeypatch.setattr(_parts, "write_parts", never)
     pd.testing.assert_frame_equal(ask(tmp_path / "out", workloads=pis.Workload.decode(4, 64)), first)
 
 

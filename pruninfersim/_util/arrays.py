@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pruninfersim.errors import InvalidInputError
+from pruninfersim.errors import InvalidInputError, shown
 
 FloatArray = NDArray[np.float64]
 
@@ -85,6 +85,37 @@ def _without_writers(value: Any) -> Any:
     return value
 
 
+#: Kinds of numpy types that are numbers: signed and unsigned integers, floats. Neither truth values nor text, times,
+#: complex numbers.
+_REAL = "iuf"
+
+
+def real(name: str, values: Any) -> FloatArray:
+    """Return `values` as float64 if every one of them is a real number, which truth values, text and times are not.
+
+    >>> real("sparsity", "0.5")
+    Traceback (most recent call last):
+    pruninfersim.errors.InvalidInputError: sparsity must be a number or an array of numbers; got '0.5'
+    """
+    try:
+        given = np.asarray(values)
+        if given.dtype.kind == "O":  # numbers of other libraries, of unlimited size, or of columns with gaps
+            if any(isinstance(value, str | bytes | bool | np.bool_) for value in given.flat):
+                raise TypeError
+            array = given.astype(np.float64)
+        elif given.dtype.kind in _REAL:
+            array = given.astype(np.float64, copy=False)
+        else:
+            raise TypeError
+        mixed = values if isinstance(values, list | tuple) else ()  # numpy makes numbers of them before it tells
+        if np.ma.is_masked(values) or any(isinstance(value, bool | np.bool_) for value in mixed):
+            raise TypeError
+    except Exception:  # an object may do anything when it is asked for its number
+        what = "a masked array with values left out" if isinstance(values, np.ma.MaskedArray) else shown(values)
+        raise InvalidInputError(f"{name} must be a number or an array of numbers; got {what}") from None
+    return array
+
+
 def checked(
     name: str,
     values: ArrayLike,
@@ -109,16 +140,14 @@ def checked(
     Raises
     ------
     InvalidInputError
-        If a value is not a number, not finite, or out of range.
+        If a value is not a real number (truth values, text, times, complex numbers and gaps are none), not finite, or
+        out of range.
 
     >>> checked("sparsity", 1.2, minimum=0, below=1)
     Traceback (most recent call last):
     pruninfersim.errors.InvalidInputError: sparsity must be in [0, 1); got 1.2
     """
-    try:
-        array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InvalidInputError(f"{name} must be a number or an array of numbers; got {values!r}") from None
+    array = values if type(values) is np.ndarray and values.dtype == np.float64 else real(name, values)
     bad = ~np.isfinite(array) | (array < minimum) | (array >= below)
     if whole:
         bad = bad | (array != np.floor(array))

@@ -8,7 +8,7 @@ from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pruninfersim.errors import InvalidInputError, unknown_name
+from pruninfersim.errors import InvalidInputError, shown, unknown_name
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -45,7 +45,7 @@ def one_line(error: ValidationError) -> str:
         elif not where:
             parts.append(message)
         else:
-            parts.append(f"{where}: {message[:1].lower()}{message[1:]}; got {item['input']!r}")
+            parts.append(f"{where}: {message[:1].lower()}{message[1:]}; got {shown(item['input'])}")
     return "; ".join(parts)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from pruninfersim.errors import InvalidInputError
+from pruninfersim.errors import InvalidInputError, shown
 
 #: Word of another library, or of another function -> keyword here.
 INSTEAD = {
@@ -61,6 +61,6 @@ def refuse(function: str, given: Iterable[str], known: Iterable[str]) -> None:
         if meant.partition(",")[0] not in words or meant == name:
             near = difflib.get_close_matches(name, words, n=1, cutoff=0.6)
             if not near:
-                raise InvalidInputError(f"{function} has no keyword {name!r}. It has: {', '.join(words)}")
+                raise InvalidInputError(f"{function} has no keyword {shown(name)}. It has: {', '.join(words)}")
             meant = near[0]
-        raise InvalidInputError(f"{function} has no keyword {name!r}; it is called {meant} here")
+        raise InvalidInputError(f"{function} has no keyword {shown(name)}; it is called {meant} here")

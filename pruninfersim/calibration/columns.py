@@ -12,7 +12,7 @@ import numpy as np
 
 from pruninfersim import hardware
 from pruninfersim._util.arrays import FloatArray
-from pruninfersim.errors import FileFormatError, UnknownNameError
+from pruninfersim.errors import FileFormatError, UnknownNameError, shown
 
 #: Names of GPUs in public data sets that say less than they mean -> names used here.
 GPU_NAMES = {"RTXPRO6000": "rtx-pro-6000-server"}
@@ -77,7 +77,7 @@ def columns(names: Iterable[str], where: str) -> dict[str, tuple[str, float]]:
         meaning, factor = column(str(name))
         if meaning in found:
             raise FileFormatError(
-                f"{where}: columns {found[meaning][0]!r} and {name!r} mean the same; keep one of them."
+                f"{where}: columns {shown(found[meaning][0])} and {shown(name)} mean the same; keep one of them."
             )
         found[meaning] = (str(name), factor)
     return found

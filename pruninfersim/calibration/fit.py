@@ -12,13 +12,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.doors import door
 from pruninfersim.calibration import kinds
 from pruninfersim.calibration.checks import FEWEST_ROWS, copies, possible, rows_of
 from pruninfersim.calibration.least_squares import Fit, fit_logs, folds, mape, pair_correlation, pairs
 from pruninfersim.calibration.nearest import starting_kernel
 from pruninfersim.calibration.record import Band, Calibration, Residuals
 from pruninfersim.calibration.timings import parse, read_timings
-from pruninfersim.errors import InvalidInputError, UnknownNameError
+from pruninfersim.errors import InvalidInputError, UnknownNameError, shown
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import Cache, parameters
 from pruninfersim.kernels.kind import Kind
@@ -41,6 +42,7 @@ BAND_EDGES = (1e-5, 2e-4)
 BAND_ROWS = 60
 
 
+@door
 def calibrate(
     kind: str,
     timings: pd.DataFrame,
@@ -148,7 +150,7 @@ def _prepare(
     """Check the input; return the problem, the rows of one precision and where they come from."""
     spec = kinds.get(kind)
     if cache not in ("cold", "replayed"):
-        raise InvalidInputError(f"cache must be 'cold' or 'replayed'; got {cache!r}")
+        raise InvalidInputError(f"cache must be 'cold' or 'replayed'; got {shown(cache)}")
     where = source or str(timings.attrs.get("source", "timings"))
     gpu, rows = rows_of(parse(timings, kind=kind, where=where), hardware)
     frame = _one_dtype(rows, dtype)
@@ -164,7 +166,7 @@ def _one_dtype(frame: pd.DataFrame, dtype: str | None) -> pd.DataFrame:
         raise InvalidInputError(f"the timings have several dtypes, {', '.join(found)}: say which to fit, dtype=...")
     rows = frame if dtype is None else frame[frame["dtype"] == dtype]
     if len(rows) < FEWEST_ROWS:
-        kind = f" of dtype {dtype!r} (there are {', '.join(found)})" if dtype else ""
+        kind = f" of dtype {shown(dtype)} (there are {', '.join(found)})" if dtype else ""
         raise InvalidInputError(f"a fit needs at least {FEWEST_ROWS} rows{kind}; got {len(rows)}")
     return rows.reset_index(drop=True)
 
@@ -189,6 +191,8 @@ def _plan(
     if start is None and few:
         start = starting_kernel(kind, str(frame["dtype"].iat[0]), gpu)
     base = spec.start(gpu) if start is None else getattr(start, "kernel", start)
+    if not isinstance(base, spec.kernel):
+        raise InvalidInputError(f"start must be a {spec.kernel.__name__}, or a calibration of one; got {shown(start)}")
     base = spec.settled(base, frame) if spec.settled else base
     if spec.prior_sd:
         return base, free, np.array([spec.prior_sd.get(name, PRIOR_SD) for name in free])

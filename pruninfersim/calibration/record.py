@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pruninfersim._util.arrays import FloatArray
-from pruninfersim._util.files import atomically
+from pruninfersim._util.doors import doors
+from pruninfersim._util.files import read_text, write_text
 from pruninfersim._util.lazy import drawn
 from pruninfersim.calibration import kinds
+from pruninfersim.calibration.layout import Layout, fitted_kernel
 from pruninfersim.cost import Priced
 from pruninfersim.errors import FileFormatError
 from pruninfersim.hardware import HardwareProfile
@@ -68,6 +70,7 @@ class Band:
     high: float
 
 
+@doors
 @dataclass(frozen=True, eq=False, repr=False)
 class Calibration:
     """A kernel model fitted to timings, usable as a kernel model itself.
@@ -253,15 +256,16 @@ class Calibration:
         """
         path = Path(path)
         try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise FileFormatError(f"{path}: not a readable TOML file ({error})") from None
+            data = tomllib.loads(read_text(path))
+        except (OSError, ValueError, RecursionError) as error:  # TOMLDecodeError among them
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise FileFormatError(f"{path}: not a readable TOML file ({reason})") from None
         try:
             return cls._from_data(data, path)
         except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, FileFormatError):
+            reason = f"no entry {error}" if type(error) is KeyError else str(error)
+            if reason.startswith(str(path)):
                 raise
-            reason = f"no entry {error}" if isinstance(error, KeyError) else str(error)
             advice = "write it again with Calibration.to_toml"
             raise FileFormatError(f"{path}: not a calibration ({reason}); {advice}") from None
 
@@ -280,25 +284,25 @@ class Calibration:
                 f"{path}: fitted for kernel {data['kernel']} with parameters {', '.join(sorted(given))}; this version "
                 f"has {kernel.__name__} with {', '.join(sorted(known))}. Calibrate again."
             )
-        values = {name: float(entry["value"]) for name, entry in data["parameters"].items()}
-        errors = {n: float(e["standard_error"]) for n, e in data["parameters"].items() if "standard_error" in e}
+        file = Layout(**data)
+        errors = {n: entry.standard_error for n, entry in file.parameters.items() if entry.standard_error is not None}
         return cls(
-            kind=data["kind"],
-            kernel=kernel(**values, **data.get("settings", {})),
+            kind=file.kind,
+            kernel=fitted_kernel(kernel, file),
             standard_errors=errors,
-            fitted_error=float(data["fitted_error"]),
-            held_out_error=float(data["held_out_error"]),
-            residual=Residuals(**data["residual"]),
-            bands=tuple(Band(**band) for band in data["band"]),
-            ratio_error=data.get("ratio_error", {}),
-            pair_correlation=data.get("pair_correlation", {}),
-            domain={name: (float(low), float(high)) for name, (low, high) in data["domain"].items()},
-            n_rows=int(data["rows"]),
-            hardware=data["hardware"],
-            dtype=data["dtype"],
-            source=data["source"],
-            date=data["date"],
-            cache=data["cache"],
+            fitted_error=file.fitted_error,
+            held_out_error=file.held_out_error,
+            residual=Residuals(**file.residual.model_dump()),
+            bands=tuple(Band(**band.model_dump()) for band in file.band),
+            ratio_error=file.ratio_error,
+            pair_correlation=file.pair_correlation,
+            domain={name: (low, high) for name, (low, high) in file.domain.items()},
+            n_rows=file.rows,
+            hardware=file.hardware,
+            dtype=file.dtype,
+            source=file.source,
+            date=file.date,
+            cache=file.cache,
         )
 
 
@@ -321,10 +325,7 @@ def write_toml(path: Path, entries: Mapping[str, Any], sections: Mapping[str, An
                 lines += ["", f"[[{name}]]", *_entries(item)]
         elif section:
             lines += ["", f"[{name}]", *_entries(section)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = "\n".join(lines) + "\n"
-    atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    return path
+    return write_text(path, "\n".join(lines) + "\n", make_folder=True)
 
 
 def _entries(entries: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +11,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from pruninfersim._util.doors import door
+from pruninfersim._util.files import TABLE, read_text
 from pruninfersim._util.lazy import shows
 from pruninfersim.calibration import aiconfigurator as public_tables
 from pruninfersim.calibration import columns as meaning
 from pruninfersim.calibration import kinds
 from pruninfersim.calibration.checks import copies
-from pruninfersim.errors import FileFormatError, unknown_name
+from pruninfersim.errors import FileFormatError, InvalidInputError, shown, unknown_name
 from pruninfersim.hardware.precision import PRECISIONS
 from pruninfersim.trace import OpTrace
 
@@ -27,6 +28,7 @@ COMMON = ("gpu", "dtype", "latency_us")
 SHOWN = 5
 
 
+@door
 def read_timings(path: str | Path, *, kind: str | None = None) -> pd.DataFrame:
     """Read a CSV (or .csv.gz) of kernel timings.
 
@@ -62,9 +64,8 @@ def read_timings(path: str | Path, *, kind: str | None = None) -> pd.DataFrame:
     """
     path = Path(path)
     try:
-        zipped = path.suffix == ".gz"
-        with gzip.open(path, "rt", encoding="utf-8-sig") if zipped else path.open(encoding="utf-8-sig") as file:
-            every = {i: line for i, line in enumerate(file, start=1) if line.strip() and not line.startswith("#")}
+        written = io.StringIO(read_text(path, TABLE), newline=None)  # lines end as the three systems end them
+        every = {i: line for i, line in enumerate(written, start=1) if line.strip() and not line.startswith("#")}
         header = next(iter(every.values()), "")
         first = next(iter(every), 0)
         # Files that were joined have their header more than once.
@@ -76,8 +77,9 @@ def read_timings(path: str | Path, *, kind: str | None = None) -> pd.DataFrame:
     except FileNotFoundError:
         columns = ", ".join(COMMON)
         raise FileFormatError(f"{path}: there is no such file; give a CSV with columns {columns}, ...") from None
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise FileFormatError(f"{path}: not a readable CSV file ({str(error).strip()})") from None
+    except (OSError, EOFError, ValueError) as error:  # UnicodeDecodeError and those of pandas among them
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip()
+        raise FileFormatError(f"{path}: not a readable CSV file ({reason})") from None
     numbered = list(lines)[1:]
     frame = parse(text, kind=kind, where=str(path), lines=numbered)
     again = copies(text)
@@ -91,6 +93,7 @@ def read_timings(path: str | Path, *, kind: str | None = None) -> pd.DataFrame:
     return frame
 
 
+@door
 def parse(
     text: pd.DataFrame,
     *,
@@ -138,7 +141,7 @@ def parse(
     for name, known_as in (("gpu", meaning.gpu_name), ("dtype", meaning.dtype_name)):
         frame[name] = frame[name].map({each: known_as(each) for each in frame[name].unique()})
     known = frame["dtype"].isin(list(PRECISIONS)) | (frame["dtype"] == "")
-    bad += [(i, f"dtype {frame['dtype'].iat[i]!r} is not one of {', '.join(PRECISIONS)}") for i in _where(~known)]
+    bad += [(i, f"dtype {shown(frame['dtype'].iat[i])} is not one of {', '.join(PRECISIONS)}") for i in _where(~known)]
     for name in (*spec.shape, *(name for name in spec.optional if name in columns), "latency_us"):
         raw = columns[name].tolist()
         whole = name != "latency_us"
@@ -148,18 +151,19 @@ def parse(
         if name in spec.optional:
             values = np.where([str(cell).strip() in ("", "nan") for cell in raw], 0.0, values)
         wrong = ~np.isfinite(values) | (values < 0 if name in spec.optional else values <= 0)
-        bad += [(i, f"{name} is {raw[i]!r}, not a positive number") for i in _where(wrong)]
+        bad += [(i, f"{name} is {shown(raw[i])}, not a positive number") for i in _where(wrong)]
         part = ~wrong & (values != np.floor(values)) if whole else np.zeros(len(raw), dtype=bool)
-        bad += [(i, f"{name} is {raw[i]!r}, not a whole number") for i in _where(part)]
+        bad += [(i, f"{name} is {shown(raw[i])}, not a whole number") for i in _where(part)]
         frame[name] = values * named[name][1]
     if bad:
         numbered = lines if lines is not None else range(first_line or 0, (first_line or 0) + len(frame))
         unit = "row" if lines is None and first_line is None else "line"
         raise FileFormatError(_complaint(where, [(numbered[i], why) for i, why in bad], len(frame), unit))
-    frame.attrs.update(kind=kind, source=where)
+    frame.attrs.update(kind=kind, source=str(where))
     return frame
 
 
+@door
 def aiconfigurator(system: str, op: str = "gemm", *, grid: bool = True, root: Path | None = None) -> pd.DataFrame:
     """Return the public timings of a GPU in PyPI aiconfigurator-core 0.12.0 (ai-dynamo/aiconfigurator, Apache-2.0).
 
@@ -222,6 +226,7 @@ def _complaint(where: str, bad: list[tuple[int, str]], total: int, unit: str) ->
     )
 
 
+@door
 def as_ops(kind: str, frame: pd.DataFrame) -> OpTrace:
     """Return the ops that the rows of a timings frame measured, one op per row, sweep shape ().
 
@@ -229,7 +234,11 @@ def as_ops(kind: str, frame: pd.DataFrame) -> OpTrace:
     >>> as_ops("gemm", frame).flops.tolist()
     [268435456.0]
     """
-    return kinds.get(kind).as_ops(frame)
+    spec = kinds.get(kind)
+    missing = [name for name in ("dtype", *spec.shape, *spec.labels) if name not in frame.columns]
+    if missing:
+        raise InvalidInputError(f"timings of kind {kind} have a column {', '.join(missing)}; this frame lacks it")
+    return spec.as_ops(frame)
 
 
 __all__ = ["aiconfigurator", "as_ops", "parse", "read_timings"]

@@ -22,7 +22,7 @@ from pruninfersim.cli import (  # noqa: F401  # each adds its commands
 )
 from pruninfersim.cli.program import app
 from pruninfersim.cli.words import shell_words
-from pruninfersim.errors import NameWarning, ProvenanceWarning, PruninfersimError
+from pruninfersim.errors import LONGEST, NameWarning, ProvenanceWarning, PruninfersimError, one_line
 
 #: Exit code of a program that was stopped by Ctrl-C.
 STOPPED = 130
@@ -55,5 +55,5 @@ def _note(message: Any, *_: Any) -> None:
 def _complain(message: str) -> int:
     """Print one line on standard error, and return the exit code of bad input."""
     if message:  # empty where the help was shown already
-        print("pruninfersim:", shell_words(" ".join(message.split())), file=sys.stderr)
+        print("pruninfersim:", shell_words(one_line(message, LONGEST)), file=sys.stderr)
     return 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -101,7 +101,7 @@ def prices(given: Iterable[str]) -> dict[str, float]:
     return found
 
 
-def methods(given: Iterable[str]) -> list[Any]:
+def methods(given: Sequence[str]) -> list[Any]:
     """Return pruning methods: names with commas, "a+b" for one after the other, "a@0.5" with a ratio of its own.
 
     >>> methods(["low-rank,static-depth+semi-structured"])
@@ -113,6 +113,8 @@ def methods(given: Iterable[str]) -> list[Any]:
 
     parts = [tuple(name.strip() for name in text.split("+") if name.strip()) for text in several(given)]
     read = [tuple(spelling.read(name) if "@" in name else name for name in names) for names in parts if names]
+    if given and not read:
+        raise InvalidInputError("a list of methods holds none; give names such as static-width, with commas")
     return [names[0] if len(names) == 1 else names for names in read]
 
 

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pruninfersim._util.arrays import FloatArray, ReadOnly, sealed
+from pruninfersim._util.doors import doors
 from pruninfersim._util.lazy import drawn
 from pruninfersim.cost.clock import Chain
 from pruninfersim.cost.memory import fits, memory_notes
 from pruninfersim.cost.uncertainty import Errors
+from pruninfersim.errors import InvalidInputError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import compute_time
 from pruninfersim.trace import OpTrace, alike
@@ -64,6 +66,7 @@ class Timed(ReadOnly):
         return Timed(self.which, *map(change, columns))
 
 
+@doors
 @dataclass(frozen=True, eq=False, repr=False)
 class Estimate(ReadOnly):
     """Predicted time of one forward pass, op by op.
@@ -213,6 +216,8 @@ class Estimate(ReadOnly):
         waiting : bool
             Whether the GPU waits for a host that is behind.
         """
+        if np.isnan(run).any() or np.shape(run)[-1:] not in ((), (1,), (len(self.trace),)):
+            raise InvalidInputError(f"run needs a time for each of {len(self.trace)} ops; got shape {np.shape(run)}")
         gap = self.gap if self.chain is None else self.gap - self.chain.wait
         each = run + gap
         busy = np.asarray(np.einsum("...o,...o->...", each, np.broadcast_to(self.trace.count, each.shape)))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pruninfersim import ops as catalogue
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.doors import door
 from pruninfersim._util.lazy import callable_module, shows
 from pruninfersim._util.words import refuse
 from pruninfersim.errors import InvalidInputError
@@ -39,6 +40,7 @@ class Memory(NamedTuple):
         return self.weights + self.kv_cache
 
 
+@door
 def memory_of(what: Any, **workload: Any) -> Memory:
     """Return weights and KV cache of a trace, of an estimate, of the pruned side of a speedup, or of a model.
 
@@ -76,6 +78,7 @@ def memory_of(what: Any, **workload: Any) -> Memory:
     return Memory(*(float(x) if x.ndim == 0 else x for x in (weights, cache)))
 
 
+@door
 def weight_memory(trace: OpTrace) -> FloatArray:
     """Return the bytes of all stored weights, shape (*sweep) [B].
 
@@ -95,6 +98,7 @@ def weight_memory(trace: OpTrace) -> FloatArray:
     return np.asarray(weights + table)
 
 
+@door
 def kv_memory(trace: OpTrace) -> FloatArray:
     """Return the bytes of the KV cache of the whole batch, shape (*sweep) [B].
 
@@ -105,6 +109,7 @@ def kv_memory(trace: OpTrace) -> FloatArray:
     return _bytes(trace, "cache")
 
 
+@door
 def fits(trace: OpTrace, hardware: HardwareProfile) -> NDArray[np.bool_]:
     """Return whether weights and KV cache fit into the memory of one GPU, shape (*sweep).
 
@@ -116,6 +121,7 @@ def fits(trace: OpTrace, hardware: HardwareProfile) -> NDArray[np.bool_]:
     return np.asarray(weight_memory(trace) + kv_memory(trace) <= hardware.memory_size)
 
 
+@door
 def memory_notes(trace: OpTrace, hardware: HardwareProfile) -> tuple[str, ...]:
     """Say so where a trace does not fit, or its context is longer than the model was made for."""
     notes = []

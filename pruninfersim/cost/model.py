@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.doors import door, doors
 from pruninfersim.cost.clock import Chain, Clock, EngineClock, Graph
 from pruninfersim.cost.distinct import Shapes
 from pruninfersim.cost.estimate import Estimate, Timed
 from pruninfersim.cost.serving import Serving
-from pruninfersim.errors import InvalidInputError, UnknownNameError
+from pruninfersim.errors import InvalidInputError, UnknownNameError, shown
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import KernelModel, Quantised, ceilings
 from pruninfersim.kernels.evidence import EVERYWHERE, EXACT, Domain, Spread
@@ -30,11 +31,13 @@ Provenance = Literal["roofline", "calibrated", "extrapolated"]
 Lowering = Callable[[OpTrace], OpTrace]
 
 
+@door
 def as_it_is(trace: OpTrace) -> OpTrace:
     """Lower nothing: every op of the trace is one kernel."""
     return trace
 
 
+@doors
 @dataclass(frozen=True, repr=False)
 class Priced:
     """A kernel model with what is known about its error.
@@ -64,6 +67,13 @@ class Priced:
     launches: float = 1.0
     domain: Domain = EVERYWHERE
 
+    def __post_init__(self) -> None:
+        for name, kind in (("spread", Spread), ("domain", Domain)):
+            if not isinstance(getattr(self, name), kind):
+                raise InvalidInputError(
+                    f"{name} of a Priced must be a {kind.__name__}; got {shown(getattr(self, name))}"
+                )
+
     def __repr__(self) -> str:
         band = f"{np.expm1(self.spread.low):+.0%} to {np.expm1(self.spread.high):+.0%}"
         return f"<Priced {type(self.model).__name__}, {self.provenance}, 90 % band {band}>"
@@ -88,6 +98,7 @@ class Protocol:
     mask_draws: int = 0
 
 
+@doors
 @dataclass(frozen=True, repr=False)
 class CostModel:
     """A value: what a software stack on one GPU launches, what each kernel costs, and what passes between them.
@@ -124,6 +135,8 @@ class CostModel:
     serving: Serving = field(default_factory=Serving)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.hardware, HardwareProfile):
+            raise InvalidInputError(f"hardware of a CostModel must be a HardwareProfile; got {shown(self.hardware)}")
         object.__setattr__(self, "hardware", self.hardware.device)
 
     def priced(self, key: str, dtype: str) -> Priced:
@@ -160,8 +173,8 @@ class CostModel:
         made = priced.priced() if hasattr(priced, "priced") else priced
         if not isinstance(made, Priced):
             raise InvalidInputError(
-                f"with_kernel needs a Priced or a Calibration for {key!r}; got {type(priced).__name__}. Wrap a kernel "
-                "model of your own: Priced(model, 'extrapolated', Spread(-0.1, 0.1))"
+                f"with_kernel needs a Priced or a Calibration for {shown(key)}; got {type(priced).__name__}. Wrap a "
+                "kernel model of your own: Priced(model, 'extrapolated', Spread(-0.1, 0.1))"
             )
         label = f", own {key}"
         return replace(

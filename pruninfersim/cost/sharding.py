@@ -15,7 +15,7 @@ import numpy as np
 
 from pruninfersim import ops as catalogue
 from pruninfersim._util.arrays import FloatArray
-from pruninfersim.errors import InvalidInputError
+from pruninfersim.errors import InvalidInputError, shown
 from pruninfersim.trace.optrace import OpTrace
 
 #: Axes that are divided by the size of the group.
@@ -52,7 +52,7 @@ def shard(trace: OpTrace, tp: int = 1, ep: int = 1) -> OpTrace:
     """
     for name, value in (("tp", tp), ("ep", ep)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise InvalidInputError(f"{name} must be a positive whole number of GPUs; got {value!r}")
+            raise InvalidInputError(f"{name} must be a positive whole number of GPUs; got {shown(value)}")
     if tp % ep:
         raise InvalidInputError(f"ep must divide tp: experts are spread within the group; got tp={tp}, ep={ep}")
     if tp == 1 or bool((trace.ranks > 1).any()):

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pruninfersim.errors import UnknownNameError, unknown_name
+from pruninfersim.errors import UnknownNameError, shown, unknown_name
 
 if TYPE_CHECKING:
     from pruninfersim.hardware.profile import HardwareProfile
@@ -83,7 +83,7 @@ def find(name: str, profiles: Mapping[str, HardwareProfile]) -> str:
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
-        raise UnknownNameError(f"GPU {name!r} is one of several: {', '.join(sorted(fitting))}. Say which.")
+        raise UnknownNameError(f"GPU {shown(name)} is one of several: {', '.join(sorted(fitting))}. Say which.")
     raise unknown_name("GPU", name, profiles, near=_near(name, asked, known), listing=LISTING)
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from pruninfersim._util.doors import door, doors
 from pruninfersim._util.records import FrozenDict, Record, modified_from
-from pruninfersim.errors import FileFormatError, InvalidInputError, MissingValueError, unknown_name
+from pruninfersim.errors import FileFormatError, InvalidInputError, MissingValueError, shown, unknown_name
 from pruninfersim.hardware import precision
 from pruninfersim.hardware.clock import reserve
+from pruninfersim.hardware.folders import SEARCH_PATH_VARIABLE, file_of, files, profiles_directory
 from pruninfersim.hardware.names import find
 from pruninfersim.hardware.precision import DTYPES
 from pruninfersim.hardware.reach import REACH, check_reach
@@ -25,10 +26,9 @@ __all__ = ["DTYPES", "SEARCH_PATH_VARIABLE", "HardwareProfile", "get", "load", "
 #: Xe cores; and, without an fp32 figure either, a clock in the middle of what accelerators run at [Hz].
 VECTOR_FLOPS = 256.0
 COMMON_CLOCK = 1.7e9
-#: Environment variable with directories of profiles of your own, separated like PATH.
-SEARCH_PATH_VARIABLE = "PRUNINFERSIM_HARDWARE_PATH"
 
 
+@doors
 class HardwareProfile(Record):
     """One GPU. All figures are data-sheet figures; a missing one is ``None`` and raises when asked for.
 
@@ -152,7 +152,7 @@ class HardwareProfile(Record):
             kind = "2:4 sparse " if sparse else ""
             known = ", ".join(sorted(table)) or "none"
             raise MissingValueError(
-                f"{self.name} has no {kind}peak for {dtype!r}. It has: {known}. "
+                f"{self.name} has no {kind}peak for {shown(dtype)}. It has: {known}. "
                 "Choose another dtype or GPU, or give a profile of your own with that figure."
             )
         return table[dtype]
@@ -274,24 +274,7 @@ class HardwareProfile(Record):
         return [row for row in rows if row[1] is not None]
 
 
-@cache
-def profiles_directory() -> Path:
-    """Return the directory of the built-in profiles (and of ``calibrations/`` below it).
-
-    Inside the package in an installed wheel, beside the package in a source tree.
-
-    Raises
-    ------
-    FileFormatError
-        If the installation lacks the profiles.
-    """
-    package = Path(__file__).resolve().parent.parent
-    for candidate in (package / "hardware_profiles", package.parent / "hardware_profiles"):
-        if candidate.is_dir():
-            return candidate
-    raise FileFormatError(f"no hardware_profiles directory in or beside {package}. Install the package again.")
-
-
+@door
 def get(name: str | Path | HardwareProfile, path: str | Path | None = None) -> HardwareProfile:
     """Return the profile called `name`.
 
@@ -324,16 +307,16 @@ def get(name: str | Path | HardwareProfile, path: str | Path | None = None) -> H
         return name
     if isinstance(name, Path) or str(name).endswith(".toml"):
         return load(name)
-    places = [directory / f"{name}.toml" for directory in _directories(path)]
-    file = next((place for place in places if place.is_file()), None)
+    file = file_of(str(name), path)
     if file is None:
         return get(find(str(name), _readable(path)), path)
     profile = load(file)
     if profile.name != name:
-        raise FileFormatError(f"{file}: name: is {profile.name!r}; it must be the file's name, {name!r}.")
+        raise FileFormatError(f"{file}: name: is {shown(profile.name)}; it must be the file's name, {name!r}.")
     return profile
 
 
+@door
 def load(file: str | Path) -> HardwareProfile:
     """Return the profile in a TOML file; read once, and again if the file has changed.
 
@@ -348,45 +331,29 @@ def load(file: str | Path) -> HardwareProfile:
     file = Path(file)
     try:
         status = file.stat()
-    except OSError as error:
-        raise FileFormatError(f"{file}: cannot be read ({error.strerror}). Give the path of a TOML file.") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", "its name holds a null character")
+        raise FileFormatError(f"{file}: cannot be read ({reason}). Give the path of a TOML file.") from None
     return _load(file.absolute(), status.st_mtime_ns, status.st_size)
 
 
+@door
 def names(path: str | Path | None = None) -> list[str]:
     """Return the names of all profiles that `get` finds, sorted.
 
     >>> "h100-sxm" in names()
     True
     """
-    return sorted(_files(path))
-
-
-def _files(path: str | Path | None) -> dict[str, Path]:
-    """Return the file of each name, with the profiles of the user in front of the built-in ones."""
-    found: dict[str, Path] = {}
-    for directory in reversed(_directories(path)):
-        found |= {file.stem: file for file in directory.glob("*.toml")}
-    return found
+    return sorted(files(path))
 
 
 def _readable(path: str | Path | None) -> dict[str, HardwareProfile]:
     """Return all profiles by name, but for files that hold none."""
     found = {}
-    for name, file in _files(path).items():
+    for name, file in files(path).items():
         with contextlib.suppress(FileFormatError):
             found[name] = load(file)
     return found
-
-
-def _directories(path: str | Path | None) -> list[Path]:
-    wanted = [] if path is None else [(Path(path), "path")]
-    listed = os.environ.get(SEARCH_PATH_VARIABLE, "").split(os.pathsep)
-    wanted += [(Path(entry), f"the environment variable {SEARCH_PATH_VARIABLE}") for entry in listed if entry]
-    for directory, origin in wanted:
-        if not directory.is_dir():
-            raise InvalidInputError(f"{directory}, given by {origin}, is not a directory with hardware profiles.")
-    return [directory for directory, _ in wanted] + [profiles_directory()]
 
 
 @lru_cache(maxsize=512)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pruninfersim._util.doors import door
 from pruninfersim.hardware.precision import DTYPES
 from pruninfersim.hardware.profile import get, names
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@door
 def table(path: str | Path | None = None) -> pd.DataFrame:
     """Return all profiles as a table: one row per name, one column per field in SI units, missing figures NaN.
 

@@ -11,7 +11,8 @@ import tomllib
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pruninfersim.errors import FileFormatError, unknown_name
+from pruninfersim._util.files import read_text
+from pruninfersim.errors import FileFormatError, shown, unknown_name
 from pruninfersim.hardware.precision import DTYPES
 
 _FLOPS = {"FLOP/s": 1.0, "GFLOP/s": 1e9, "TFLOP/s": 1e12, "PFLOP/s": 1e15}
@@ -57,12 +58,14 @@ def read_toml(file: Path) -> dict[str, Any]:
         If the file cannot be read or is not valid TOML (for instance truncated).
     """
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(file))
     except OSError as error:
         raise FileFormatError(f"{file}: cannot be read ({error.strerror}). Give the path of a TOML file.") from None
     except UnicodeDecodeError:
         raise FileFormatError(f"{file}: is not UTF-8 text, so not a TOML file.") from None
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise FileFormatError(f"{file}: is nested too deeply to be a profile.") from None
+    except ValueError as error:  # TOMLDecodeError, and a number of thousands of digits
         raise FileFormatError(f"{file}: is not valid TOML ({error}). Is the file complete?") from None
 
 
@@ -88,7 +91,7 @@ def read_profile(file: Path) -> dict[str, Any]:
     for key, entry in content.items():
         if key in TEXTS:
             if not isinstance(entry, str):
-                _fail(file, key, f"must be text; got {entry!r}.")
+                _fail(file, key, f"must be text; got {shown(entry)}.")
             fields[key] = entry
         elif key in UNITS:
             fields[key], sources[key] = _figure(file, key, entry, UNITS[key])
@@ -103,7 +106,7 @@ def read_profile(file: Path) -> dict[str, Any]:
         _fail(file, "peak", f"is empty. Give at least one of {', '.join(DTYPES)}. Is the file complete?")
     for count in ("sm_count", "dies"):
         if fields.get(count, 1) != int(fields.get(count, 1)):
-            _fail(file, count, f"must be a whole number; got {fields[count]!r}.")
+            _fail(file, count, f"must be a whole number; got {shown(fields[count])}.")
         if count in fields:
             fields[count] = int(fields[count])
     fields["sources"] = sources
@@ -121,9 +124,9 @@ def _figure(file: Path, key: str, entry: Any, units: dict[str, float]) -> tuple[
             _fail(file, key, f"has no {part}. Write {{ value = ..., unit = {next(iter(units))!r}, source = '...' }}.")
     value, unit, source = table["value"], table["unit"], table["source"]
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
-        _fail(file, f"{key}.value", f"must be a number above 0; got {value!r}.")
+        _fail(file, f"{key}.value", f"must be a number above 0; got {shown(value)}.")
     if unit not in units:
-        _fail(file, f"{key}.unit", f"{unit!r} is not allowed here. Allowed: {', '.join(units)}.")
+        _fail(file, f"{key}.unit", f"{shown(unit)} is not allowed here. Allowed: {', '.join(units)}.")
     if not isinstance(source, str) or not source.strip():
         _fail(file, f"{key}.source", "must say where the figure comes from; every figure needs a source.")
     return float(value) * units[unit], source
@@ -131,7 +134,7 @@ def _figure(file: Path, key: str, entry: Any, units: dict[str, float]) -> tuple[
 
 def _table(file: Path, key: str, entry: Any) -> dict[str, Any]:
     if not isinstance(entry, dict):
-        _fail(file, key, f"must be a table; got {entry!r}. Every figure is written with value, unit and source.")
+        _fail(file, key, f"must be a table; got {shown(entry)}. Every figure is written with value, unit and source.")
     return entry
 
 

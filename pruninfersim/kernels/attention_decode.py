@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
-from pruninfersim.errors import InvalidInputError
+from pruninfersim.errors import InvalidInputError, shown
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.attention_prefill import (
     BLOCK,
@@ -169,7 +169,7 @@ class DecodeAttention:
     def __post_init__(self) -> None:
         check_algorithm(self.algorithm)
         if self.splits not in SPLITS:
-            raise InvalidInputError(f"splits must be one of {', '.join(SPLITS)}; got {self.splits!r}")
+            raise InvalidInputError(f"splits must be one of {', '.join(SPLITS)}; got {shown(self.splits)}")
 
     def without_quantisation(self) -> KernelModel:
         """Return the same kernel in fractions of blocks and waves."""

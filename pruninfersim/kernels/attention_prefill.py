@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pruninfersim._util.arrays import FloatArray
-from pruninfersim.errors import InvalidInputError, MissingValueError
+from pruninfersim.errors import InvalidInputError, MissingValueError, shown
 from pruninfersim.hardware import HardwareProfile, traits
 from pruninfersim.kernels.base import Cache, KernelModel, parameter, parameters, pnorm
 from pruninfersim.kernels.evidence import Quantity, Spread, head_size, keys, sequences
@@ -83,7 +83,7 @@ def windowed(ops: OpTrace) -> NDArray[np.bool_]:
 def check_algorithm(name: str) -> None:
     """Raise InvalidInputError if `name` is no algorithm of the attention models."""
     if name not in TILE_ROWS:
-        raise InvalidInputError(f"algorithm must be one of {', '.join(TILE_ROWS)}; got {name!r}")
+        raise InvalidInputError(f"algorithm must be one of {', '.join(TILE_ROWS)}; got {shown(name)}")
 
 
 def l2_miss(size: FloatArray, share: float, hardware: HardwareProfile, sharpness: float) -> FloatArray:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from pruninfersim._util.arrays import TOO_LARGE
+from pruninfersim._util.doors import door, doors
 from pruninfersim._util.records import Record, modified_from
-from pruninfersim.errors import unknown_name
+from pruninfersim.errors import shown, unknown_name
 from pruninfersim.hardware.precision import PRECISIONS
 from pruninfersim.models.architectures import ARCHITECTURES, Row
 from pruninfersim.models.architectures.layered import Layer, layered_rows
+from pruninfersim.models.keys import MOST_LAYERS
 from pruninfersim.models.names import find
 from pruninfersim.models.reading import read_config, read_json
 from pruninfersim.workload import Workload
@@ -29,7 +31,7 @@ def _positive_whole(value: Any) -> int:
     """Return `value` as int; whole floats and numpy integers pass, bools and text do not."""
     try:
         number = math.nan if isinstance(value, bool | str | bytes) else float(value)
-    except (TypeError, ValueError, OverflowError):  # not a number, or an array
+    except Exception:  # not a number, an array, or an object that may do anything when it is asked for one
         number = math.nan
     if not (math.isfinite(number) and number == math.floor(number) and 0 < number < TOO_LARGE):
         raise ValueError(
@@ -41,6 +43,7 @@ def _positive_whole(value: Any) -> int:
 Size = Annotated[int, BeforeValidator(_positive_whole)]
 
 
+@doors
 class ModelConfig(Record):
     """The sizes of a decoder-only language model.
 
@@ -137,8 +140,10 @@ class ModelConfig(Record):
         if any(self.window_pattern) != (self.sliding_window is not None):
             raise ValueError(
                 "sliding_window and window_pattern belong together: give both, or neither; "
-                f"got {self.sliding_window!r} and {self.window_pattern!r}"
+                f"got {shown(self.sliding_window)} and {shown(self.window_pattern)}"
             )
+        if self.num_layers > MOST_LAYERS:
+            raise ValueError(f"num_layers must be at most {MOST_LAYERS}; got {self.num_layers}")
         if self.layers and len(self.layers) != self.num_layers:
             raise ValueError(f"num_layers is {self.num_layers}, but there are {len(self.layers)} layers")
         return self
@@ -312,6 +317,7 @@ class ModelConfig(Record):
         return repr(self)
 
 
+@door
 def get(name: str | Path | ModelConfig) -> ModelConfig:
     """Return a model configuration.
 
@@ -340,6 +346,7 @@ def get(name: str | Path | ModelConfig) -> ModelConfig:
     return _named(name if name in known else find(str(name), known))
 
 
+@door
 def names() -> list[str]:
     """Return the names of all built-in configurations, sorted.
 
@@ -349,6 +356,7 @@ def names() -> list[str]:
     return sorted(_entries())
 
 
+@door
 def table() -> pd.DataFrame:
     """Return the built-in configurations as a table: one row per name, one column per field, and the counts.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pruninfersim.errors import InvalidInputError
+from pruninfersim.errors import InvalidInputError, shown
 from pruninfersim.models.architectures.attention import Attention
 from pruninfersim.models.architectures.layered import Layer
 from pruninfersim.models.architectures.mla import MLA
@@ -17,7 +17,7 @@ from pruninfersim.models.architectures.mlp import MLP
 from pruninfersim.models.architectures.moe import MoE
 from pruninfersim.models.hf_layers import LAYERED, TIED
 from pruninfersim.models.hf_pruned import differing_layers
-from pruninfersim.models.keys import Keys, whole_heads
+from pruninfersim.models.keys import MOST_LAYERS, Keys, whole_heads
 
 #: Defaults per model type. ``None`` for key-value heads means as many as query heads; for head_dim, hidden / heads.
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -126,6 +126,9 @@ def fields_from_hf(config: dict[str, Any]) -> dict[str, Any]:
         if other in config and name not in config:
             renamed[name] = config[other]
     keys = Keys({**renamed, "model_type": family}, DEFAULTS.get(family))
+    layers = keys.get("num_hidden_layers")
+    if isinstance(layers, int | float) and layers > MOST_LAYERS:
+        raise InvalidInputError(f"num_hidden_layers must be at most {MOST_LAYERS}; got {shown(layers)}")
     fields = _layered(family, keys) if family in LAYERED else _decoder(family, keys)
     notes = stored_notes(keys)
     keys.refuse_unread()
@@ -274,7 +277,7 @@ def window_pattern(family: str, config: Keys, layers: int) -> tuple[bool, ...]:
     elif family == "gemma2":
         flags = (True, False)
     elif family == "gemma3":
-        flags = (*(True,) * (config.get("sliding_window_pattern", 6) - 1), False)
+        flags = (*(True,) * (min(config.get("sliding_window_pattern", 6), layers + 1) - 1), False)
     else:  # mistral, phi3
         flags = (True,)
     return shortest_period(flags)
@@ -287,6 +290,6 @@ def shortest_period(flags: tuple[bool, ...]) -> tuple[bool, ...]:
     (True, False)
     """
     for length in range(1, len(flags) + 1):
-        if all(flag == flags[index % length] for index, flag in enumerate(flags)):
+        if flags[length:] == flags[:-length]:
             return flags[:length]
     return flags

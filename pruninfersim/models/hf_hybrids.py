@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pruninfersim.errors import InvalidInputError
+from pruninfersim.errors import InvalidInputError, shown
 from pruninfersim.models.architectures.layered import Layer
 from pruninfersim.models.architectures.linear_attention import DeltaNet, Mamba2
 from pruninfersim.models.architectures.mlp import MLP
@@ -78,5 +78,5 @@ def nemotron_h(keys: Keys) -> Read:
         }
     unknown = sorted(set(pattern) - set(parts))
     if unknown:
-        raise InvalidInputError(f"hybrid_override_pattern holds {unknown[0]!r}; M, *, - and E are supported")
+        raise InvalidInputError(f"hybrid_override_pattern holds {shown(unknown[0])}; M, *, - and E are supported")
     return Read(tuple(Layer(**parts[kind], norms=1) for kind in pattern))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pruninfersim.errors import InvalidInputError
+from pruninfersim.errors import InvalidInputError, shown
 from pruninfersim.models.architectures.attention import Attention
 from pruninfersim.models.architectures.layered import Layer
 from pruninfersim.models.architectures.mlp import MLP, Linear
@@ -55,7 +55,7 @@ def _check_length(key: str, values: Any, layers: int) -> None:
 def _only(values: Mapping[str, Any], known: set[str], where: str) -> None:
     for key, value in values.items():
         if key not in known and value:
-            raise InvalidInputError(f"{where}: {key} ({value!r}) is not supported")
+            raise InvalidInputError(f"{where}: {key} ({shown(value)}) is not supported")
 
 
 def _layer(mixer: Attention | Linear | None, ffn: MLP | Linear | None) -> Layer:
@@ -103,7 +103,7 @@ def _per_layer(listed: Any, attention: Attention, ffn: MLP | None, layers: int) 
     own: dict[int, Mapping[str, Any]] = {}
     for key, values in listed.items():
         if not str(key).isdecimal() or not int(key) < layers or not isinstance(values, Mapping):
-            raise InvalidInputError(f"per_layer_config holds {key!r}; the layers are 0 to {layers - 1}")
+            raise InvalidInputError(f"per_layer_config holds {shown(key)}; the layers are 0 to {layers - 1}")
         _only(values, {"skip", *_SIZES}, f"per_layer_config[{key}]")
         own[int(key)] = values
     return tuple(_changed(attention, ffn, own.get(i, {}), f"per_layer_config[{i}]") for i in range(layers))
@@ -124,7 +124,7 @@ def _changed(attention: Attention, ffn: MLP | None, values: Mapping[str, Any], w
     skip = [skip] if isinstance(skip, str) else skip
     strange = [part for part in skip if part not in ("attention", "mlp", "ffn")]
     if strange:
-        raise InvalidInputError(f"{where}: skip holds {strange[0]!r}; attention and mlp are supported")
+        raise InvalidInputError(f"{where}: skip holds {shown(strange[0])}; attention and mlp are supported")
     new = {_SIZES[key]: value for key, value in values.items() if key in _SIZES}
     width = new.pop("inter", ffn.inter if ffn else None)
     if ffn is None or width is None:

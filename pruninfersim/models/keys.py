@@ -8,6 +8,8 @@ from typing import Any
 
 from pruninfersim.errors import InvalidInputError
 
+#: Most layers of a model: no language model has had a twentieth of them.
+MOST_LAYERS = 4096
 #: Words in a key that say that a model is not what the plain sizes tell.
 TELLING = re.compile(
     r"expert|moe|lora|latent|mamba|ssm|linear_|state_size|index_|spars|prun|per_layer|block_config|quant|compress|skip|"

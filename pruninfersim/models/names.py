@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Mapping
 
-from pruninfersim.errors import UnknownNameError, unknown_name
+from pruninfersim.errors import UnknownNameError, shown, unknown_name
 
 #: Where all names are listed, for messages.
 LISTING = "`pruninfersim models` lists all; a config.json works, too"
@@ -56,6 +56,6 @@ def find(name: str, identifiers: Mapping[str, str]) -> str:
         partly = [own for own in identifiers if asked and set(asked) <= set(words(own))]
         meant = partly if len(asked) > 1 else []
     if len(meant) > 1:
-        raise UnknownNameError(f"model {name!r} is one of several: {', '.join(meant)}. Say which.")
+        raise UnknownNameError(f"model {shown(name)} is one of several: {', '.join(meant)}. Say which.")
     near = meant or difflib.get_close_matches("-".join(asked), identifiers, n=1, cutoff=0.6)
     raise unknown_name("model", name, identifiers, near=near, listing=LISTING)

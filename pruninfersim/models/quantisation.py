@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pruninfersim.errors import InvalidInputError
+from pruninfersim.errors import InvalidInputError, shown
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def storage_of(config: Mapping[str, Any]) -> Storage:
     method = str(given.get("quant_method") or default).replace("_", "-")
     if method not in READERS:
         raise InvalidInputError(
-            f"quantization_config of method {method!r} is not read; known are {', '.join(sorted(READERS))}"
+            f"quantization_config of method {shown(method)} is not read; known are {', '.join(sorted(READERS))}"
         )
     return READERS[method](given)
 
@@ -180,7 +180,7 @@ def _kv(scheme: Any) -> str | None:
     else:
         name = {("float", 8): "fp8", ("int", 8): "int8"}.get((str(scheme.get("type")), int(scheme["num_bits"])), "")
     if name not in ("fp8", "int8"):
-        raise InvalidInputError(f"a KV cache of {scheme!r} has no kernel model; fp8 and int8 do")
+        raise InvalidInputError(f"a KV cache of {shown(scheme)} has no kernel model; fp8 and int8 do")
     return name
 
 

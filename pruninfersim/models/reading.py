@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pruninfersim.errors import FileFormatError, InvalidInputError, UnknownNameError
+from pruninfersim._util.files import read_text
+from pruninfersim.errors import FileFormatError, InvalidInputError, UnknownNameError, shown
 from pruninfersim.models.hf import DEFAULTS, family_of, fields_from_hf, supported, text_part
 from pruninfersim.models.hf_layers import LAYERED
 from pruninfersim.models.quantisation import storage_of
@@ -25,7 +27,7 @@ def read_config(config: Any, name: str | None, make: Callable[..., M]) -> M:
             f"from_hf takes a path, a directory, a dict or an object with to_dict(); got {type(config).__name__}"
         )
     file = Path(content)
-    file = file / "config.json" if file.is_dir() else file
+    file = file / "config.json" if os.path.isdir(file) else file
     default = file.parent.name if file.stem == "config" and file.parent.name else file.stem
     return _from_keys(read_json(file), str(file), name or default, FileFormatError, f"file {file.name}", make)
 
@@ -39,9 +41,11 @@ def read_json(file: Path) -> dict[str, Any]:
         If the file cannot be read, is not JSON, or holds no object.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(read_text(file))
     except OSError as error:
         raise FileFormatError(f"{file}: cannot be read ({error.strerror}). Give the path of a config.json.") from None
+    except RecursionError:
+        raise FileFormatError(f"{file}: is nested too deeply to be a configuration.") from None
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
         raise FileFormatError(f"{file}: is not valid JSON ({error}). Is the file complete?") from None
     if not isinstance(content, dict):
@@ -64,7 +68,7 @@ def _from_keys(
     family = family_of(text)
     if family not in DEFAULTS and family not in LAYERED:
         raise UnknownNameError(
-            f"{where}: model_type {text['model_type']!r} is not supported. Supported are {', '.join(supported())}."
+            f"{where}: model_type {shown(text['model_type'])} is not supported. Supported are {', '.join(supported())}."
         )
     label = name or str(text.get("_name_or_path") or config.get("_name_or_path") or text["model_type"])
     if text is not config and "vision_config" in config:

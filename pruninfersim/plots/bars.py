@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.doors import door
 from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.plots.curves import TELLING, named
 from pruninfersim.plots.frames import as_frame
@@ -28,6 +29,7 @@ class BarInfo(NamedTuple):
     facet: str = ""
 
 
+@door
 def bars_info(
     frame: Any, across: str | None = None, *, colour: str | None = None, facet: str | None = None
 ) -> list[BarInfo]:
@@ -81,6 +83,7 @@ def bars_info(
     return bars
 
 
+@door
 def bars_figure(
     info: list[BarInfo] | Any,
     title: str = "Estimated speedup",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from pruninfersim import ops
+from pruninfersim._util.doors import door
 from pruninfersim.cost import Estimate
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.ops import PARTS
 from pruninfersim.plots.style import COLOURS, figure, titled
+from pruninfersim.questions.comparison import Speedup
 from pruninfersim.questions.table import methods_of
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ class BreakdownInfo(NamedTuple):
     milliseconds: dict[str, float]
 
 
+@door
 def breakdown_info(step: Estimate, label: str = "dense") -> BreakdownInfo:
     """Return the time of each part of a single pass; the parts add up to the latency [ms].
 
@@ -44,8 +48,12 @@ def breakdown_info(step: Estimate, label: str = "dense") -> BreakdownInfo:
     return BreakdownInfo(label, {part: value for part, value in total.items() if value > 0})
 
 
+@door
 def breakdown_figure(
-    sides: list[BreakdownInfo] | Any, title: str = "Where the time goes", *, case: str = ""
+    sides: Sequence[BreakdownInfo | Estimate] | BreakdownInfo | Estimate | Speedup,
+    title: str = "Where the time goes",
+    *,
+    case: str = "",
 ) -> go.Figure:
     """Return stacked bars, one per pass: of what `breakdown_info` returns, of estimates, or of a `Speedup`.
 
@@ -59,19 +67,21 @@ def breakdown_figure(
     >>> [(bar.name, bar.x) for bar in breakdown_figure(sides).data]
     [('GEMM', (3.0, 1.5)), ('attention', (1.0, 0.0))]
     """
-    if not isinstance(sides, list):
-        sides = [sides.dense, sides.pruned] if hasattr(sides, "pruned") else [sides]
-    sides = [
+    if isinstance(sides, Speedup):
+        sides = [sides.dense, sides.pruned]
+    elif isinstance(sides, BreakdownInfo | Estimate):
+        sides = [sides]
+    bars = [
         side if isinstance(side, BreakdownInfo) else breakdown_info(side, methods_of(side.trace) or "dense")
         for side in sides
     ]
     fig = figure(titled(title, case), "time [ms]", "", barmode="stack")
     patterns = ("", "/", "x", ".", "-", "+", "|", "\\")
     for i, part in enumerate([*PARTS, "launch gaps"]):
-        values = [side.milliseconds.get(part, 0.0) for side in sides]
+        values = [side.milliseconds.get(part, 0.0) for side in bars]
         if any(values):
             fig.add_bar(
-                y=[side.label for side in sides],
+                y=[side.label for side in bars],
                 x=values,
                 name=part,
                 orientation="h",

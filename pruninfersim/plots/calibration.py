@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.doors import door
 from pruninfersim.calibration.record import Calibration
 from pruninfersim.plots.style import COLOURS, figure, titled
 
@@ -29,6 +30,7 @@ class CalibrationInfo(NamedTuple):
     case: str
 
 
+@door
 def calibration_info(calibration: Calibration) -> CalibrationInfo:
     """Return measured over predicted of the rows [1], fitted and held out, and the 90 % band by predicted time.
 
@@ -60,6 +62,7 @@ def calibration_info(calibration: Calibration) -> CalibrationInfo:
     )
 
 
+@door
 def calibration_figure(info: CalibrationInfo | Calibration, title: str = "Measured over predicted") -> go.Figure:
     """Return the plot: rows as points where they are known, the 90 % band as an area.
 

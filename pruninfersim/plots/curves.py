@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.doors import door
 from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.plots.frames import as_frame
 from pruninfersim.plots.style import COLOURS, DASHES, SYMBOLS, case_title, figure, places, text_of, titled, translucent
@@ -39,6 +40,7 @@ class CurveInfo(NamedTuple):
     facet: str = ""
 
 
+@door
 def curve_info(
     frame: Any, axis: str = "sparsity", *, colour: str | None = None, facet: str | None = None
 ) -> list[CurveInfo]:
@@ -117,6 +119,7 @@ def named(column: str, value: str) -> str:
     return f"{column} {value}" if column in AXES else value
 
 
+@door
 def curve_figure(
     info: Sequence[CurveInfo] | Any,
     axis: str = "sparsity",
@@ -143,7 +146,7 @@ def curve_figure(
     (['1/(1-s)', 'static-depth'], True)
     """
     case = ""
-    if not isinstance(info, list):
+    if not (isinstance(info, list) and all(isinstance(line, CurveInfo) for line in info)):
         frame = as_frame(info)
         info, case = curve_info(frame, axis, colour=colour, facet=facet), case_title(frame, [axis])
     elif axis not in AXES:

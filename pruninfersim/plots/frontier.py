@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from pruninfersim._util.doors import door
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.plots.style import COLOURS, SYMBOLS, figure, places
 from pruninfersim.questions.pareto import Curve, Frontier, frontier
@@ -20,6 +21,7 @@ class FrontierInfo(NamedTuple):
     best: Frontier
 
 
+@door
 def frontier_info(families: Mapping[str, Curve] | Frontier) -> FrontierInfo:
     """Return the curves and their frontier.
 
@@ -45,6 +47,7 @@ def frontier_info(families: Mapping[str, Curve] | Frontier) -> FrontierInfo:
     return FrontierInfo(tuple(families.values()), frontier(families))
 
 
+@door
 def frontier_figure(
     info: FrontierInfo | Frontier | Mapping[str, Curve], title: str = "Speedup against quality loss"
 ) -> go.Figure:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.doors import door
 from pruninfersim.errors import unknown_name
 from pruninfersim.plots.curves import AXES, named
 from pruninfersim.plots.frames import as_frame
@@ -27,6 +28,7 @@ class HeatmapInfo(NamedTuple):
     averaged: tuple[str, ...] = ()
 
 
+@door
 def heatmap_info(frame: Any, across: str = "hardware", down: str = "method") -> HeatmapInfo:
     """Return the estimated speedup over two columns of a sweep.
 
@@ -76,6 +78,7 @@ def heatmap_info(frame: Any, across: str = "hardware", down: str = "method") -> 
     )
 
 
+@door
 def heatmap_figure(
     info: HeatmapInfo | Any,
     label: str = "",

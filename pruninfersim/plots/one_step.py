@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pruninfersim._util.doors import door
 from pruninfersim.calibration.record import Calibration
 from pruninfersim.cost import Estimate
 from pruninfersim.errors import InvalidInputError, unknown_name
@@ -47,6 +48,7 @@ OWN: dict[type, tuple[str, Callable[..., go.Figure]]] = {
 }
 
 
+@door
 def plot(what: Any, kind: str | None = None, **options: Any) -> go.Figure:
     """Return the figure of a result, a frame, an explanation, an estimate, a calibration or a frontier.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.doors import door
 from pruninfersim.cost import Estimate
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.plots.style import COLOURS, figure, titled
@@ -37,6 +38,7 @@ class RooflineInfo(NamedTuple):
     case: str = ""
 
 
+@door
 def roofline_info(step: Estimate) -> RooflineInfo:
     """Return intensity [FLOP/B], rate [FLOP/s] and share of the time of the ops of a single pass.
 
@@ -71,6 +73,7 @@ def roofline_info(step: Estimate) -> RooflineInfo:
     )
 
 
+@door
 def roofline_figure(
     dense: RooflineInfo | Estimate | Speedup, pruned: RooflineInfo | Estimate | None = None, title: str | None = None
 ) -> go.Figure:

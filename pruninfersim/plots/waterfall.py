@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from pruninfersim._util.doors import door
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.plots.style import COLOURS, figure, titled
 from pruninfersim.questions.comparison import Speedup
@@ -29,6 +30,7 @@ class WaterfallInfo(NamedTuple):
     case: str = ""
 
 
+@door
 def waterfall_info(why: Explanation | Speedup) -> WaterfallInfo:
     """Return the bars of an explanation of a single comparison, or of the comparison itself [ms].
 
@@ -66,6 +68,7 @@ def waterfall_info(why: Explanation | Speedup) -> WaterfallInfo:
     )
 
 
+@door
 def waterfall_figure(
     info: WaterfallInfo | Explanation | Speedup, title: str = "Why is the pruned model not faster?"
 ) -> go.Figure:

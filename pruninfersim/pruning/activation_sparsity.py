@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from pruninfersim._util.doors import doors
 from pruninfersim.errors import unknown_name
 from pruninfersim.pruning.base import LINEAR, mean_where, record, targets
 from pruninfersim.pruning.dynamic_depth import active_share
@@ -17,6 +18,7 @@ from pruninfersim.trace import OpTrace
 MODES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {"inputs": (LINEAR, ()), "gated": (("down",), ("up",))}
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class ActivationSparsity:
     """Read and multiply only the columns that some token of the pass needs.

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim._util.doors import door, doors
 from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.pruning.base import TINY, mean_where, overhead_rows, record, targets
 from pruninfersim.pruning.ratios import Ratio, check_ratio, with_ratio
@@ -27,6 +28,7 @@ BLOCKS = ("attention", "mlp")
 ROUTER_WIDTH = 16.0
 
 
+@door
 def active_share(tokens: ArrayLike, sparsity: ArrayLike) -> FloatArray:
     """Return the probability that a tile of `tokens` rows has at least one kept token, 1 - s^tokens.
 
@@ -42,6 +44,7 @@ def active_share(tokens: ArrayLike, sparsity: ArrayLike) -> FloatArray:
     return np.asarray(1.0 - checked("sparsity", sparsity, minimum=0, below=np.nextafter(1.0, 2.0)) ** rows)
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class DynamicDepth:
     """Let each token skip sub-layers.

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pruninfersim._util.arrays import checked
+from pruninfersim._util.doors import doors
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.pruning.base import mean_where, overhead_rows, record, targets
 from pruninfersim.pruning.dynamic_depth import active_share
@@ -21,6 +22,7 @@ OUTPUTS, INPUTS = ("q", "gate", "up"), ("o", "down")
 NARROW_GROUP = 64.0
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class DynamicWidth:
     """Let each token use a share of the query heads and of the FFN channels, in groups.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim._util.doors import doors
 from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.pruning.base import mean_where, record
 from pruninfersim.pruning.dynamic_depth import DynamicDepth, active_share
@@ -27,6 +28,7 @@ class _Skip(DynamicDepth):
     name: ClassVar[str] = "early-exit"
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class EarlyExit:
     """Let a share of the tokens of a decode step leave in front of layer `layer`; prompts run in full.

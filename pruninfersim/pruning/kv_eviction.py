@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim._util.doors import doors
 from pruninfersim.errors import unknown_name
 from pruninfersim.pruning.base import TINY, mean_where, record, targets
 from pruninfersim.pruning.budget import as_asked, check_budget, kept_keys, score_row, top_k_row
@@ -21,6 +22,7 @@ from pruninfersim.trace import OpTrace
 Score = Literal["none", "window", "accumulated"]
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class KVEviction:
     """Keep a share, or a number, of the keys of every sequence in the cache.

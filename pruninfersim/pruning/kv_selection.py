@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim._util.doors import doors
 from pruninfersim.pruning.base import mean_where, overhead_rows, record, targets
 from pruninfersim.pruning.budget import as_asked, check_budget, kept_keys, score_row, top_k_row
 from pruninfersim.pruning.ratios import Ratio, with_ratio
 from pruninfersim.trace import OpTrace
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class KVSelection:
     """Score the pages of the cache in every decode step, and attend to the best of them.

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pruninfersim.errors import InvalidInputError
+from pruninfersim._util.doors import doors
+from pruninfersim.errors import InvalidInputError, shown
 from pruninfersim.pruning.base import OPENER, overhead_rows, targets
 from pruninfersim.pruning.ratios import model_of
 from pruninfersim.pruning.static_depth import StaticDepth
@@ -20,6 +21,7 @@ WORDS = ("keep", "none", "linear")
 Choice = str | int
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class LayerChoices:
     """Replace sub-layers as a table says (Puzzle, arXiv 2411.19146).
@@ -52,7 +54,7 @@ class LayerChoices:
                 number = isinstance(choice, int) and not isinstance(choice, bool) and choice > 0
                 if not number and choice not in WORDS:
                     raise InvalidInputError(
-                        f"a choice for {name} is one of {', '.join(WORDS)}, or a size above 0; got {choice!r}"
+                        f"a choice for {name} is one of {', '.join(WORDS)}, or a size above 0; got {shown(choice)}"
                     )
 
     @classmethod

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pruninfersim._util.arrays import TOO_LARGE, FloatArray, checked
+from pruninfersim._util.doors import door, doors
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.pruning.base import LINEAR, mean_where, record, round_up, targets
 from pruninfersim.pruning.ratios import Axis, Ratio, check_ratio, parts, values_of, with_ratio
@@ -18,6 +19,7 @@ from pruninfersim.trace import OpTrace
 SHARING = ("q", "k", "v", "gate", "up", "qkv", "gate_up")
 
 
+@door
 def low_rank_rank(
     n: ArrayLike,
     k: ArrayLike,
@@ -63,6 +65,7 @@ def low_rank_rank(
     return round_up(rank, alignment, np.minimum(outputs, inputs))
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class LowRank:
     """Replace ``A W.T`` by ``(A W_a.T) W_b.T`` with an [m, r] result in between that is written and read.

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim._util.doors import doors
 from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.hardware import precision
 from pruninfersim.pruning.base import overhead_rows, round_up
@@ -21,6 +22,7 @@ BACKENDS = ("windows", "memory")
 COLUMN_INDEX = 1.0
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class NOfM(SemiStructured):
     """Keep `kept` of every `of` weights along K in whole layers.

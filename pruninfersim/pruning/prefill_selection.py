@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim._util.doors import doors
 from pruninfersim.errors import unknown_name
 from pruninfersim.pruning.base import mean_where, record, targets
 from pruninfersim.pruning.budget import score_row, top_k_row
@@ -24,6 +25,7 @@ from pruninfersim.trace import OpTrace
 KERNEL_TILE = 128.0
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class PrefillSelection:
     """Skip blocks of QKᵀ and PV of the prompt; decode stays dense.

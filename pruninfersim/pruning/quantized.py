@@ -8,7 +8,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pruninfersim.errors import InvalidInputError, unknown_name
+from pruninfersim._util.doors import doors
+from pruninfersim.errors import InvalidInputError, shown, unknown_name
 from pruninfersim.hardware import precision
 from pruninfersim.pruning.base import no_kernel
 from pruninfersim.trace import Applied, OpTrace
@@ -33,6 +34,7 @@ KV_BYTES = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0}
 SCALE = 2.0
 
 
+@doors
 @dataclass(frozen=True)
 class Quantized:
     """Store the linear layers and the KV cache in fewer bits.
@@ -89,7 +91,7 @@ class Quantized:
             )
         if self.group is not None and (self.weights not in ("int8", "int4") or not self.group > 0):
             raise InvalidInputError(
-                f"group is a positive number of integer weights that share a scale; got group={self.group!r} for "
+                f"group is a positive number of integer weights that share a scale; got group={shown(self.group)} for "
                 f"{self.weights}"
             )
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim._util.doors import doors
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.models import ModelConfig
 from pruninfersim.trace import OpTrace, layer_weights
@@ -34,10 +35,7 @@ class Axis(np.ndarray[Any, np.dtype[np.float64]]):
 
     def __new__(cls, values: ArrayLike) -> Axis:
         """Return an array of this kind."""
-        try:
-            return np.array(values, dtype=np.float64).view(cls)
-        except (TypeError, ValueError):
-            raise InvalidInputError(f"Axis must hold numbers; got {values!r}") from None
+        return np.array(checked("Axis", values)).view(cls)
 
     @property
     def values(self) -> FloatArray:
@@ -45,6 +43,7 @@ class Axis(np.ndarray[Any, np.dtype[np.float64]]):
         return np.asarray(self)
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class PerLayer:
     """One sparsity per layer.
@@ -61,6 +60,7 @@ class PerLayer:
     values: ArrayLike
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class PerBlock:
     """One sparsity for the attention blocks and one for the MLP blocks; each may be one per layer.
@@ -83,6 +83,7 @@ class PerBlock:
     mlp: Ratio = 0.0
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class PerRole:
     """One sparsity per linear layer of a block, for methods that change each weight by itself (low-rank, 2:4).
@@ -135,6 +136,8 @@ def check_ratio(name: str, ratio: Ratio, *, largest: float = LARGEST, why: str =
     """
     for label, part in parts(ratio, name):
         values = checked(label, values_of(part), minimum=0, below=1)
+        if not values.size:
+            raise InvalidInputError(f"{label} is empty; give at least one number")
         if np.any(values > largest):
             raise InvalidInputError(f"{label} must be in [0, {largest:g}]; got {float(values.max()):g}. {why}".strip())
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import checked
-from pruninfersim.errors import InvalidInputError
+from pruninfersim._util.doors import door, doors
+from pruninfersim.errors import InvalidInputError, shown
 from pruninfersim.hardware import HardwareProfile, precision
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import aliases
@@ -61,6 +62,7 @@ EVERY: Mapping[str, Any] = ChainMap(METHODS, MORE)
 Method: TypeAlias = "str | type[Any] | PruningMethod | Sequence[str | type[Any] | PruningMethod]"
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class Composed:
     """Several methods, applied in order.
@@ -85,6 +87,7 @@ class Composed:
         return trace.prune(*self.methods)
 
 
+@door
 def get(name: str, sparsity: Ratio, *, registry: Mapping[str, Any] = EVERY, **options: Any) -> PruningMethod:
     """Return the method called `name` at a sparsity.
 
@@ -119,6 +122,7 @@ def get(name: str, sparsity: Ratio, *, registry: Mapping[str, Any] = EVERY, **op
     return method
 
 
+@door
 def names(*, every: bool = False) -> list[str]:
     """Return the names of the methods that "all" means, in the order of the taxonomy.
 
@@ -133,6 +137,7 @@ def names(*, every: bool = False) -> list[str]:
     return list(METHODS) + [name for name in MORE if every and name not in METHODS]
 
 
+@door
 def resolve(method: Method, sparsity: Ratio | None = None) -> PruningMethod:
     """Return the method that an argument stands for.
 
@@ -156,7 +161,7 @@ def resolve(method: Method, sparsity: Ratio | None = None) -> PruningMethod:
     """
     if isinstance(method, str):
         if sparsity is None:
-            raise InvalidInputError(f"method {method!r} needs a sparsity, for instance sparsity=0.5")
+            raise InvalidInputError(f"method {shown(method)} needs a sparsity, for instance sparsity=0.5")
         return get(method, sparsity)
     if isinstance(method, type):
         if sparsity is None:
@@ -178,10 +183,11 @@ def resolve(method: Method, sparsity: Ratio | None = None) -> PruningMethod:
         found = tuple(resolve(each, sparsity if isinstance(each, str | type) else None) for each in several)
         return found[0] if len(found) == 1 else Composed(found)
     raise InvalidInputError(
-        f"method must be a name ({', '.join(EVERY)}), a method object, or a sequence of them; got {method!r}"
+        f"method must be a name ({', '.join(EVERY)}), a method object, or a sequence of them; got {shown(method)}"
     )
 
 
+@door
 def takes_sparsity(method: Method) -> bool:
     """Return whether a method, or a part of a composition, is given by name, so that it takes a sparsity from outside.
 
@@ -194,6 +200,7 @@ def takes_sparsity(method: Method) -> bool:
     return several and any(isinstance(each, str | type) for each in method)  # type: ignore[union-attr]
 
 
+@door
 def at(method: Method, sparsity: Ratio) -> PruningMethod:
     """Return the method that an argument stands for, at a sparsity if it takes one; errors as `resolve`.
 
@@ -203,6 +210,7 @@ def at(method: Method, sparsity: Ratio) -> PruningMethod:
     return resolve(method, sparsity if takes_sparsity(method) else None)
 
 
+@door
 def largest(method: Any) -> float:
     """Return the largest sparsity that a method (a class or an object) says it can do [1].
 
@@ -212,6 +220,7 @@ def largest(method: Any) -> float:
     return float(getattr(method, "largest", LARGEST))
 
 
+@door
 def unfit(
     method: Any,
     sparsity: ArrayLike | None = None,

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.doors import doors
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.hardware import precision
 from pruninfersim.pruning.base import LINEAR, TINY, mean_where, no_kernel, overhead_rows, record, targets
@@ -22,6 +23,7 @@ from pruninfersim.trace import OpTrace
 HALF = 0.5
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class SemiStructured:
     """Store the weights of whole layers as 2:4.

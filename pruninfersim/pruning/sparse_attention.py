@@ -8,11 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pruninfersim._util.arrays import checked
+from pruninfersim._util.doors import doors
 from pruninfersim.pruning.base import mean_where, record, targets
 from pruninfersim.pruning.ratios import Ratio, check_ratio, with_ratio
 from pruninfersim.trace import OpTrace
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class SparseAttention:
     """Attend to a share of the key blocks, chosen per query block from pooled scores.

@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import FloatArray, checked
-from pruninfersim.errors import InvalidInputError, unknown_name
+from pruninfersim._util.doors import doors
+from pruninfersim.errors import InvalidInputError, shown, unknown_name
 from pruninfersim.pruning.base import TINY, openers, record
 from pruninfersim.pruning.ratios import PerBlock, PerLayer, Ratio, check_ratio, model_of, parts, values_of, with_ratio
 from pruninfersim.trace import OpTrace
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class StaticDepth:
     """Remove ``floor(sparsity * layers)`` whole layers, or an explicit list.
@@ -126,7 +128,7 @@ def _whole_numbers(name: str, values: ArrayLike) -> tuple[int, ...]:
     """Return layer numbers as a tuple of int, from any one-dimensional array_like."""
     array = checked(name, values, whole=True)
     if array.ndim != 1:
-        raise InvalidInputError(f"{name} must be a list of whole numbers; got {values!r}")
+        raise InvalidInputError(f"{name} must be a list of whole numbers; got {shown(values)}")
     return tuple(int(value) for value in array)
 
 

@@ -11,12 +11,14 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray, among, checked
+from pruninfersim._util.doors import doors
 from pruninfersim.errors import unknown_name
 from pruninfersim.pruning.base import TINY, mean_where, record, round_up
 from pruninfersim.pruning.ratios import Ratio, check_ratio, model_of, with_ratio
 from pruninfersim.trace import OpTrace
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class StaticWidth:
     """Remove KV groups (with their query heads) and FFN channels.

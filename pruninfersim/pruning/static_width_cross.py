@@ -8,12 +8,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray, among, checked
+from pruninfersim._util.doors import doors
 from pruninfersim.hardware import precision
 from pruninfersim.pruning.base import OPENER, mean_where, overhead_rows, record, round_up
 from pruninfersim.pruning.ratios import Ratio, check_ratio, with_ratio
 from pruninfersim.trace import OpTrace, layer_weights
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class StaticWidthCross:
     """Slice the hidden dimension everywhere: inputs of q, k, v, gate, up and head, outputs of o and down, norms.

@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pruninfersim.errors import FileFormatError
+from pruninfersim._util.files import read_text
+from pruninfersim.errors import FileFormatError, shown
+from pruninfersim.models.keys import MOST_LAYERS
 from pruninfersim.pruning.ratios import PerBlock, PerLayer, PerRole, Ratio
 
 #: Names of linear layers in checkpoints of Hugging Face -> roles here.
@@ -44,16 +46,22 @@ def read_ratios(path: str | Path) -> Ratio:
     """
     file = Path(path)
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_text(file)
     except OSError as error:
         raise FileFormatError(f"cannot read {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise FileFormatError(f"cannot read {file}: it is not UTF-8 text") from None
     if file.suffix == ".json":
         try:
             content = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise FileFormatError(f"{file.name} is no JSON: {error}") from None
         return _ratio(_rows_of_json(content, file.name), file.name)
-    return _ratio([dict(row) for row in csv.DictReader(text.splitlines())], file.name)
+    try:
+        rows = [dict(row) for row in csv.DictReader(text.splitlines())]
+    except csv.Error as error:
+        raise FileFormatError(f"{file.name} is no CSV: {error}") from None
+    return _ratio(rows, file.name)
 
 
 def _rows_of_json(content: Any, name: str) -> list[dict[str, Any]]:
@@ -64,7 +72,7 @@ def _rows_of_json(content: Any, name: str) -> list[dict[str, Any]]:
         if all(MODULE.search(str(key)) for key in content):
             return [{"module": key, "sparsity": value} for key, value in content.items()]
         if all(str(key).isdigit() for key in content):
-            each = [(int(key), value) for key, value in content.items()]
+            each = [(_layer(key, name), value) for key, value in content.items()]
             return [{"layer": i} | (value if isinstance(value, dict) else {"sparsity": value}) for i, value in each]
     raise FileFormatError(f"{name} must hold a list of ratios, or a table of layers or modules")
 
@@ -78,10 +86,10 @@ def _ratio(rows: Sequence[Mapping[str, Any]], name: str) -> Ratio:
             raise FileFormatError(f"{name} has {' and '.join(given)}: leave all but one out")
         found = MODULE.search(str(clean.pop("module", clean.pop("name", ""))))
         if found:
-            layer, column = int(found[1]), ROLES.get(found[2], "")
+            layer, column = _layer(found[1], name), ROLES.get(found[2], "")
             values = {column: clean[given[0]] if given else None}
         elif "layer" in clean:
-            layer = int(_number(clean.pop("layer"), name))
+            layer = _layer(clean.pop("layer"), name)
             values = {_column(key, name): value for key, value in clean.items()}
         else:
             raise FileFormatError(f"{name} needs a column layer, or module names such as model.layers.0.mlp.up_proj")
@@ -116,12 +124,19 @@ def _column(key: str, name: str) -> str:
         return ""
     known = BLOCKS | ROLES | {role: role for role in ROLES.values()}
     if key not in known:
-        raise FileFormatError(f"{name}: unknown column {key!r}; known: {', '.join((*WHOLE, *known))}")
+        raise FileFormatError(f"{name}: unknown column {shown(key)}; known: {', '.join((*WHOLE, *known))}")
     return known[key]
+
+
+def _layer(value: Any, name: str) -> int:
+    number = _number(value, name)
+    if not 0 <= number < MOST_LAYERS or number != int(number):
+        raise FileFormatError(f"{name}: layer {shown(value)} is not a whole number from 0 to {MOST_LAYERS - 1}")
+    return int(number)
 
 
 def _number(value: Any, name: str) -> float:
     try:
         return float(value)
-    except (TypeError, ValueError):
-        raise FileFormatError(f"{name}: {value!r} is no number") from None
+    except (TypeError, ValueError, OverflowError):
+        raise FileFormatError(f"{name}: {shown(value)} is no number") from None

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim._util.doors import doors
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.pruning.base import TINY, mean_where, record, targets
 from pruninfersim.pruning.budget import score_row, top_k_row
@@ -20,6 +21,7 @@ from pruninfersim.pruning.ratios import Axis, check_ratio, check_sweep, model_of
 from pruninfersim.trace import OpTrace
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class TokenPruning:
     """Drop a share of the tokens of the prompt from layer `layer` on.

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.doors import doors
 from pruninfersim.errors import unknown_name
 from pruninfersim.pruning.base import LINEAR, mean_where, record, targets
 from pruninfersim.pruning.ratios import Ratio, check_ratio, with_ratio
@@ -28,6 +29,7 @@ FORMATS: dict[str, Callable[[FloatArray, FloatArray], FloatArray]] = {
 }
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class Unstructured:
     """Store weights without their zeros and multiply as dense: all FLOPs, fewer bytes.

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import checked
+from pruninfersim._util.doors import doors
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.pruning.base import record, round_up, targets
 from pruninfersim.pruning.ratios import Axis, check_ratio, check_sweep
 from pruninfersim.trace import OpTrace
 
 
+@doors
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
     """Keep a share of the vocabulary in the LM head.

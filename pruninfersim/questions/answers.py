@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from pruninfersim import hardware as hardware_registry
 from pruninfersim import models, pruning, stacks
+from pruninfersim._util.doors import door
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel, Estimate
 from pruninfersim.errors import InvalidInputError
@@ -33,6 +34,7 @@ Side: TypeAlias = "OpTrace | Estimate | ModelConfig | str | Path"
 LISTS = ("model", "hardware", "stack", "dtype", "phase")
 
 
+@door
 def estimate(trace: Side | None = None, **question: Unpack[Question]) -> Estimate:
     """Predict the time of one forward pass, op by op.
 
@@ -69,6 +71,7 @@ def estimate(trace: Side | None = None, **question: Unpack[Question]) -> Estimat
     return software.predict(_pruned(_trace(trace, software, given), given))
 
 
+@door
 def compare(dense: Side | Speedup | None = None, pruned: Side | None = None, **question: Unpack[Question]) -> Speedup:
     """Return the speedup of one side over another on a GPU.
 
@@ -241,6 +244,7 @@ def speedup(
 ) -> Speedups: ...
 
 
+@door
 def speedup(
     *,
     model: Any = None,

@@ -7,6 +7,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from pruninfersim._util.doors import door
 from pruninfersim._util.lazy import shows
 from pruninfersim.errors import unknown_name
 from pruninfersim.pruning import METHODS
@@ -30,6 +31,7 @@ def _table() -> tuple[dict[str, str], ...]:
     return tuple({key: value or "" for key, value in row.items()} for row in csv.DictReader(lines))
 
 
+@door
 def availability(family: str | None = None) -> pd.DataFrame:
     """Return which software runs a family of pruning, with source and date of each answer.
 

@@ -11,9 +11,10 @@ from scipy.optimize import brentq
 
 from pruninfersim import pruning
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.doors import door
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel
-from pruninfersim.errors import InvalidInputError, unknown_name
+from pruninfersim.errors import InvalidInputError, shown, unknown_name
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Method
@@ -72,6 +73,7 @@ class Crossings(list[Crossing]):
         return f"[] ({self.winner} wins from {self.axis} {self.between[0]:g} to {self.between[1]:g})"
 
 
+@door
 def break_even(
     axis: Axis | None = None,
     *,
@@ -125,7 +127,9 @@ def break_even(
     if axis not in RANGES:
         raise unknown_name("axis", axis, RANGES)
     if method is None or model is None or hardware is None:
-        raise InvalidInputError(f"break_even needs a model, a hardware and a method: break_even({axis!r}, model=...)")
+        raise InvalidInputError(
+            f"break_even needs a model, a hardware and a method: break_even({shown(axis)}, model=...)"
+        )
     one_only("break_even", model=model, hardware=hardware, phase=phase, stack=stack, dtype=dtype)
     low, high = between or RANGES[axis]
     fixed = {"sparsity": sparsity, "batch": batch, "context": context}

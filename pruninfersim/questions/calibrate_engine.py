@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from pruninfersim import hardware as hardware_registry
-from pruninfersim.errors import InvalidInputError
+from pruninfersim._util.doors import door
+from pruninfersim.errors import InvalidInputError, shown
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.questions.setup import Setup
@@ -20,6 +21,7 @@ from pruninfersim.workload import Workload
 MEASURED = (0.95, 1.06)
 
 
+@door
 def calibrate_engine(
     stack: str | Engine,
     *,
@@ -64,7 +66,7 @@ def calibrate_engine(
     28.0
     """
     if not (np.isfinite(seconds) and seconds > 0):
-        raise InvalidInputError(f"seconds must be above 0; got {seconds!r}")
+        raise InvalidInputError(f"seconds must be above 0; got {shown(seconds)}")
     if workload.shape:
         raise InvalidInputError("calibrate_engine needs one measured step, not a sweep of workloads")
     base = engine(stack) if isinstance(stack, str) else stack

@@ -9,10 +9,12 @@ import numpy as np
 
 from pruninfersim import hardware as hardware_registry
 from pruninfersim import pruning, stacks
+from pruninfersim._util.arrays import checked
+from pruninfersim._util.doors import door
 from pruninfersim.cost import CostModel
 from pruninfersim.cost.memory import kv_memory, weight_memory
 from pruninfersim.cost.serving import Serving
-from pruninfersim.errors import InvalidInputError, MissingValueError
+from pruninfersim.errors import InvalidInputError, MissingValueError, shown
 from pruninfersim.hardware import HardwareProfile, traits
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Method, Ratio
@@ -31,6 +33,8 @@ REPORTED_INLINE_ECC = 0.92
 #: Bytes per sequence and entry of the vocabulary in the sampler of vLLM, which its start-up profiles: fp32 logits,
 #: probabilities, sorted values and 64-bit indices, masks; 2.7 % off eleven logged peaks.
 SAMPLER_BYTES = 38.8
+#: First figure that no GPU, and no model, will ever have.
+MOST = 1e18
 #: Memory from which vLLM allows steps of 8192 tokens, and not 2048 [B].
 LARGE_CARD = 70 * 2**30
 
@@ -107,6 +111,7 @@ class Capacity:
         )
 
 
+@door
 def capacity(
     *,
     model: str | ModelConfig | None = None,
@@ -180,8 +185,11 @@ def capacity(
         k: v for k, v in locals().items() if k not in ("model", "hardware", "stack", "method", "sparsity", "dtype")
     }
     for name, value in given.items():
-        if value is not None and not (np.isfinite(value) and (value > 0 or (name == "reserve" and value == 0))):
-            raise InvalidInputError(f"{name} must be above 0; got {value!r}")
+        if value is None:
+            continue
+        figure = checked(name, value, minimum=0.0, below=MOST)
+        if figure.ndim or (figure == 0 and name != "reserve"):
+            raise InvalidInputError(f"{name} must be one number above 0; got {shown(value)}")
     gpu = None if hardware is None else hardware_registry.get(hardware)
     serving = _serving(stack, gpu)
     setup = Setup(model, gpu, stack, dtype) if model is not None and gpu is not None else None

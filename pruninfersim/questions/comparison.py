@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pruninfersim._util.arrays import Answer, FloatArray, sealed
+from pruninfersim._util.doors import doors
 from pruninfersim._util.lazy import drawn
 from pruninfersim.cost import Estimate, scalar
 from pruninfersim.cost.clock import Chain
@@ -43,6 +44,7 @@ UNEQUAL_SHARE = 0.25
 MOSTLY = 0.5
 
 
+@doors
 @dataclass(frozen=True, eq=False, repr=False)
 class Speedup(Answer):
     """How much faster the pruned model is, four ways, with a 90 % interval.

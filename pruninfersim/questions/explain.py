@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from pruninfersim._util.arrays import Answer, FloatArray, among
+from pruninfersim._util.doors import door, doors
 from pruninfersim._util.lazy import drawn
 from pruninfersim.cost import Estimate, scalar
 from pruninfersim.cost.speedups import claimed_share
@@ -56,6 +57,7 @@ ENGINE_STEPS = {
 MEANING = STEPS | ENGINE_STEPS | {"dense": "dense time: no method, no claim"}
 
 
+@doors
 @dataclass(frozen=True, eq=False, repr=False)
 class Explanation(Answer):
     """A waterfall from the claim to the estimate.
@@ -128,6 +130,7 @@ class Explanation(Answer):
         return f"<p>{title}</p>{self.to_frame().to_html(index=False)}"
 
 
+@door
 def explain(
     dense: Side | Speedup | None = None, pruned: Side | None = None, **question: Unpack[Question]
 ) -> Explanation:

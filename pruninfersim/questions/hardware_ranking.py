@@ -15,11 +15,12 @@ from pruninfersim import hardware as hardware_registry
 from pruninfersim import pruning
 from pruninfersim._util.arrays import checked
 from pruninfersim._util.callers import outside_of_package
+from pruninfersim._util.doors import door
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel, Estimate
 from pruninfersim.cost.estimate import MATERIAL_SHARE
 from pruninfersim.cost.memory import kv_memory, weight_memory
-from pruninfersim.errors import InvalidInputError, LeftOutWarning, MissingValueError
+from pruninfersim.errors import InvalidInputError, LeftOutWarning, MissingValueError, shown
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Method
@@ -37,6 +38,7 @@ WORKLOAD = ["phase", "batch", "context"]
 HOUR = 3600.0
 
 
+@door
 def compare_hardware(
     model: str | ModelConfig | None = None,
     workloads: Workload | Iterable[Workload] | None = None,
@@ -213,7 +215,7 @@ def ranking_flips(frame: pd.DataFrame, axis: str = "hardware") -> pd.DataFrame:
     [['prefill, batch 1, context 4096, dense', 'prefill, batch 1, context 4096, static-width']]
     """
     if axis not in ("hardware", "method"):
-        raise InvalidInputError(f"axis must be 'hardware' or 'method'; got {axis!r}")
+        raise InvalidInputError(f"axis must be 'hardware' or 'method'; got {shown(axis)}")
     other = "method" if axis == "hardware" else "hardware"
     usable = frame[frame["fits"] & frame["tokens_per_second"].notna()]
     table = usable.set_index([*WORKLOAD, other, axis])["tokens_per_second"].unstack(axis)

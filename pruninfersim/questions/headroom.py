@@ -9,6 +9,7 @@ from typing import Unpack
 import numpy as np
 
 from pruninfersim._util.arrays import Answer, FloatArray, checked
+from pruninfersim._util.doors import door
 from pruninfersim.cost import scalar
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.questions.answers import Side, sides
@@ -65,6 +66,7 @@ def _ends(values: FloatArray | float) -> str:
     return f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
 
 
+@door
 def max_speedup(
     dense: Side | Speedup | None = None, pruned: Side | None = None, **question: Unpack[Question]
 ) -> Headroom:
@@ -98,6 +100,7 @@ def max_speedup(
     )
 
 
+@door
 def required_efficiency(
     target: float | None = None,
     dense: Side | Speedup | None = None,

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from pruninfersim import hardware as hardware_registry
 from pruninfersim._util.arrays import FloatArray, sizes
+from pruninfersim._util.doors import door
 from pruninfersim.calibration.nearest import nearest_calibration
 from pruninfersim.cost import scalar
 from pruninfersim.errors import InvalidInputError, unknown_name
@@ -28,6 +29,7 @@ EXPANDS = "Blackwell 10"
 CACHE_BYTES = {"bf16": 2.0, "fp16": 2.0, "fp8": 1.0}
 
 
+@door
 def moe_latency(
     *,
     tokens: ArrayLike,
@@ -97,6 +99,7 @@ def moe_latency(
     return _time(row | columns, MOE_LIBRARIES[library], form.dtype, hardware, cache)
 
 
+@door
 def all_reduce_latency(
     *, bytes: ArrayLike, gpus: ArrayLike, hardware: str | HardwareProfile, library: str = "trtllm"
 ) -> FloatArray | float:
@@ -131,6 +134,7 @@ def all_reduce_latency(
     return _time(row, all_reduce.LIBRARIES[library], "bf16", hardware, "replayed")
 
 
+@door
 def mla_latency(
     *,
     phase: str,

@@ -7,10 +7,10 @@ arXiv 2606.09080 draws it; the frontier is the highest that any of them reaches 
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import Answer, FloatArray, checked
+from pruninfersim._util.doors import door, doors
+from pruninfersim._util.files import TABLE, read_text
 from pruninfersim._util.lazy import callable_module, drawn, shows
-from pruninfersim.errors import FileFormatError, InvalidInputError
+from pruninfersim.errors import FileFormatError, InvalidInputError, shown
 from pruninfersim.pruning import METHODS
 from pruninfersim.questions.answers import sides
 from pruninfersim.questions.vocabulary import KEYWORDS, Question, asked
@@ -50,6 +52,7 @@ LARGEST_GAP = 1e4
 TINY = 1e-9
 
 
+@doors
 @dataclass(frozen=True, eq=False, repr=False)
 class Curve(Answer):
     """Speed over quality loss of one family, piecewise linear, from (0, 1).
@@ -76,6 +79,7 @@ class Curve(Answer):
         return np.asarray(np.interp(np.asarray(gap, dtype=float), self.gap, self.speed, right=np.nan))
 
 
+@doors
 @dataclass(frozen=True, eq=False, repr=False)
 class Frontier(Answer):
     """The most speed that several curves offer for at most some quality loss: never less where more loss is allowed.
@@ -117,6 +121,7 @@ class Frontier(Answer):
         return drawn(self, None, options)
 
 
+@door
 def published_quality() -> pd.DataFrame:
     """Return the quality table of arXiv 2606.09080, Table 10 (Llama-3.1-8B), one row per method and sparsity.
 
@@ -127,6 +132,7 @@ def published_quality() -> pd.DataFrame:
         return read_quality(path)
 
 
+@door
 def read_quality(path: str | Path) -> pd.DataFrame:
     """Read a quality table of one's own.
 
@@ -148,11 +154,13 @@ def read_quality(path: str | Path) -> pd.DataFrame:
     """
     file = Path(path)
     try:
-        return quality_of(file.read_text(encoding="utf-8"), file.name)
+        return quality_of(read_text(file, TABLE), file.name)
     except (OSError, UnicodeDecodeError) as error:
-        raise FileFormatError(f"{file.name}: cannot be read as a CSV table: {error}") from None
+        reason = getattr(error, "strerror", None) or str(error)
+        raise FileFormatError(f"{file.name}: cannot be read as a CSV table: {reason}") from None
 
 
+@door
 def quality_of(text: str, name: str = "the table") -> pd.DataFrame:
     """Return a quality table from the text of its CSV file; format and errors as `read_quality`.
 
@@ -168,7 +176,7 @@ def quality_of(text: str, name: str = "the table") -> pd.DataFrame:
     import pandas as pd
 
     try:
-        frame = pd.read_csv(StringIO(text), comment="#")
+        frame = pd.read_csv(io.StringIO(text, newline=None), comment="#")
     except ValueError as error:
         raise FileFormatError(f"{name}: cannot be read as a CSV table: {error}") from None
     return _checked_quality(frame, name)
@@ -179,12 +187,12 @@ def _checked_quality(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     missing = [column for column in COLUMNS if column not in frame.columns]
     if missing:
         raise FileFormatError(f"{name}: no column {', '.join(missing)}; a quality table has {', '.join(COLUMNS)}")
-    unknown = sorted(set(frame["family"]) - set(METHODS))
+    unknown = [family for family in frame["family"].unique() if family not in METHODS]
     if unknown:
-        raise FileFormatError(f"{name}: unknown family {unknown[0]!r}; allowed: {', '.join(sorted(METHODS))}")
+        raise FileFormatError(f"{name}: unknown family {shown(unknown[0])}; allowed: {', '.join(sorted(METHODS))}")
     try:
         checked("sparsity", frame["sparsity"].to_numpy(), minimum=0, below=1)
-        checked("gap_percent", frame["gap_percent"].to_numpy(), minimum=0)
+        checked("gap_percent", frame["gap_percent"].to_numpy(), minimum=0, below=LARGEST_GAP)
     except InvalidInputError as error:
         raise FileFormatError(f"{name}: {error}") from None
     return frame
@@ -195,6 +203,7 @@ def quality_table(quality: pd.DataFrame | str | Path) -> pd.DataFrame:
     return read_quality(quality) if isinstance(quality, str | Path) else _checked_quality(quality, "the table")
 
 
+@door
 def curves(
     quality: pd.DataFrame | str | Path,
     speed: Mapping[tuple[str, float], float] | Callable[[str, float], float] | None = None,
@@ -242,6 +251,7 @@ def curves(
     return out
 
 
+@door
 def predicted_speeds(quality: pd.DataFrame, **question: Unpack[Question]) -> dict[tuple[str, float], float]:
     """Return the speedup of every family and sparsity of a quality table: (family, sparsity) -> speedup [1].
 
@@ -261,7 +271,8 @@ def predicted_speeds(quality: pd.DataFrame, **question: Unpack[Question]) -> dic
     >>> 1.8 < speeds["static-width", 0.5] < 2.0
     True
     """
-    given: dict[str, Any] = dict(question)
+    known = [name for name in KEYWORDS if name not in ("method", "sparsity")]
+    given = asked("pareto.predicted_speeds", question, known)
     pairs = sorted({(str(f), float(s)) for f, s in zip(quality["family"], quality["sparsity"], strict=True)})
     return {
         (family, ratio): float(sides("pareto", None, None, given | {"method": family, "sparsity": ratio}).estimated)
@@ -269,6 +280,7 @@ def predicted_speeds(quality: pd.DataFrame, **question: Unpack[Question]) -> dic
     }
 
 
+@door
 def frontier(families: Mapping[str, Curve], *, largest_gap: float | None = None) -> Frontier:
     """Return the most speed for at most some quality loss, sampled every 0.1 % of it.
 
@@ -303,6 +315,7 @@ def frontier(families: Mapping[str, Curve], *, largest_gap: float | None = None)
     return Frontier(gap, so_far[winner, np.arange(len(gap))], tuple(names[i] for i in winner), tuple(families.values()))
 
 
+@door
 def best_method(families: Mapping[str, Curve], max_gap: float) -> tuple[str, float]:
     """Return the family that is fastest at no more than a quality loss, and its speedup.
 

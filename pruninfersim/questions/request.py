@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from pruninfersim import pruning
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.doors import door
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel, Estimate, scalar
-from pruninfersim.errors import InvalidInputError
+from pruninfersim.errors import InvalidInputError, shown
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Axis, Method, Ratio
@@ -97,7 +98,7 @@ class Request:
     def price(self, per_hour: float) -> Numbers:
         """Return the price of a million output tokens on a GPU that costs `per_hour`, in the same currency."""
         if not per_hour > 0:
-            raise InvalidInputError(f"the price of an hour must be above 0; got {per_hour!r}")
+            raise InvalidInputError(f"the price of an hour must be above 0; got {shown(per_hour)}")
         return MILLION / self.tokens_per_second / 3600.0 * per_hour
 
     def to_dict(self) -> dict[str, Any]:
@@ -141,6 +142,7 @@ class Request:
         )
 
 
+@door
 def request(
     *,
     model: str | ModelConfig,

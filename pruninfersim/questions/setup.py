@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from pruninfersim import hardware as hardware_registry
 from pruninfersim import models, pruning, stacks
 from pruninfersim._util.callers import interactive, outside_of_package
+from pruninfersim._util.doors import doors
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel, Estimate
 from pruninfersim.errors import InvalidInputError, ProvenanceWarning
@@ -24,6 +25,7 @@ from pruninfersim.trace import OpTrace, trace
 from pruninfersim.workload import Logits, Workload
 
 
+@doors
 @dataclass(frozen=True, eq=False, repr=False)
 class Setup:
     """A model on a GPU, with the software and the precision that it runs in.
@@ -84,7 +86,7 @@ class Setup:
         object.__setattr__(self, "stack", stacks.parallel(stacks.get(stack, gpu), tp, ep))
         object.__setattr__(self, "tp", tp)
         object.__setattr__(self, "ep", ep)
-        object.__setattr__(self, "dtype", dtype or config.dtype)
+        object.__setattr__(self, "dtype", config.dtype if dtype is None else dtype)
 
     def workload(
         self, phase: str, batch: ArrayLike = 1, context: ArrayLike = 1024, logits: Logits | None = None

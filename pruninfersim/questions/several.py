@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from pruninfersim._util.doors import doors
 from pruninfersim._util.lazy import drawn
 from pruninfersim.questions.comparison import Speedup
 from pruninfersim.questions.table import methods_of, printed, rows
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pruninfersim.questions.explain import Explanation
 
 
+@doors
 @dataclass(frozen=True, eq=False, repr=False)
 class Speedups(Sequence[Speedup]):
     """Results of one question with lists in it: a sequence of `Speedup` that tabulates, explains and draws itself.

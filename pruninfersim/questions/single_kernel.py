@@ -12,9 +12,10 @@ from numpy.typing import ArrayLike
 from pruninfersim import hardware as hardware_registry
 from pruninfersim import stacks
 from pruninfersim._util.arrays import TOO_LARGE, FloatArray, checked, sizes
+from pruninfersim._util.doors import door
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel, scalar
-from pruninfersim.errors import InvalidInputError, unknown_name
+from pruninfersim.errors import InvalidInputError, shown, unknown_name
 from pruninfersim.hardware import HardwareProfile, precision
 from pruninfersim.kernels.attention_decode import DecodeAttention
 from pruninfersim.kernels.base import Cache
@@ -28,6 +29,7 @@ GEMM_KERNELS = {"dense": "gemm", "2:4": "gemm_2of4"}
 CACHES = ("cold", "replayed")
 
 
+@door
 def gemm_latency(
     m: ArrayLike,
     n: ArrayLike,
@@ -102,6 +104,7 @@ def _vendor(gpu: HardwareProfile, quantise: str, library: str | None) -> CostMod
     return stacks.vendor(gpu, quantise=quantise, library=library)
 
 
+@door
 def attention_latency(
     *,
     phase: str,
@@ -202,14 +205,14 @@ def _attention_precision(dtype: str, kv_dtype: str | None) -> precision.Precisio
     if precision.activations(dtype) != form:
         allowed = ", ".join(name for name in precision.PRECISIONS if precision.activations(name).dtype == name)
         raise InvalidInputError(
-            f"attention is priced in {allowed}; got dtype={dtype!r}. Beside {dtype} linear layers it runs in bf16"
+            f"attention is priced in {allowed}; got dtype={shown(dtype)}. Beside {dtype} linear layers it runs in bf16"
         )
     if kv_dtype is None or precision.get(kv_dtype) == form:
         return form
     if kv_dtype not in ("fp8", "int8") or form.weight_bytes != 2.0:
         raise InvalidInputError(
-            f"kv_dtype must be {dtype!r}, as dtype, or fp8 or int8 beside 16 bit; got {kv_dtype!r}: attention over a "
-            "KV cache of another precision is not modelled"
+            f"kv_dtype must be {dtype!r}, as dtype, or fp8 or int8 beside 16 bit; got {shown(kv_dtype)}: attention "
+            "over a KV cache of another precision is not modelled"
         )
     return form
 

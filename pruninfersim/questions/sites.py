@@ -15,8 +15,7 @@ from pruninfersim.cost import Estimate
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.pruning import LowRank, PerBlock, PerLayer, PerRole, SemiStructured, StaticDepth, StaticWidth
 from pruninfersim.questions.setup import Setup
-from pruninfersim.trace import PruningMethod
-from pruninfersim.trace.optrace import FUSED
+from pruninfersim.trace import FUSED, PruningMethod
 from pruninfersim.workload import Workload
 
 if TYPE_CHECKING:

@@ -19,8 +19,7 @@ from pruninfersim.questions.setup import Setup
 from pruninfersim.questions.sites import BLOCKS, LINEAR, Sites
 from pruninfersim.questions.vocabulary import KEYWORDS, one_only
 from pruninfersim.stacks import Stack
-from pruninfersim.trace import layer_weights
-from pruninfersim.trace.optrace import FUSED
+from pruninfersim.trace import FUSED, layer_weights
 from pruninfersim.workload import Logits, Workload
 
 #: Method -> its class, and the sparsity of a site where nobody says: a sub-layer is gone or not, a weight 2:4 or not.

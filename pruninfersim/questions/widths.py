@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Never
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray, among, checked
+from pruninfersim._util.doors import door
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel
 from pruninfersim.errors import InvalidInputError
@@ -21,10 +22,13 @@ from pruninfersim.workload import Logits, Workload
 if TYPE_CHECKING:
     import pandas as pd
 
+#: First width of an MLP that no model will ever have [features].
+WIDEST = 1e7
 #: A width lies on an edge if the next one adds more than this many times its share of channels in time.
 EDGE = 2.0
 
 
+@door
 def suggest_width(
     model: str | ModelConfig,
     workload: Workload | None = None,
@@ -83,7 +87,9 @@ def suggest_width(
     workload = setup.workload(phase, batch, context, logits) if workload is None else workload
     if workload.shape:
         raise InvalidInputError(f"give a single workload; this one is a sweep of shape {workload.shape}")
-    wanted = float(checked("width", width, minimum=step))
+    checked("step", step, minimum=1, below=WIDEST, whole=True)
+    checked("within", within, minimum=0, below=1)
+    wanted = float(checked("width", width, minimum=step, below=WIDEST))
     first, last = np.ceil(wanted * (1 - within) / step), np.floor(wanted * (1 + within) / step)
     widths = np.unique(np.append(np.arange(max(first, 1), last + 1) * step, wanted))
     seconds = mlp_at(setup, setup.trace(workload), widths)[0]

@@ -11,6 +11,7 @@ from plotly.offline import get_plotlyjs
 
 from pruninfersim import pruning, stacks
 from pruninfersim._util.arrays import checked
+from pruninfersim._util.doors import door
 from pruninfersim._util.files import write_text
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel
@@ -47,6 +48,7 @@ class Asked(TypedDict, total=False):
     dtype: str | None
 
 
+@door
 def write_report(out: str | Path, *, plotlyjs: PlotlyJs = "inline", **asked: Unpack[Asked]) -> Path:
     """Write a report and return its path; a reader sees the whole file or none.
 
@@ -78,6 +80,7 @@ def write_report(out: str | Path, *, plotlyjs: PlotlyJs = "inline", **asked: Unp
     return write_text(path, text)
 
 
+@door
 def html_report(
     *,
     model: str | ModelConfig = "llama-3.1-8b",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pruninfersim._util.doors import door
 from pruninfersim._util.files import write_text
 from pruninfersim.questions import pareto
 from pruninfersim.report.blocks import Points, Section, to_html, to_markdown
@@ -71,6 +72,7 @@ def sections(grid: pd.DataFrame, csv: str) -> list[Section]:
     ]
 
 
+@door
 def write_reproduction(out: str | Path, markdown: str | Path | None = None) -> list[Path]:
     """Write the page, the whole predicted grid as CSV next to it and, if wanted, the page as Markdown.
 

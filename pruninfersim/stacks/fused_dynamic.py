@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from pruninfersim._util.doors import door
 from pruninfersim.cost import CostModel, Priced, Spread
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import Roofline
@@ -21,6 +22,7 @@ GEMMS = ("token_gemm", "group_gemm_n", "group_gemm_k", "fine_gemm_n", "fine_gemm
 SOURCE = "kernels of dynamic pruning measured on an RTX 5090 at 50 % (published with WIDE)"
 
 
+@door
 def fused_dynamic(hardware: HardwareProfile) -> CostModel:
     """Return the vendor stack with fused kernels for dynamic pruning.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pruninfersim._util.doors import door
 from pruninfersim.cost import CostModel, Priced
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import Roofline
 
 
+@door
 def ideal(hardware: HardwareProfile) -> CostModel:
     """Return the stack in which every op runs at its roofline, whatever its kernel key.
 

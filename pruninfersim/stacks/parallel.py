@@ -7,12 +7,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from pruninfersim._util.doors import door
 from pruninfersim.cost import CostModel
 from pruninfersim.cost.model import Lowering
 from pruninfersim.cost.sharding import shard
 from pruninfersim.trace import OpTrace
 
 
+@door
 def parallel(cost_model: CostModel, tp: int = 1, ep: int = 1) -> CostModel:
     """Return a cost model whose traces are split over `tp` GPUs, experts over `ep` groups of them.
 

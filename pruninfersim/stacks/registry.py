@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
+from pruninfersim._util.doors import door
 from pruninfersim.cost import CostModel
 from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.hardware import HardwareProfile
@@ -24,6 +25,7 @@ STACKS: dict[str, Stack] = {
 }  # fmt: skip
 
 
+@door
 def get(
     stack: str | Stack | CostModel, hardware: HardwareProfile, *, registry: Mapping[str, Stack] = STACKS
 ) -> CostModel:
@@ -70,6 +72,7 @@ def get(
     return made
 
 
+@door
 def names() -> list[str]:
     """Return the names of all stacks, sorted.
 

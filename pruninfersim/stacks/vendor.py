@@ -16,6 +16,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from pruninfersim._util.doors import door
 from pruninfersim.calibration import kinds
 from pruninfersim.calibration.nearest import band, check_own, nearest_calibration, timed
 from pruninfersim.calibration.record import Calibration
@@ -56,6 +57,7 @@ GRAPH_GAP = 1.2e-6
 COMPOSED = 0.15
 
 
+@door
 def vendor(
     hardware: HardwareProfile,
     calibrations: Sequence[Calibration] = (),

@@ -22,6 +22,7 @@ from pruninfersim import pruning
 from pruninfersim import stacks as stack_registry
 from pruninfersim._util.arrays import checked
 from pruninfersim._util.callers import outside_of_package
+from pruninfersim._util.doors import door
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel
 from pruninfersim.errors import InvalidInputError, LeftOutWarning
@@ -41,12 +42,15 @@ if TYPE_CHECKING:
 
 #: Points that one block evaluates at a time: enough to hide the cost of a numpy call, few enough for the caches.
 BLOCK_POINTS = 32768
+#: Most points of a model, a GPU and a method: weeks of work for one process.
+MOST_POINTS = 10**12
 #: Blocks that one task evaluates together: enough to share their traces, few enough for its memory.
 TOGETHER = 8
 #: Columns that a frame of explicit rows must have.
 ROW_COLUMNS = ("model", "hardware", "method", "sparsity", "phase", "batch", "context")
 
 
+@door
 def sweep(
     *,
     models: Iterable[str | ModelConfig] | str | ModelConfig = (),
@@ -208,12 +212,14 @@ def _blocks_of_grid(
     methods = axes["methods"]
     several = pruning.names() if methods is None else _many(methods, str, "methods")
     ratios = np.atleast_1d(checked("sparsity", sparsity, minimum=0, below=1)).reshape(-1)
+    if not ratios.size:
+        raise InvalidInputError("sparsity is empty; give at least one number")
     parts = _within_reach(several, ratios, notes) if methods is None else _parts(several, ratios)
-    pieces = [
-        piece
-        for workload in _merged(_many(workloads, Workload, "workloads"))
-        for piece in _chunks(workload, max(1, BLOCK_POINTS // len(ratios)))
-    ]
+    merged = _merged(_many(workloads, Workload, "workloads"))
+    points = sum(math.prod(workload.shape) for workload in merged) * len(ratios)
+    if points > MOST_POINTS:
+        raise InvalidInputError(f"a grid of {points:.3g} points is more than any run gets through; leave some out")
+    pieces = [piece for workload in merged for piece in _chunks(workload, max(1, BLOCK_POINTS // len(ratios)))]
     questions = [(gpu, stack) for gpu in gpus for stack in _many(axes["stacks"], (str, CostModel), "stacks")]
     families: dict[tuple[Any, ...], int] = {}
     blocks = []

@@ -3,7 +3,8 @@
 from pruninfersim._util.lazy import shows
 from pruninfersim.trace.applied import Applied, PruningMethod, layer_weights
 from pruninfersim.trace.build import trace
-from pruninfersim.trace.optrace import FUSED, LABELS, NEUTRAL, OpTrace
+from pruninfersim.trace.fused import FUSED
+from pruninfersim.trace.optrace import LABELS, NEUTRAL, OpTrace
 from pruninfersim.trace.parts import SMALL, Part, parts, split, total
 from pruninfersim.trace.twins import SHAPE_COLUMNS, alike, twins
 

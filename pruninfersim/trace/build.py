@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 from numpy.typing import ArrayLike
 
 from pruninfersim import models
+from pruninfersim._util.doors import door
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.models import ModelConfig
 from pruninfersim.trace.optrace import OpTrace
 from pruninfersim.workload import Logits, Workload
 
+#: Most points of a workload that are priced at once: a column of their times takes a gigabyte.
+MOST_POINTS = 10**7
 
+
+@door
 def trace(
     model: ModelConfig | str,
     workload: Workload | None = None,
@@ -56,6 +63,9 @@ def trace(
         raise InvalidInputError("trace needs a workload, for instance Workload.decode(batch=16), or phase='decode'")
     if workload is None:
         workload = Workload.of(str(phase), batch, context, logits)
+    points = math.prod(workload.shape) if isinstance(workload, Workload) else 0
+    if points > MOST_POINTS:
+        raise InvalidInputError(f"{points:.3g} points at once are too many; pruninfersim.sweep takes them in pieces")
     config = models.get(model)
-    rows = config.rows(workload, dtype or config.dtype)
+    rows = config.rows(workload, config.dtype if dtype is None else dtype)
     return OpTrace.from_rows(rows, model=config, workload=workload)

@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pruninfersim._util.arrays import TOO_LARGE, FloatArray, ReadOnly, among, checked, frozen, sealed, stack_ops
-from pruninfersim.errors import unknown_name
+from pruninfersim._util.doors import doors
+from pruninfersim.errors import InvalidInputError, shown, unknown_name
 from pruninfersim.models import ModelConfig
 from pruninfersim.trace.applied import Applied, PruningMethod, worked_out
+from pruninfersim.trace.fused import fused
 from pruninfersim.workload import Workload
 
 if TYPE_CHECKING:
@@ -39,10 +41,8 @@ LABELS: dict[str, Any] = {
 }
 _COLUMNS = frozenset((*NEUTRAL, *LABELS))
 
-#: Fused projection -> the projections that it is made of.
-FUSED = {"qkv": ("q", "k", "v"), "gate_up": ("gate", "up")}
 
-
+@doors
 @dataclass(frozen=True, eq=False, repr=False)
 class OpTrace(ReadOnly):
     """Struct of arrays, one entry per op; numeric columns broadcast to ``(*sweep, op)``, op axis last.
@@ -139,6 +139,10 @@ class OpTrace(ReadOnly):
         >>> trace.shape, trace.flops.tolist()
         ((2, 1), [[33554432.0], [268435456.0]])
         """
+        if not isinstance(model, ModelConfig | None) or not isinstance(workload, Workload | None):
+            raise InvalidInputError(
+                f"model must be a ModelConfig and workload a Workload; got {shown(model)}, {shown(workload)}"
+            )
         for row in rows:
             for unknown in row.keys() - _COLUMNS:
                 raise unknown_name("column of a trace", unknown, _COLUMNS)
@@ -238,11 +242,14 @@ class OpTrace(ReadOnly):
 
     def select(self, which: ArrayLike) -> OpTrace:
         """Return the ops at `which` (bool mask or indices), in that order."""
-        index = np.flatnonzero(which) if np.asarray(which).dtype == bool else np.asarray(which, dtype=np.intp)
+        try:
+            index = np.flatnonzero(which) if np.asarray(which).dtype == bool else np.asarray(which, dtype=np.intp)
+            places = [range(len(self))[i] for i in index.tolist()]
+        except Exception:  # out of range, no numbers, or an object that is none at all
+            raise InvalidInputError(f"select takes a mask, or places of {len(self)} ops; got {shown(which)}") from None
         matrix = self._matrix
         some = [getattr(self, name)[..., index] for name in NEUTRAL] if matrix is None else matrix[:, index]
         columns: dict[str, Any] = {name: sealed(column) for name, column in zip(NEUTRAL, some, strict=True)}
-        places = index.tolist()
         labels: dict[str, Any] = {name: tuple([getattr(self, name)[i] for i in places]) for name in LABELS}
         return OpTrace(**columns, **labels, model=self.model, workload=self.workload, applied=self.applied)
 
@@ -284,32 +291,7 @@ class OpTrace(ReadOnly):
         >>> float(fused.select(fused.mask(names=["qkv"])).n[0])
         6144.0
         """
-        groups: dict[tuple[Any, ...], list[int]] = {}
-        part_of = {part: name for name, parts in FUSED.items() for part in parts}
-        for i, (role, name) in enumerate(zip(self.roles, self.name, strict=True)):
-            # The second halves of pairs read different inputs.
-            if role in part_of and self.k_axis[i] != "rank":
-                kind = (self.kernel[i], self.dtype[i], self.pattern[i], self.layers[i])
-                groups.setdefault((part_of[role], name.removeprefix(role), *kind), []).append(i)
-        n, names, gone = self.n, list(self.name), []
-        for (name, suffix, *_), index in groups.items():
-            if [self.roles[i] for i in index] != list(FUSED[name]) or not self._alike(index):
-                continue
-            width = self.n[..., index].sum(axis=-1)
-            n = np.array(np.broadcast_to(n, (*np.broadcast_shapes(width.shape, n.shape[:-1]), len(self))))
-            n[..., index[0]] = width
-            names[index[0]] = f"{name}{suffix}"
-            gone += index[1:]
-        if not gone:
-            return self
-        return self.with_columns(n=n, name=tuple(names)).select([i for i in range(len(self)) if i not in gone])
-
-    def _alike(self, index: list[int]) -> bool:
-        """Whether ops differ in n only, at every point of the sweep."""
-        columns = [getattr(self, name) for name in NEUTRAL if name != "n"]
-        plain = np.array([column[index] for column in columns if column.ndim == 1])
-        wide = [column[..., index] for column in columns if column.ndim > 1]
-        return all(bool((column == column[..., :1]).all()) for column in (plain, *wide) if column.size)
+        return fused(self, tuple(NEUTRAL))
 
     def prune(self, *methods: PruningMethod) -> OpTrace:
         """Apply pruning methods in order and return the pruned trace.
@@ -338,6 +320,8 @@ class OpTrace(ReadOnly):
         >>> float(trace("llama-3.1-8b", Workload.decode(batch=[1, 8])).at((1,)).workload.batch)
         8.0
         """
+        if not isinstance(index, tuple):
+            raise InvalidInputError(f"at takes a tuple with one whole number per axis; got {shown(index)}")
         sweep = self.sweep_shape if shape is None else shape
 
         def point(values: ArrayLike) -> FloatArray:

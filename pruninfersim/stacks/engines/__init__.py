@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pruninfersim.errors import unknown_name
+from pruninfersim._util.doors import door
+from pruninfersim.errors import InvalidInputError, shown, unknown_name
 from pruninfersim.stacks.engines import (
     hosts,
     sglang,
@@ -25,6 +26,7 @@ ENGINES: dict[str, Engine] = {
 __all__ = ["ENGINES", "HOSTS", "Engine", "Host", "engine"]
 
 
+@door
 def engine(name: str | Engine, host: str | Host | None = None) -> Engine:
     """Return an engine as a stack, for every `stack=` argument.
 
@@ -50,4 +52,6 @@ def engine(name: str | Engine, host: str | Host | None = None) -> Engine:
     if isinstance(name, str) and name not in ENGINES:
         raise unknown_name("engine", name, ENGINES)
     found = ENGINES[name] if isinstance(name, str) else name
+    if not isinstance(found, Engine):
+        raise InvalidInputError(f"engine takes a name ({', '.join(ENGINES)}) or an Engine; got {shown(name)}")
     return found if host is None else found.on(hosts.get(host))

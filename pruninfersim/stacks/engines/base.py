@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from pruninfersim._util.doors import doors
 from pruninfersim.calibration.record import Calibration
 from pruninfersim.cost import CostModel, Priced, Protocol, Spread
 from pruninfersim.cost.clock import EngineClock
@@ -28,6 +29,7 @@ OWN_TIME_KNOWN = (-0.4, 0.4)
 REPEATABILITY = 0.05
 
 
+@doors
 @dataclass(frozen=True)
 class Engine:
     """A stack: the vendor's kernels as one engine launches them, on one host.

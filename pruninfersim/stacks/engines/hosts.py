@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pruninfersim._util.doors import doors
 from pruninfersim.errors import unknown_name
 
 
+@doors
 @dataclass(frozen=True)
 class Host:
     """A CPU, as the software of an engine feels it.

@@ -15,6 +15,7 @@ from types import MappingProxyType
 import numpy as np
 
 from pruninfersim import ops as catalogue
+from pruninfersim._util.doors import door
 from pruninfersim.cost import CostModel, Graph, Priced, Protocol, Spread
 from pruninfersim.errors import FileFormatError
 from pruninfersim.hardware import HardwareProfile, profiles_directory
@@ -42,6 +43,7 @@ ALIGNMENT = ("misaligned_k", "misaligned_n", "quarter_n", "narrow_k", "narrow_k_
 CARRIED_OVER = 2.0
 
 
+@door
 def paper(hardware: HardwareProfile) -> CostModel:
     """Return the stack of the research kernels of arXiv 2606.09080 and of its protocol.
 
