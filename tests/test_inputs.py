@@ -66,9 +66,6 @@ WRONG_KINDS = {
     "stack of a text": (lambda: pis.stacks.ideal("l40s"), "must be a HardwareProfile; got 'l40s'"),
     "cost model without a GPU": (lambda: pis.CostModel("mine", np.ones(3), {}), "hardware"),
     "op that is not there": (lambda: dense().select([99]), "places of 16 ops"),
-    "request of two sparsities": (
-        lambda: pis.request(**SMALL | {"sparsity": [0.25, 0.5]}), "give one sparsity"
-    ),
     "times that are none": (
         lambda: pis.estimate(dense(), hardware="l40s", stack="ideal").with_runs(np.full(16, np.nan)), "run needs a time"
     ),

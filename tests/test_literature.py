@@ -55,7 +55,8 @@ def test_a_row_that_leaves_too_much_open_is_not_compared(found):
 def test_rows_of_tensor_parallelism_are_compared(found):
     split = [one for one in found[0] if '"tp"' in one.row["recipe"]]
     assert {one.row["method"] for one in split} == {"2:4 (ModelOpt SparseGPT)", "Deja Vu"}
-    assert len(split) == 8
+    # Two more leave open which version of TensorRT-LLM ran, and the two are further apart than the rule allows.
+    assert len(split) == 6
 
 
 @pytest.mark.parametrize(

@@ -187,12 +187,17 @@ def test_two_of_four_removes_half_at_most(bad):
         SemiStructured(bad)
 
 
-@pytest.mark.parametrize("shape", [(), (31,), (33,), (32, 2), (0,)])
+@pytest.mark.parametrize("shape", [(), (31,), (33,), (32, 2)])
 @pytest.mark.parametrize("family", PER_LAYER)
 def test_one_ratio_per_layer_is_needed(family, shape):
     method = MAKERS[family](PerLayer(np.full(shape, 0.25)))
     with pytest.raises(InvalidInputError, match="one ratio per layer, last axis 32"):
         pis.trace("llama-3.1-8b", workload("decode")).prune(method)
+
+
+def test_a_table_of_no_layers_is_refused_where_a_method_gets_it():
+    with pytest.raises(InvalidInputError, match="is empty; give at least one number"):
+        LowRank(PerLayer([]))
 
 
 def test_depth_takes_no_ratio_per_layer_and_no_layers_that_do_not_exist():

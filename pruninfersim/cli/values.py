@@ -114,7 +114,7 @@ def methods(given: Sequence[str]) -> list[Any]:
     parts = [tuple(name.strip() for name in text.split("+") if name.strip()) for text in several(given)]
     read = [tuple(spelling.read(name) if "@" in name else name for name in names) for names in parts if names]
     if given and not read:
-        raise InvalidInputError("a list of methods holds none; give names such as static-width, with commas")
+        raise InvalidInputError("--method needs a name such as static-width, or several with commas")
     return [names[0] if len(names) == 1 else names for names in read]
 
 

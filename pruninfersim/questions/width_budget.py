@@ -15,7 +15,7 @@ from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.questions.setup import Setup
 from pruninfersim.questions.vocabulary import KEYWORDS
-from pruninfersim.questions.widths import mlp_at
+from pruninfersim.questions.widths import WIDEST, mlp_at
 from pruninfersim.stacks import Stack
 from pruninfersim.workload import Logits, Workload
 
@@ -92,8 +92,9 @@ def align_widths(
     near, spare = (
         float(checked(name, value, minimum=0, below=1)) for name, value in (("within", within), ("slack", slack))
     )
+    checked("step", step, minimum=1, below=WIDEST, whole=True)
     layers = setup.model.num_layers
-    given = checked("widths", widths, minimum=step)
+    given = checked("widths", widths, minimum=step, below=WIDEST)
     if given.shape not in ((), (layers,)):
         raise InvalidInputError(f"need one width per layer, shape ({layers},), or one for all; got shape {given.shape}")
     wanted = np.broadcast_to(given, (layers,))

@@ -114,7 +114,7 @@ def mlp_at(setup: Setup, ops: OpTrace, widths: FloatArray) -> tuple[FloatArray, 
     """
     mlp = ops.select(ops.mask(names=["gate", "up", "down"]))
     if not len(mlp):
-        raise InvalidInputError("there is no dense FFN in this model, so that it has no width to choose")
+        raise InvalidInputError("there is no dense MLP in this model, so that it has no width to choose")
     ffn_n, ffn_k = among(mlp.n_axis, ["ffn"]), among(mlp.k_axis, ["ffn"])
     wide = mlp.with_columns(n=np.where(ffn_n, widths[:, None], mlp.n), k=np.where(ffn_k, widths[:, None], mlp.k))
     return setup.estimate(wide).total, layer_weights(wide).sum(axis=-1)
