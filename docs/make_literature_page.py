@@ -41,10 +41,10 @@ ALTERNATIVES = ("model", "hardware", "stack", "batch", "prompt")
 LEAD = """# Speedups in the literature
 
 Measured speedups that papers and their repositories state, beside the prediction for the same model, GPU and workload.
-No number was fitted to them. How a row is expressed (which method stands for its pruning, which software ran it where the
-row or its repository does not say) was decided by reading the papers, for some families (Deja Vu, DuoAttention, Quest,
-VENOM, Basis Sharing) a second time after a first comparison was far off; with the first readings 79 % of the rows were
-inside. A test keeps that no prediction depends on the measured figure.
+No number was fitted to them. How a row is expressed (which method stands for its pruning, which software ran it where
+the row or its repository does not say) was decided by reading the papers, for some families (Deja Vu, DuoAttention,
+Quest, VENOM, Basis Sharing) a second time after a first comparison was far off; with the first readings 79 % of the
+rows were inside. A test keeps that no prediction depends on the measured figure.
 
 **What a row leaves open is varied.** "A100 80GB" is an SXM or a PCIe card; a batch that is not stated is 1 or 16. The
 prediction is the middle of what comes out, and the interval spans all of it. Where that moves the prediction by more
