@@ -13,6 +13,7 @@ from pathlib import Path
 
 import accuracy_engines as engines
 import accuracy_kernels as kernels
+import accuracy_moe as moe
 import accuracy_paper_models as paper_models
 import accuracy_quantised as quantised
 import accuracy_steps as steps
@@ -28,7 +29,7 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "accuracy.md"
 PICTURE = PAGE.with_name("accuracy.svg")
 Known = dict[tuple[str, str, str], Calibration]
 #: Sections that need the measured timings.
-MEASURED = ("aims", "models", "regimes", "unseen", "left-out", "elsewhere", "quantised", "steps", "engines")
+MEASURED = ("aims", "models", "regimes", "unseen", "left-out", "elsewhere", "quantised", "moe", "steps", "engines")
 #: Errors that were aimed at [%]: of GEMM times by GPU, and of GEMM speedups along m, n and k.
 GEMM_AIMS = {
     "a100-sxm-80gb": 7.0,
@@ -260,6 +261,7 @@ def measured_sections(data: kernels.Data, known: Known) -> dict[str, str]:
         "left-out": kernels.left_out_table(left, summary),
         "elsewhere": kernels.elsewhere_table(data),
         "quantised": quantised.table(data.folder, known),
+        "moe": moe.table(data.folder, known),
         "steps": steps_summary(whole) + "\n" + steps.steps_table(whole),
         "engines": engines.section(data.folder),
     }
@@ -315,6 +317,8 @@ def page(known: Known, measured: dict[str, str]) -> str:
         section("elsewhere"),
         quantised.HEAD,
         section("quantised"),
+        moe.HEAD,
+        section("moe"),
         STEPS,
         section("steps"),
         "## Engines\n\n*Measured timings.*\n",
