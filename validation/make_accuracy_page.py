@@ -261,7 +261,7 @@ def measured_sections(data: kernels.Data, known: Known) -> dict[str, str]:
         "left-out": kernels.left_out_table(left, summary),
         "elsewhere": kernels.elsewhere_table(data),
         "quantised": quantised.table(data.folder, known),
-        "moe": moe.table(data.folder, known),
+        "moe": moe.table(data.folder.parent, known),
         "steps": steps_summary(whole) + "\n" + steps.steps_table(whole),
         "engines": engines.section(data.folder),
     }
