@@ -234,8 +234,9 @@ class Estimate(ReadOnly):
         """Error bands of the ops, weighted by their share of the time and widened outside of their domain."""
         priced = self.priced
         groups = [p.group or k for p, k in zip(priced, self.trace.kernel, strict=True)]
-        return Errors(self._uncertain, self.busy, [p.spread for p in priced], groups, alike(self.trace))
+        return Errors(lambda: self._uncertain, self.busy, [p.spread for p in priced], groups, alike(self.trace))
 
+    @cached_property
     def _uncertain(self) -> FloatArray:
         """Return the time of each op that has the error of a kernel, times the factor on its band."""
         seconds = self.seconds

@@ -76,9 +76,9 @@ def soft_fastest(times: FloatArray, selection: int, many: int, scratch: FloatArr
     best = times.min(axis=0)
     ratio = np.divide(best, times, out=times)
     power = np.empty_like(times) if scratch is None else scratch
-    np.copyto(power, ratio)
+    squared = ratio  # by squaring: a few multiplications are far cheaper than pow
     for digit in f"{selection:b}"[1:]:
-        power *= power
+        squared = np.multiply(squared, squared, out=power)
         if digit == "1":
             power *= ratio
-    return np.asarray(best * (power.sum(axis=0) / many) ** (-1.0 / selection))
+    return np.asarray(best * (squared.sum(axis=0) / many) ** (-1.0 / selection))
