@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.arrays import FloatArray, real
 from pruninfersim._util.doors import doors
 from pruninfersim._util.files import read_text, write_text
 from pruninfersim._util.lazy import drawn
@@ -132,7 +132,7 @@ class Calibration:
 
     def band(self, seconds: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return the 5 and 95 % quantiles of ln(measured / predicted) for predicted times, each of their shape."""
-        index = np.searchsorted([band.up_to for band in self.bands[:-1]], seconds, side="right")
+        index = np.searchsorted([band.up_to for band in self.bands[:-1]], real("seconds", seconds), side="right")
         sides = [np.array([getattr(band, side) for band in self.bands])[index] for side in ("low", "high")]
         return sides[0], sides[1]
 

@@ -23,16 +23,15 @@ def explore(
     """
     from pruninfersim.app import program
 
+    try:
+        server = program.server(host, port)
+    except (OSError, UnicodeError) as error:
+        why = str(getattr(error, "strerror", None) or error).partition(" (while")[0]
+        raise InvalidInputError(f"cannot serve on {host}:{port}: {why}; try another --host or --port") from None
     if program.outward(host):
         typer.echo(
             f"warning: {host} lets other computers use this page, which has neither a password nor encryption", err=True
         )
-    try:
-        server = program.server(host, port)
-    except OSError as error:
-        raise InvalidInputError(
-            f"cannot serve on {host}:{port}: {str(error.strerror or error).partition(' (while')[0]}; try another --port"
-        ) from None
     shown = f"[{host}]" if ":" in host else host
     typer.echo(f"Explorer at http://{shown}:{server.port}/ (Ctrl-C ends it)")
     server.serve_forever()

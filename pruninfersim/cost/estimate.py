@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pruninfersim._util.arrays import FloatArray, ReadOnly, sealed
+from pruninfersim._util.arrays import FloatArray, ReadOnly, real, sealed
 from pruninfersim._util.doors import doors
 from pruninfersim._util.lazy import drawn
 from pruninfersim.cost.clock import Chain
@@ -216,6 +216,7 @@ class Estimate(ReadOnly):
         waiting : bool
             Whether the GPU waits for a host that is behind.
         """
+        run = real("run", run)
         if np.isnan(run).any() or np.shape(run)[-1:] not in ((), (1,), (len(self.trace),)):
             raise InvalidInputError(f"run needs a time for each of {len(self.trace)} ops; got shape {np.shape(run)}")
         gap = self.gap if self.chain is None else self.gap - self.chain.wait

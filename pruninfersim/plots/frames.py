@@ -28,7 +28,7 @@ def as_frame(what: Any) -> pd.DataFrame:
     """
     import pandas as pd
 
-    if isinstance(what, list | tuple) and what:
+    if isinstance(what, list | tuple) and what and not any(isinstance(each, list | tuple) for each in what):
         return pd.concat([as_frame(each) for each in what], ignore_index=True)
     frame = what.to_frame() if hasattr(what, "to_frame") and not isinstance(what, pd.Series) else what
     if not isinstance(frame, pd.DataFrame) or not set(NEEDED) <= set(frame.columns):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.doors import door
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.plots.style import COLOURS, figure, places, titled
 from pruninfersim.questions.recommendation import Option, Recommendation
@@ -29,6 +30,7 @@ class RecommendationInfo(NamedTuple):
     case: str = ""
 
 
+@door
 def recommendation_info(found: Recommendation) -> RecommendationInfo:
     """Return how much of the target each option reaches: 1 meets it; of several parts, the one that is furthest off.
 
@@ -67,6 +69,7 @@ def _end(option: Option, target: Target, *, worse: bool) -> float:
     return min(ends) if option.fits else option.reached
 
 
+@door
 def recommendation_figure(
     info: RecommendationInfo | Recommendation, title: str = "Share of the target that is reached"
 ) -> go.Figure:

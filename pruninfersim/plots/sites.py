@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.doors import door
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.plots.style import figure, titled
 from pruninfersim.questions.sites import Sites
@@ -24,6 +25,7 @@ class SitesInfo(NamedTuple):
     case: str = ""
 
 
+@door
 def sites_info(found: Sites) -> SitesInfo:
     """Return what the figure shows.
 
@@ -46,6 +48,7 @@ def sites_info(found: Sites) -> SitesInfo:
     return SitesInfo(roles, tuple(range(saved.shape[1])), saved, repr(found)[1:-1])
 
 
+@door
 def sites_figure(info: SitesInfo | Sites, title: str = "Time saved for a million weights") -> go.Figure:
     """Return the figure: a map of layers and roles.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.doors import door
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.plots.style import figure, text_of, titled
 from pruninfersim.questions.who_wins import WhoWins
@@ -29,6 +30,7 @@ class WhoWinsInfo(NamedTuple):
     case: str = ""
 
 
+@door
 def who_wins_info(found: WhoWins) -> WhoWinsInfo:
     """Return what the figure shows.
 
@@ -56,6 +58,7 @@ def who_wins_info(found: WhoWins) -> WhoWinsInfo:
     )
 
 
+@door
 def who_wins_figure(
     info: WhoWinsInfo | WhoWins, title: str = "Who wins: time of the second over the first"
 ) -> go.Figure:

@@ -55,12 +55,15 @@ def low_rank_rank(
     (1376.0, 832.0)
     """
     outputs, inputs = (checked(name, x, minimum=1e-9, below=TOO_LARGE) for name, x in (("n", n), ("k", k)))
-    keep, own, of = 1.0 - checked("sparsity", sparsity, minimum=0, below=1), np.asarray(columns), np.asarray(shared)
+    keep = 1.0 - checked("sparsity", sparsity, minimum=0, below=1)
+    own = checked("columns", columns, minimum=0, below=TOO_LARGE)
+    of = checked("shared", shared, minimum=1, below=TOO_LARGE)
     left = keep * outputs * inputs - outputs * own
     if np.any(left <= 0):
         raise InvalidInputError(
             "the kept columns alone store more than the sparsity leaves: keep fewer of them, or prune less"
         )
+    checked("alignment", alignment, minimum=1, below=TOO_LARGE)
     rank = left * of / (inputs - own + of * outputs)
     return round_up(rank, alignment, np.minimum(outputs, inputs))
 

@@ -200,6 +200,8 @@ def capacity(
         methods = () if method is None else (pruning.resolve(method, sparsity),)
         work = Workload.decode(context=context)
         one = (setup or Setup(config, "h100-sxm", "ideal", dtype)).trace(work).prune(*methods)
+        if one.sweep_shape:
+            raise InvalidInputError("capacity answers for one sparsity; give one number, and ask once for each")
     total = _figure("memory", memory, reported_memory(gpu) if gpu else None)
     share = serving.memory_share if memory_share is None else memory_share
     weights = _figure("weight_bytes", weight_bytes, float(weight_memory(one)) if one is not None else None)

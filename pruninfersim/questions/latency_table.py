@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Never
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim._util.doors import door
 from pruninfersim._util.files import write_text
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel, Estimate
@@ -152,6 +153,7 @@ class LatencyTable:
         return f"<p>{html.escape(repr(self)[1:-1])}</p>{self.to_frame().to_html(index=False)}"
 
 
+@door
 def latency_table(
     model: str | ModelConfig | None = None,
     hardware: str | HardwareProfile | None = None,

@@ -274,10 +274,13 @@ def predicted_speeds(quality: pd.DataFrame, **question: Unpack[Question]) -> dic
     known = [name for name in KEYWORDS if name not in ("method", "sparsity")]
     given = asked("pareto.predicted_speeds", question, known)
     pairs = sorted({(str(f), float(s)) for f, s in zip(quality["family"], quality["sparsity"], strict=True)})
-    return {
-        (family, ratio): float(sides("pareto", None, None, given | {"method": family, "sparsity": ratio}).estimated)
-        for family, ratio in pairs
+    speeds = {
+        pair: sides("pareto", None, None, given | dict(zip(("method", "sparsity"), pair, strict=True))).estimated
+        for pair in pairs
     }
+    if any(np.ndim(speed) for speed in speeds.values()):
+        raise InvalidInputError("a frontier is that of one workload; give one batch and one context")
+    return {pair: float(speed) for pair, speed in speeds.items()}
 
 
 @door

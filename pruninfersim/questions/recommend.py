@@ -11,6 +11,7 @@ import numpy as np
 from pruninfersim import hardware as hardware_registry
 from pruninfersim import pruning
 from pruninfersim._util.arrays import checked
+from pruninfersim._util.doors import door
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel
 from pruninfersim.errors import InvalidInputError, MissingValueError
@@ -43,6 +44,7 @@ WORDS = (
 )  # fmt: skip
 
 
+@door
 def recommend(
     model: str | ModelConfig | None = None,
     hardware: str | HardwareProfile | Iterable[str | HardwareProfile] | None = None,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim._util.doors import doors
 from pruninfersim._util.words import refuse
-from pruninfersim.errors import InvalidInputError
+from pruninfersim.errors import InvalidInputError, shown
 
 #: Standard deviations of a normal distribution at its 95 % quantile, the upper end of a 90 % interval.
 NORMAL_95 = 1.6448536269514722
@@ -42,6 +43,7 @@ PARTS: dict[str, Part] = {
 }
 
 
+@doors
 @dataclass(frozen=True)
 class Target:
     """What is to be reached; every part that is given has to be.
@@ -83,7 +85,7 @@ class Target:
             raise InvalidInputError(f"a target has at least one of {', '.join(PARTS)}, such as {{'latency': 0.05}}")
         for name, value in self.parts.items():
             if np.ndim(checked(f"the target {name}", value, minimum=1e-12)):
-                raise InvalidInputError(f"the target {name} is one number; got {value!r}")
+                raise InvalidInputError(f"the target {name} is one number; got {shown(value)}")
 
     @classmethod
     def of(cls, given: Target | Mapping[str, float] | None) -> Target:
@@ -100,14 +102,14 @@ class Target:
         if isinstance(given, Target):
             return given
         if not isinstance(given, Mapping):
-            raise InvalidInputError(f"a target is a mapping such as {{'latency': 0.05}}, in seconds; got {given!r}")
+            raise InvalidInputError(f"a target is a mapping such as {{'latency': 0.05}} [s]; got {shown(given)}")
         refuse("a target", [str(name) for name in given if name not in PARTS], PARTS)
         return cls(**given)
 
     @property
     def parts(self) -> dict[str, float]:
         """The parts that are given, by name."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: value for name in PARTS if (value := getattr(self, name)) is not None}
 
     def __str__(self) -> str:
         return " and ".join(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import FloatArray, among, checked
+from pruninfersim._util.doors import door
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel, Estimate
 from pruninfersim.errors import InvalidInputError, unknown_name
@@ -33,6 +34,7 @@ METHODS: dict[str, tuple[Any, float]] = {
 ONE_LEVEL = ("static-depth", "semi-structured")
 
 
+@door
 def where_to_prune(
     model: str | ModelConfig | None = None,
     hardware: str | HardwareProfile | None = None,

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from pruninfersim import pruning
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.doors import door
 from pruninfersim._util.lazy import drawn
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel
@@ -103,6 +104,7 @@ class WhoWins:
         return f"<pre>{html.escape(str(self))}</pre>"
 
 
+@door
 def who_wins(
     methods: Iterable[Method],
     *,
@@ -150,6 +152,8 @@ def who_wins(
     names = [DENSE if side is None else side.name for side in sides]
     if len(names) < 2 or len(set(names)) < len(names):
         raise InvalidInputError(f"who_wins needs two or more different methods; got {', '.join(names) or 'none'}")
+    if any(side is not None and np.ndim(getattr(side, "sparsity", 0.0)) for side in sides):
+        raise InvalidInputError("who_wins asks for one sparsity; give one number, or a method with a ratio of its own")
     steps = [setup.estimate(dense if side is None else dense.prune(side)) for side in sides]
     pairs = list(itertools.combinations(range(len(names)), 2))
     shape = (len(batches), len(contexts))

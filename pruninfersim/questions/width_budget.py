@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import checked
+from pruninfersim._util.doors import door
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel
 from pruninfersim.errors import InvalidInputError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 GAP = 1e-3
 
 
+@door
 def align_widths(
     model: str | ModelConfig,
     workload: Workload | None = None,

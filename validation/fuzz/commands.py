@@ -18,7 +18,7 @@ from pruninfersim.cli.run import run
 from validation.fuzz.judge import ANSWER, Verdict, judged, of_message
 
 #: Too much work for an input, or a GPU that has to be there.
-LEFT_OUT = {"measure", "reproduce-paper", "report"}
+LEFT_OUT = {"explore", "measure", "reproduce-paper", "report"}
 #: Option -> texts that some command takes.
 SANE = {
     "--model": ("llama-3.2-1b", "llama-3.1-8b,llama-3.2-1b"), "--gpu": ("l40s", "h100-sxm,l40s"),
