@@ -38,7 +38,10 @@ INSTEAD = {
     "workloads": "phase, batch and context",
 }
 #: Word -> where what it means is said.
-ELSEWHERE = {"host": "the host belongs to the engine: stack=pruninfersim.stacks.engine('vllm', host='slow')"}
+ELSEWHERE = {
+    "host": "the host belongs to the engine: stack=pruninfersim.stacks.engine('vllm', host='slow')",
+    "kv_dtype": "a narrower KV cache is a method: method=pruninfersim.pruning.Quantized(kv='fp8')",
+}
 
 
 def refuse(function: str, given: Iterable[str], known: Iterable[str]) -> None:

@@ -23,6 +23,11 @@ HEADS = {
     "ttft": ("TTFT [ms]", 1e3), "tpot": ("TPOT [ms]", 1e3), "speedup": ("speedup", 1.0),
     "throughput": ("tokens/s", 1.0), "memory": ("memory [GB]", 1e-9), "cost": ("cost of 1M", 1.0),
 }  # fmt: skip
+#: Part of a target -> units that its number may have.
+TIMES = ("s", "ms", "us")
+UNITS = {
+    **dict.fromkeys(("latency", "ttft", "tpot"), TIMES), "memory": ("B", "MB", "GB", "MiB", "GiB"), "speedup": ("x",),
+}  # fmt: skip
 LEGEND = {
     "chance": "of meeting the target, from the 90 % interval (two halves of a log-normal distribution).",
     "reached": "share of the target that the estimate reaches; 1 meets it.",
@@ -118,12 +123,18 @@ def _target(given: list[str]) -> dict[str, float]:
 
     >>> _target(["latency=20ms,speedup=1.5x", "memory=16GB"])
     {'latency': 0.02, 'speedup': 1.5, 'memory': 16000000000.0}
+    >>> _target(["latency=5GB"])
+    Traceback (most recent call last):
+    pruninfersim.errors.InvalidInputError: --target: latency is not in GB; allowed: s, ms, us
     """
     wanted = {}
     for text in values.several(given):
         kind, equals, number = text.partition("=")
         if not equals:
             raise InvalidInputError(f"--target: {text!r} is not KIND=NUMBER, such as latency=20ms or speedup=1.5")
+        unit, allowed = number.strip().lstrip("+-.0123456789 "), UNITS.get(kind.strip(), ())
+        if unit in values.UNITS and unit and allowed and unit not in allowed:
+            raise InvalidInputError(f"--target: {kind.strip()} is not in {unit}; allowed: {', '.join(allowed)}")
         wanted[kind.strip()] = values.read("--target", [number], values.quantity)[0]
     if not wanted:
         raise InvalidInputError("recommend needs a target, such as --target latency=20ms or --target speedup=1.5")

@@ -200,7 +200,11 @@ def _checked_quality(frame: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def quality_table(quality: pd.DataFrame | str | Path) -> pd.DataFrame:
     """Return a quality table that was given as one, or as the path of a file; errors as `read_quality`."""
-    return read_quality(quality) if isinstance(quality, str | Path) else _checked_quality(quality, "the table")
+    if isinstance(quality, str | Path):
+        return read_quality(quality)
+    if not hasattr(quality, "columns"):
+        raise InvalidInputError(f"quality is a DataFrame or the path of a CSV file; got {shown(quality)}")
+    return _checked_quality(quality, "the table")
 
 
 @door

@@ -207,6 +207,8 @@ def _methods(
     if method is not None:
         methods = [method]
     several: list[Any] = list(pruning.METHODS if table is None else table) if methods is None else list(methods)
+    if not several:
+        raise InvalidInputError("the list methods is empty; give at least one")
     named = []
     for each in several:
         family = each if isinstance(each, str) and each in pruning.EVERY else pruning.at(each, 0.25).name
