@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from pruninfersim._util.arrays import TOO_LARGE, FloatArray, ReadOnly, checked, frozen
 from pruninfersim._util.doors import doors
 from pruninfersim._util.words import refuse
-from pruninfersim.errors import InvalidInputError, unknown_name
+from pruninfersim.errors import InvalidInputError, shown, unknown_name
 
 #: Prompt tokens where nobody says.
 PROMPT = 1024
@@ -143,6 +143,8 @@ class Workload(ReadOnly):
     def _build(
         cls, phase: Phase, batch: ArrayLike, query: ArrayLike, context: ArrayLike, logits: Logits, causal: bool
     ) -> Workload:
+        if not isinstance(causal, bool | np.bool_):
+            raise InvalidInputError(f"causal must be True or False; got {shown(causal)}")
         if logits not in ("last", "all"):
             raise unknown_name("value of logits", logits, ["last", "all"])
         sequences = checked("batch", batch, minimum=1, below=TOO_LARGE, whole=True)

@@ -65,6 +65,17 @@ WRONG_KINDS = {
     "frontier of numbers": (lambda: pis.pareto.frontier({"a": 2}), "families must be"),
     "stack of a text": (lambda: pis.stacks.ideal("l40s"), "must be a HardwareProfile; got 'l40s'"),
     "cost model without a GPU": (lambda: pis.CostModel("mine", np.ones(3), {}), "hardware"),
+    "causal is no array": (lambda: pis.Workload.prefill(causal=np.array([True, False])), "causal must be True or False"),
+    "seconds of thirty digits": (
+        lambda: pis.calibrate_engine(
+            "vllm", seconds=-(10**30), workload=pis.Workload.decode(), model="llama-3.1-8b", hardware="l4"
+        ), "seconds must be above 0"
+    ),
+    "no workload": (
+        lambda: pis.compare_hardware(
+            model="llama-3.1-8b", workloads=[None], methods="low-rank", hardware="l40s"
+        ), "workloads must be made by Workload"
+    ),
     "op that is not there": (lambda: dense().select([99]), "places of 16 ops"),
     "times that are none": (
         lambda: pis.estimate(dense(), hardware="l40s", stack="ideal").with_runs(np.full(16, np.nan)), "run needs a time"

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from pruninfersim import hardware as hardware_registry
+from pruninfersim._util.arrays import checked
 from pruninfersim._util.doors import door
 from pruninfersim.errors import InvalidInputError, shown
 from pruninfersim.hardware import HardwareProfile
@@ -65,7 +66,7 @@ def calibrate_engine(
     >>> round(here.host.issue * 1e6, 1)
     28.0
     """
-    if not (np.isfinite(seconds) and seconds > 0):
+    if not 0 < float(checked("seconds", seconds)) < np.inf:
         raise InvalidInputError(f"seconds must be above 0; got {shown(seconds)}")
     if workload.shape:
         raise InvalidInputError("calibrate_engine needs one measured step, not a sweep of workloads")

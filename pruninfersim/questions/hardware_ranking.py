@@ -380,6 +380,8 @@ def hourly_prices(prices: Mapping[str, float] | None, gpus: Iterable[HardwarePro
 
 def _check(workloads: list[Workload], gpus: list[HardwareProfile], stack: object) -> None:
     for workload in workloads:
+        if not isinstance(workload, Workload):
+            raise InvalidInputError(f"workloads must be made by Workload.prefill or decode; got {shown(workload)}")
         if workload.shape:
             raise InvalidInputError(f"give single workloads; one is a sweep of shape {workload.shape}")
     if isinstance(stack, CostModel) and any(gpu != stack.hardware for gpu in gpus):
