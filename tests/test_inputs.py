@@ -65,7 +65,7 @@ WRONG_KINDS = {
     "frontier of numbers": (lambda: pis.pareto.frontier({"a": 2}), "families must be"),
     "stack of a text": (lambda: pis.stacks.ideal("l40s"), "must be a HardwareProfile; got 'l40s'"),
     "cost model without a GPU": (lambda: pis.CostModel("mine", np.ones(3), {}), "hardware"),
-    "causal is no array": (lambda: pis.Workload.prefill(causal=np.array([True, False])), "causal must be True or False"),
+    "causal is an array": (lambda: pis.Workload.prefill(causal=np.ones(2, bool)), "causal must be True or False"),
     "seconds of thirty digits": (
         lambda: pis.calibrate_engine(
             "vllm", seconds=-(10**30), workload=pis.Workload.decode(), model="llama-3.1-8b", hardware="l4"
