@@ -205,3 +205,8 @@ def test_questions_go_to_another_process_and_answers_come_back():
         there = [answer.to_frame() for answer in executor.map(asked, questions)]
     for again, before in zip(there, here, strict=True):
         pd.testing.assert_frame_equal(again, before, rtol=ROUNDING, atol=0.0)
+
+
+@pytest.mark.parametrize("module", [pis, pis.memory, pis.pareto], ids=lambda module: module.__name__)
+def test_packages_that_functions_name_can_be_sent_to_workers(module):
+    assert pickle.loads(pickle.dumps(module)) is module

@@ -21,6 +21,10 @@ class Package(ModuleType):
         if not (isinstance(value, ModuleType) and not homes.get(name, ":").endswith(":")):
             super().__setattr__(name, value)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as what is imported by its name: workers get functions that name the package."""
+        return importlib.import_module, (self.__name__,)
+
 
 def lazy(namespace: MutableMapping[str, Any], homes: Mapping[str, str]) -> Callable[[str], Any]:
     """Return the ``__getattr__`` of a package that offers names from modules that are not imported yet.
@@ -74,6 +78,8 @@ def callable_module(name: str, answer: Callable[..., Any]) -> None:
     class Callable_(ModuleType):
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
             return answer(*args, **kwargs)
+
+        __reduce__ = Package.__reduce__
 
     sys.modules[name].__class__ = Callable_
 
