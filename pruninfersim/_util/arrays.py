@@ -202,3 +202,12 @@ def among(labels: Iterable[str], wanted: Collection[str]) -> NDArray[np.bool_]:
     [True, False, True]
     """
     return np.array([label in wanted for label in labels], dtype=bool)
+
+
+def somewhere(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which ops have a flag of shape (*sweep, op) at any point of a sweep, shape (op,).
+
+    >>> somewhere(np.array([[True, False], [False, False]])).tolist()
+    [True, False]
+    """
+    return np.asarray(flags.any(axis=tuple(range(flags.ndim - 1))))

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pruninfersim._util.arrays import FloatArray, sealed
+from pruninfersim._util.arrays import FloatArray, sealed, somewhere
 from pruninfersim.trace import LABELS, SHAPE_COLUMNS, OpTrace, split, twins
-from pruninfersim.trace.parts import Part
+from pruninfersim.trace.parts import Part, squeezed
 
 #: Codes that are spread over more than this many times their number are squeezed by sorting.
 SPARSE = 8
@@ -73,7 +73,7 @@ class Shapes:
         partner: tuple[int, ...] = ()
         if known is not None:
             same, partner = twins(known, trace)
-            new = np.asarray(~same.all(axis=tuple(range(same.ndim - 1))))
+            new = somewhere(~same)
         groups, old = [], np.flatnonzero(~new)
         for part in split(trace):
             left = np.flatnonzero(new[part.which])
@@ -160,13 +160,7 @@ def _shortened(column: FloatArray, ndim: int) -> FloatArray:
     """Return a column of `ndim` axes, of length 1 where it is the same all along."""
     if column.size == 1 or (column == column.flat[0]).all():
         return np.asarray(column.flat[:1]).reshape((1,) * ndim)
-    column = column.reshape((1,) * (ndim - column.ndim) + column.shape)
-    for axis, length in enumerate(column.shape):
-        if length > 1:
-            first = column[(slice(None),) * axis + (slice(0, 1),)]
-            if (column == first).all():
-                column = first
-    return column
+    return squeezed(column.reshape((1,) * (ndim - column.ndim) + column.shape), ndim)
 
 
 def _counted(column: NDArray[Any]) -> tuple[Codes, int]:

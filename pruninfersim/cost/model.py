@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.arrays import FloatArray, somewhere
 from pruninfersim._util.doors import door, doors
 from pruninfersim.cost.clock import Chain, Clock, EngineClock, Graph
 from pruninfersim.cost.distinct import Shapes
@@ -246,7 +246,7 @@ class CostModel:
             before = self._estimate(dense, self._by_shape(Shapes.of(dense), None))
             return before, self._estimate(pruned, self._by_shape(Shapes.of(pruned, dense), before))
         same, partner = twins(dense, pruned)
-        new = ~same.all(axis=tuple(range(same.ndim - 1)))
+        new = somewhere(~same)
         both = self._one_by_one(dense.concat(pruned.select(new)), None)
         place = np.where(new, len(dense) + np.cumsum(new) - 1, partner)
         first, second = ([_at(column, ops) for column in both] for ops in (slice(0, len(dense)), place))
@@ -258,7 +258,7 @@ class CostModel:
         """Return the estimate of ops whose gaps hold launches so far."""
         for some in timed:
             if not np.isfinite(some.run).all():
-                bad = ~np.isfinite(some.run).all(axis=tuple(range(some.run.ndim - 1)))
+                bad = somewhere(~np.isfinite(some.run))
                 raise InvalidInputError(
                     f"the time of {', '.join(ops.name[i] for i in some.which[bad])} is not a finite number; a column "
                     "of the trace, or the kernel model that prices it, is wrong"
@@ -308,7 +308,7 @@ class CostModel:
         new: NDArray[np.bool_] = np.ones(len(trace), dtype=bool)
         if known is not None:
             same, partner = twins(known.trace, trace)
-            new = np.asarray(~same.all(axis=tuple(range(same.ndim - 1))))
+            new = somewhere(~same)
             old = np.flatnonzero(~new)
             run[..., old] = known.run[..., np.array(partner)[old]]
         floor, limit = (np.broadcast_to(side, trace.shape) for side in ceilings(trace, self.hardware))

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.arrays import FloatArray, somewhere
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.trace import OpTrace
 
@@ -118,7 +118,7 @@ def peaks(ops: OpTrace, hardware: HardwareProfile) -> FloatArray:
     MissingValueError
         If the profile lacks a peak that an op needs.
     """
-    multiplies = np.asarray((ops.gemms > 0).any(axis=tuple(range(ops.gemms.ndim - 1)))).tolist()
+    multiplies = somewhere(ops.gemms > 0).tolist()
     rates: dict[tuple[str, str], float] = {}
     for dtype, pattern, needed in zip(ops.dtype, ops.pattern, multiplies, strict=True):
         if needed and (dtype, pattern) not in rates:

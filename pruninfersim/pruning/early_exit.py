@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import FloatArray, checked
 from pruninfersim._util.doors import doors
-from pruninfersim.errors import InvalidInputError, unknown_name
+from pruninfersim.errors import unknown_name
 from pruninfersim.pruning.base import mean_where, record
 from pruninfersim.pruning.dynamic_depth import DynamicDepth, active_share
-from pruninfersim.pruning.ratios import PerLayer, check_ratio, check_sweep, model_of
+from pruninfersim.pruning.ratios import PerLayer, check_ratio, check_sweep, layers_with, model_of
 from pruninfersim.trace import OpTrace
 
 #: Elementwise work of a token that has left, where its keys and values are filled in.
@@ -79,8 +79,7 @@ class EarlyExit:
         """
         layers = model_of(trace).num_layers
         first = layers // 2 if self.layer is None else self.layer
-        if not first < layers:
-            raise InvalidInputError(f"layer {first} does not exist; the model has layers 0 to {layers - 1}")
+        layers_with(trace, first)
         check_sweep(trace, self.sparsity)
         left = np.asarray(self.sparsity, dtype=np.float64)[..., None]
         if trace.workload is None or trace.workload.phase != "decode":

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim._util.arrays import FloatArray, checked, somewhere
 from pruninfersim._util.doors import doors
 from pruninfersim.errors import unknown_name
 from pruninfersim.pruning.base import TINY, mean_where, record, targets
@@ -110,10 +110,10 @@ class KVEviction:
 
 def _by_head(trace: OpTrace, attention: np.ndarray, kept: FloatArray, evicting: FloatArray) -> OpTrace:
     """Return the trace with two attention rows, of heads that keep all keys and of heads that stream."""
-    some = attention & np.any(evicting > 0, axis=tuple(range(evicting.ndim - 1)))
+    some = attention & somewhere(evicting > 0)
     full = np.where(some, 1.0 - evicting, 1.0)
     left = trace.with_columns(batch=trace.batch * full, b_batch=trace.b_batch * full)
-    left = left.select(~some | np.any(full > 0, axis=tuple(range(full.ndim - 1))))
+    left = left.select(~some | somewhere(full > 0))
     prefill = trace.mask(kernels=["attention_prefill"])
     # A query of a streaming head sees at most its budget of keys; of m queries all keys before the first are a prefix.
     reach = np.where(prefill, np.minimum(trace.n, trace.m + kept - 1.0), kept)

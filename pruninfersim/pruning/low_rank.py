@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pruninfersim._util.arrays import TOO_LARGE, FloatArray, checked
+from pruninfersim._util.arrays import TOO_LARGE, FloatArray, among, checked
 from pruninfersim._util.doors import door, doors
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.pruning.base import LINEAR, mean_where, record, round_up, targets
@@ -120,7 +120,7 @@ class LowRank:
             raise InvalidInputError("the GEMMs are low-rank pairs already; apply low-rank once, at the final sparsity")
         share = np.asarray(self.kept, dtype=np.float64)[..., None]
         columns = np.where(linear & (share > 0), round_up(share * trace.k, self.alignment, trace.k - 1.0), 0.0)
-        of = np.where(linear & np.isin(trace.roles, SHARING), float(self.shared), 1.0)
+        of = np.where(linear & among(trace.roles, SHARING), float(self.shared), 1.0)
         rank = self._ranks(trace, sparsity, columns, of)
         pruned = _pairs(trace, linear, rank, columns, of)
         size = trace.n * trace.k

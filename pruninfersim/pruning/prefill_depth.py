@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.arrays import FloatArray, among, somewhere
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.pruning.base import TINY, record, targets
 from pruninfersim.pruning.early_exit import FILL
@@ -74,7 +74,7 @@ class PrefillDepth:
         each = trace.unfold()
         layer = np.array([row[0] if row else -1 for row in each.layers])
         late = layer >= layers * (1.0 - gone[..., None]) - TINY
-        filled = each.mask(names=FILL) | np.isin(each.roles, CACHED)
+        filled = each.mask(names=FILL) | among(each.roles, CACHED)
         last = (late & ~filled) | (each.mask(names=["final_norm"]) & (gone[..., None] > 0))
         attention = each.mask(names=["attention"])
         fewer = np.where(last & ~attention, 1.0 / work.query_len[..., None], 1.0)
@@ -83,7 +83,7 @@ class PrefillDepth:
         full = few.with_columns(count=few.count * np.where(attention & late, 0.0, 1.0))
         one = _last_tokens(each.select(rows), layer[rows])
         one = one.with_columns(count=one.count * late[..., rows])
-        kept = [part.select(np.any(part.count > 0, axis=tuple(range(part.count.ndim - 1)))) for part in (full, one)]
+        kept = [part.select(somewhere(part.count > 0)) for part in (full, one)]
         pruned = kept[0].concat(kept[1]) if len(kept[1]) else kept[0]
         return record(pruned, self.name, self.sparsity, dict.fromkeys(("attention", "mlp"), gone))
 

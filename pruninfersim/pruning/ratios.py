@@ -170,6 +170,20 @@ def model_of(trace: OpTrace) -> ModelConfig:
     return trace.model
 
 
+def layers_with(trace: OpTrace, layer: int) -> int:
+    """Return how many layers the model behind a trace has, after checking that `layer` is one of them.
+
+    Raises
+    ------
+    InvalidInputError
+        If the model has no such layer, or the trace was built by hand without a model.
+    """
+    layers = model_of(trace).num_layers
+    if not 0 <= layer < layers:
+        raise InvalidInputError(f"layer {layer} does not exist; the model has layers 0 to {layers - 1}")
+    return layers
+
+
 def with_ratio(
     trace: OpTrace, ratio: Ratio, *, outside: bool = False, roles: bool = False
 ) -> tuple[OpTrace, FloatArray]:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.arrays import FloatArray, somewhere
 from pruninfersim._util.doors import doors
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.hardware import precision
@@ -67,7 +67,7 @@ class SemiStructured:
         dense = trace.with_columns(count=trace.count * np.where(linear, 1.0 - share, 1.0))
         sparse = self._sparse(trace, linear, share)
         extra = [row for block in ("attention", "mlp") for row in self._added(trace, block)]
-        used = [part.select(np.any(part.count > 0, axis=tuple(range(part.count.ndim - 1)))) for part in (dense, sparse)]
+        used = [part.select(somewhere(part.count > 0)) for part in (dense, sparse)]
         pruned = used[0].concat(used[1], *([OpTrace.from_rows(extra)] if extra else []))
         weights = trace.n * trace.k * trace.count
         achieved = {

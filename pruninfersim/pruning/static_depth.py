@@ -15,7 +15,17 @@ from pruninfersim._util.arrays import FloatArray, checked
 from pruninfersim._util.doors import doors
 from pruninfersim.errors import InvalidInputError, shown, unknown_name
 from pruninfersim.pruning.base import TINY, openers, record
-from pruninfersim.pruning.ratios import PerBlock, PerLayer, Ratio, check_ratio, model_of, parts, values_of, with_ratio
+from pruninfersim.pruning.ratios import (
+    PerBlock,
+    PerLayer,
+    Ratio,
+    check_ratio,
+    layers_with,
+    model_of,
+    parts,
+    values_of,
+    with_ratio,
+)
 from pruninfersim.trace import OpTrace
 
 
@@ -73,7 +83,7 @@ class StaticDepth:
         """
         total = model_of(trace).num_layers
         sparsity = with_ratio(trace, self.sparsity)[1]
-        attention, mlp = self._listed_keep(trace, total) if self._listed else self._ratio_keep(total)
+        attention, mlp = self._listed_keep(trace) if self._listed else self._ratio_keep(total)
         keep = np.where(trace.mask(blocks=["attention"]), attention, np.where(trace.mask(blocks=["mlp"]), mlp, 1.0))
         pruned = trace.with_columns(count=trace.count * keep)
         if self._listed:
@@ -105,10 +115,9 @@ class StaticDepth:
         own = self.attention_layers if block == "attention" else self.mlp_layers
         return frozenset(self.layers) | frozenset(own)
 
-    def _listed_keep(self, trace: OpTrace, total: int) -> tuple[FloatArray, FloatArray]:
+    def _listed_keep(self, trace: OpTrace) -> tuple[FloatArray, FloatArray]:
         for layer in sorted(self._gone("attention") | self._gone("mlp")):
-            if not 0 <= layer < total:
-                raise InvalidInputError(f"layer {layer} does not exist; the model has layers 0 to {total - 1}")
+            layers_with(trace, layer)
 
         def share(block: str) -> FloatArray:
             gone = self._gone(block)

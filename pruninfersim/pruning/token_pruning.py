@@ -13,11 +13,10 @@ from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import FloatArray, checked
 from pruninfersim._util.doors import doors
-from pruninfersim.errors import InvalidInputError
 from pruninfersim.pruning.base import TINY, mean_where, record, targets
 from pruninfersim.pruning.budget import score_row, top_k_row
 from pruninfersim.pruning.layer_rows import split_layers
-from pruninfersim.pruning.ratios import Axis, check_ratio, check_sweep, model_of
+from pruninfersim.pruning.ratios import Axis, check_ratio, check_sweep, layers_with, model_of
 from pruninfersim.trace import OpTrace
 
 
@@ -65,9 +64,7 @@ class TokenPruning:
         InvalidInputError
             If the model has no such layer.
         """
-        layers = model_of(trace).num_layers
-        if not self.layer < layers:
-            raise InvalidInputError(f"layer {self.layer} does not exist; the model has layers 0 to {layers - 1}")
+        layers = layers_with(trace, self.layer)
         check_sweep(trace, self.sparsity)
         targets(trace, self.name, ["attention"], ["attention_prefill", "attention_decode"], keeps_kernel=True)
         split = split_layers(trace, range(self.layer, layers))

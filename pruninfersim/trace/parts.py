@@ -74,6 +74,18 @@ def total(trace: OpTrace, values: Callable[[OpTrace], FloatArray]) -> FloatArray
     return np.broadcast_to(out, trace.sweep_shape)
 
 
+def squeezed(column: NDArray[Any], axes: int) -> NDArray[Any]:
+    """Return a column of length 1 along those of its first axes along which it does not vary."""
+    for axis in range(axes):
+        if column.shape[axis] > 1:
+            along = (slice(None),) * axis
+            first = column[(*along, slice(0, 1))]
+            # The last entry alone tells most columns that vary from those that do not.
+            if (column[(*along, slice(-1, None))] == first).all() and (column == first).all():
+                column = first
+    return column
+
+
 def shortened(column: NDArray[Any]) -> NDArray[Any]:
     """Return a column, shape (*sweep, op), without the sweep axes along which it does not vary (of length 1 there).
 
@@ -83,13 +95,7 @@ def shortened(column: NDArray[Any]) -> NDArray[Any]:
     >>> shortened(np.array([[1.0, 5.0], [1.0, 5.0]])).tolist()
     [1.0, 5.0]
     """
-    for axis in range(column.ndim - 1):
-        if column.shape[axis] > 1:
-            along = (slice(None),) * axis
-            first = column[(*along, slice(0, 1))]
-            # The last entry alone tells most columns that vary from those that do not.
-            if (column[(*along, slice(-1, None))] == first).all() and (column == first).all():
-                column = first
+    column = squeezed(column, column.ndim - 1)
     if column.size == column.shape[-1]:
         return column.reshape(-1)
     return np.moveaxis(np.ascontiguousarray(np.moveaxis(column, -1, 0)), 0, -1)
