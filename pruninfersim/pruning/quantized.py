@@ -23,15 +23,14 @@ KERNELS = {
     ("int8", "int8"): "int8",
     ("int8", "bf16"): "int8_wo",
     ("int4", "bf16"): "int4_wo",
+    ("mxfp4", "bf16"): "mxfp4",
     ("nvfp4", "nvfp4"): "nvfp4",
 }
 WEIGHTS = tuple(dict.fromkeys(weights for weights, _ in KERNELS))
 #: Kernels that run narrow weights.
-KEYS = ("gemm", "shared_gemm", "gemm_2of4", "token_gemm")
+KEYS = ("gemm", "shared_gemm", "gemm_2of4", "token_gemm", "per_head_gemm", "moe")
 #: KV cache -> bytes per element; fp8 and int8 with one scale per tensor or head, which does not count.
 KV_BYTES = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0}
-#: Bytes of one scale of a group of integer weights: 16 bit, as GPTQ and AWQ checkpoints have.
-SCALE = 2.0
 
 
 @doors
@@ -44,8 +43,8 @@ class Quantized:
 
     Attributes
     ----------
-    weights : {"bf16", "fp8", "fp8-block", "int8", "int4", "nvfp4"}
-        Of the linear layers.
+    weights : {"bf16", "fp8", "fp8-block", "int8", "int4", "mxfp4", "nvfp4"}
+        Of the linear layers, experts among them.
     group : int, optional
         Integer weights that share a 16-bit scale; default is 128 for int4, and a whole row for int8.
     activations : {"bf16", "fp8", "int8", "nvfp4"}, optional
@@ -107,10 +106,7 @@ class Quantized:
         >>> Quantized("int4").weight_bytes, Quantized("int4", group=32).weight_bytes, Quantized("nvfp4").weight_bytes
         (0.515625, 0.5625, 0.5625)
         """
-        bits = {"int8": 1.0, "int4": 0.5}.get(self.weights)
-        if bits is None or (self.group is None and self.weights == "int8"):
-            return precision.get(self.dtype or "bf16").weight_bytes
-        return bits + SCALE / (self.group or 128)
+        return precision.weight_bytes(self.dtype or "bf16", self.group)
 
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with narrow linear layers and KV cache.
@@ -127,8 +123,7 @@ class Quantized:
         return replace(out, applied=(*trace.applied, Applied(self.name, np.zeros(()), zero)))
 
     def _linear(self, trace: OpTrace) -> OpTrace:
-        stored = np.broadcast_to(trace.gemms == 1.0, trace.shape).reshape(-1, len(trace)).all(axis=0)
-        linear: NDArray[np.bool_] = stored & trace.mask(kernels=KEYS)
+        linear: NDArray[np.bool_] = trace.mask(kernels=KEYS)
         form = precision.get(self.dtype)
         for i in np.flatnonzero(linear):
             if bool((trace.a_bytes[..., i] < 2.0).any()) or precision.get(trace.dtype[i]).weight_bytes < 2.0:
@@ -148,6 +143,7 @@ class Quantized:
 
     def _cache(self, trace: OpTrace, size: float) -> OpTrace:
         attention = np.broadcast_to(trace.gemms == 2.0, trace.shape).reshape(-1, len(trace)).all(axis=0)
+        attention &= ~trace.mask(kernels=["moe"])  # experts without a gate have two matrices
         append = trace.mask(kernels=["kv_append"])
         return trace.with_columns(
             b_bytes=np.where(attention, size, trace.b_bytes),
