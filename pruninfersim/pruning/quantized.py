@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,57 @@ KERNELS = {
 WEIGHTS = tuple(dict.fromkeys(weights for weights, _ in KERNELS))
 #: Kernels that run narrow weights.
 KEYS = ("gemm", "shared_gemm", "gemm_2of4", "token_gemm", "per_head_gemm", "moe")
+#: What may be said beside the weights.
+OPTIONS = ("group", "activations", "kv")
 #: KV cache -> bytes per element; fp8 and int8 with one scale per tensor or head, which does not count.
 KV_BYTES = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0}
+
+
+#: The method by name, in the spellings that people use, and what its name alone stands for.
+NAME, SPELLINGS, ALONE = "quantized", ("quantized", "quantised"), "fp8"
+
+
+def named(text: str) -> bool:
+    """Return whether a text names this method, with a format or without.
+
+    >>> named("quantized:int4"), named("Quantised"), named("low-rank")
+    (True, True, False)
+    """
+    return text.partition(":")[0].strip().lower() in SPELLINGS
+
+
+def read(text: str) -> Quantized:
+    """Return the method that a text names: ``quantized:WEIGHTS``, and options behind further colons.
+
+    Parameters
+    ----------
+    text : str
+        Such as ``quantized:int4:group=64:kv=fp8``; ``quantized`` alone is in fp8, ``quantized:kv=fp8`` leaves the
+        weights in 16 bit.
+
+    Raises
+    ------
+    UnknownNameError, InvalidInputError
+        If there is no such format or option, or no kernel.
+
+    >>> read("quantized:int8:activations=bf16").dtype, read("quantized").dtype
+    ('int8_wo', 'fp8')
+    """
+    options: dict[str, Any] = {}
+    for part in (part.strip() for part in text.split(":")[1:]):
+        key, equals, value = (word.strip() for word in part.partition("="))
+        if not equals:
+            key, value = "weights", key
+        if key not in ("weights", *OPTIONS):
+            raise unknown_name("option of quantized", key, OPTIONS)
+        options[key] = _whole(value) if key == "group" else value
+    return Quantized(**options) if options else Quantized(ALONE)
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise InvalidInputError(f"quantized: group is a positive whole number; got {shown(text)}")
+    return int(text)
 
 
 @doors
@@ -67,7 +116,6 @@ class Quantized:
     5.7
     """
 
-    name: ClassVar[str] = "quantized"
     largest: ClassVar[float] = 0.0
 
     weights: str = "bf16"
@@ -93,6 +141,21 @@ class Quantized:
                 f"group is a positive number of integer weights that share a scale; got group={shown(self.group)} for "
                 f"{self.weights}"
             )
+
+    @property
+    def name(self) -> str:
+        """The method as `read` takes it.
+
+        >>> Quantized("int4", group=64, kv="fp8").name, Quantized(kv="fp8").name
+        ('quantized:int4:group=64:kv=fp8', 'quantized:kv=fp8')
+        """
+        usual = next(acts for weights, acts in KERNELS if weights == self.weights)
+        said = {
+            "activations": None if self.activations == usual else self.activations, "group": self.group, "kv": self.kv
+        }  # fmt: skip
+        options = [f"{key}={value}" for key, value in said.items() if value is not None]
+        weights = [] if self.weights == "bf16" and options else [self.weights]
+        return ":".join([NAME, *weights, *options])
 
     @property
     def dtype(self) -> str:
