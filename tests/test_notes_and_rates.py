@@ -7,7 +7,6 @@ import re
 import pytest
 
 import pruninfersim as pis
-from pruninfersim.errors import MissingValueError
 
 FORMAT = r"(bf16|fp8|int8|nvfp4)"
 RATE = r"(\d+(?:\.\d+)?)(?:-(\d+(?:\.\d+)?))?"
@@ -43,14 +42,18 @@ def test_kernels_reach_what_was_measured(gpu: str, dtype: str, rate: float) -> N
     assert 0.8 < best / (rate * 1e12) < 1.1
 
 
-@pytest.mark.parametrize("gpu", ["b200-sxm", "gb200"])
-def test_a_rate_that_no_kernel_comes_near_is_refused_with_the_reason(gpu: str) -> None:
-    with pytest.raises(MissingValueError, match=r"no peak for 'int8'.*reaches 942 TOP/s"):
-        pis.gemm_latency(1, 4096, 4096, hardware=gpu, dtype="int8")
-    with pytest.raises(MissingValueError, match="942"):
-        pis.speedup(model="llama-3.1-8b", hardware=gpu, method="quantized:int8")
-    shape = {"m": 1, "n": 28672, "k": 8192, "hardware": gpu}
-    assert pis.gemm_latency(**shape, dtype="int8_wo") < pis.gemm_latency(**shape)
+def test_int8_of_b200_is_what_steps_of_an_engine_say() -> None:
+    """A bare int8 GEMM was timed at 942 TOP/s; a prefill of vLLM does more than that with all that is not a GEMM.
+
+    Qwen2.5-7B, 32 prompts of 1024 tokens: 0.260 s (bcacdwk/vllmbench@92a8ca4, Apache-2.0).
+    """
+    gpu, work = pis.hardware.get("b200-sxm"), pis.Workload.prefill(batch=32, tokens=1024)
+    model = pis.models.get("qwen2.5-7b")
+    assert 2 * 32 * 1024 * model.num_layers * model.layer_gemm_parameters / 0.260 > 1.5 * 942e12
+    slow = gpu.clone("b200-942", peak={"int8": 942e12})
+    ours, theirs = (float(pis.Setup(model, card, "vllm", dtype="int8").estimate(work).latency) for card in (gpu, slow))
+    assert ours == pytest.approx(0.260, rel=0.15)
+    assert theirs > 2 * 0.260
 
 
 @pytest.mark.parametrize("gpu", ["b300-sxm", "gb300"])

@@ -102,13 +102,18 @@ def layer_seconds(kernel: gemm.Gemm, frame: pd.DataFrame, card: HardwareProfile,
 
 
 def fp8(rows: pd.DataFrame) -> Iterator[Calibration]:
-    """Yield the fits of fp8 GEMMs of cuBLAS, whose errors are those of the layers as they were timed."""
+    """Yield the fits of fp8 GEMMs of cuBLAS, whose errors are those of the layers as they were timed.
+
+    What a split of k costs is a sum of fp32 in either format, and the power limit and the DRAM are the card's: all as
+    in 16 bit.
+    """
     kinds.KERNELS["gemm_layer"] = replace(gemm.KIND, predict=layer_seconds, seconds_of=layer_seconds, one_set=False)
     chosen = rows[(rows["dtype"] == "fp8") & rows["backend"].str.startswith("trtllm")]
     for gpu, part in chosen.groupby("gpu"):
         start, _ = nearest.nearest_calibration("gemm", "bf16", hardware.get(str(gpu)))
         rows_of = part.reset_index(drop=True)
-        fitted = calibration.calibrate("gemm_layer", rows_of, str(gpu), source=SOURCE, start=start)
+        free = [name for name in parameters(gemm.Gemm) if name not in (*HELD, "memory_efficiency")]
+        fitted = calibration.calibrate("gemm_layer", rows_of, str(gpu), source=SOURCE, start=start, parameters=free)
         yield replace(fitted, kind="gemm")
 
 
@@ -129,7 +134,7 @@ def tables(directory: Path, what: str) -> pd.DataFrame:
         "experts": [directory.parent / "moe" / EXPERTS],
     }
     rows = pd.concat([pd.read_csv(file) for file in files.get(what, [folder / GEMMS])], ignore_index=True)
-    return rows.assign(gpu=rows["gpu"].map(gpu_name))
+    return rows.assign(gpu=rows["gpu"].map({name: gpu_name(name) for name in rows["gpu"].unique()}))
 
 
 #: What is fitted -> its fits.

@@ -151,11 +151,9 @@ class HardwareProfile(Record):
         if dtype not in table:
             kind = "2:4 sparse " if sparse else ""
             known = ", ".join(sorted(table)) or "none"
-            said = [part for part in self.notes.split(". ") if f"{dtype} " in part]
-            why = f" Its notes say: {'. '.join(said).rstrip('.')}." if said else ""
             raise MissingValueError(
                 f"{self.name} has no {kind}peak for {shown(dtype)}. It has: {known}. "
-                f"Choose another dtype or GPU, or give a profile of your own with that figure.{why}"
+                "Choose another dtype or GPU, or give a profile of your own with that figure."
             )
         return table[dtype]
 
