@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from fit_quantised import GEMMS, folder_of, quantise, tables
+from fit_quantised import GEMMS, folder_of, named, quantise, tables
 
 from pruninfersim import gemm_latency
 from pruninfersim.calibration import calibrate
-from pruninfersim.calibration.columns import gpu_name
 from pruninfersim.calibration.record import Calibration
 from pruninfersim.hardware import get
 from pruninfersim.stacks import vendor
@@ -89,7 +88,7 @@ def _layers(folder: Path, known: dict[tuple[str, str, str], Calibration]) -> lis
     """Errors of timed fp8 layers and of their ratio to bf16, from the bf16 set of the card."""
     files = [folder / "gemm_aiconfigurator.csv.gz", folder_of(folder) / GEMMS]
     rows = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
-    rows = rows[rows["backend"].str.startswith("trtllm")].assign(gpu=rows["gpu"].map(gpu_name))
+    rows = named(rows[rows["backend"].str.startswith("trtllm")])
     out = []
     for gpus, (aim, of_ratio, before) in LAYERS.items():
         errors, ratios = [], []
@@ -115,7 +114,7 @@ def _layers(folder: Path, known: dict[tuple[str, str, str], Calibration]) -> lis
 def _twins(folder: Path) -> list[Line]:
     """Errors of bare fp8 GEMMs from a fit to the 16-bit ones of the same card and data set."""
     rows = pd.read_csv(folder / TWIN_FILE)
-    rows = rows[rows["sparsity"] == "dense"].assign(gpu=rows["gpu"].map(gpu_name))
+    rows = named(rows[rows["sparsity"] == "dense"])
     out = []
     for gpu, aim in TWINS.items():
         part = rows[rows["gpu"] == gpu].drop(columns="sparsity")

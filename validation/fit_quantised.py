@@ -134,6 +134,11 @@ def tables(directory: Path, what: str) -> pd.DataFrame:
         "experts": [directory.parent / "moe" / EXPERTS],
     }
     rows = pd.concat([pd.read_csv(file) for file in files.get(what, [folder / GEMMS])], ignore_index=True)
+    return named(rows)
+
+
+def named(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with the names that profiles have; each is looked up once."""
     return rows.assign(gpu=rows["gpu"].map({name: gpu_name(name) for name in rows["gpu"].unique()}))
 
 
