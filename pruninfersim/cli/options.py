@@ -48,7 +48,10 @@ Gpus = Annotated[
         "--gpu", "--hardware", autocompletion=_names("hardware"), help="List of GPUs; see `pruninfersim hardware`."
     ),
 ]
-Sparsities = Annotated[list[str], typer.Option("--sparsity", help="List of fractions removed: 0.5, 50%.")]
+Sparsities = Annotated[
+    list[str],
+    typer.Option("--sparsity", help="List of fractions removed: 0.5, 50%, or a CSV or JSON file of ratios per layer."),
+]
 Methods = Annotated[
     list[str],
     typer.Option(
