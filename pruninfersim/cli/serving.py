@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pruninfersim._util.defaults import CONTEXT, LENGTH, NEW_TOKENS
 from pruninfersim.cli import values
 from pruninfersim.cli.options import Format, Output, on_host
 from pruninfersim.cli.program import app
@@ -49,8 +50,8 @@ def request(
     stack: StackName = "vllm",
     host: HostName = None,
     batch: Annotated[int, typer.Option(help="Equal requests that start together.")] = 1,
-    prompt: Annotated[int, typer.Option(help="Prompt tokens.")] = 2048,
-    new_tokens: Annotated[int, typer.Option("--new-tokens", help="Tokens that come out.")] = 256,
+    prompt: Annotated[int, typer.Option(help="Prompt tokens.")] = CONTEXT,
+    new_tokens: Annotated[int, typer.Option("--new-tokens", help="Tokens that come out.")] = NEW_TOKENS,
     clients: Annotated[int | None, typer.Option(help="Closed loop of so many clients, in place of --batch.")] = None,
     method: MethodNames = None,
     sparsity: Sparsity = "0.5",
@@ -120,7 +121,7 @@ def capacity(
     gpu: Gpu = "h100-sxm",
     stack: StackName = "vllm",
     host: HostName = None,
-    context: Annotated[int, typer.Option(help="Tokens of a sequence, prompt and output.")] = 8192,
+    context: Annotated[int, typer.Option(help="Tokens of a sequence, prompt and output.")] = LENGTH,
     method: MethodNames = None,
     sparsity: Sparsity = "0.5",
     dtype: Dtype = None,

@@ -10,6 +10,7 @@ import numpy as np
 from pruninfersim import hardware as hardware_registry
 from pruninfersim import pruning, stacks
 from pruninfersim._util.arrays import checked
+from pruninfersim._util.defaults import LENGTH
 from pruninfersim._util.doors import door
 from pruninfersim.cost import CostModel
 from pruninfersim.cost.memory import kv_memory, weight_memory
@@ -120,7 +121,7 @@ def capacity(
     stack: str | Stack | CostModel = "vendor",
     method: Method | None = None,
     sparsity: Ratio | None = None,
-    context: float = 8192,
+    context: float = LENGTH,
     dtype: str | None = None,
     memory: float | None = None,
     memory_share: float | None = None,

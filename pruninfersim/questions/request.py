@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pruninfersim import pruning
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.defaults import CONTEXT, NEW_TOKENS
 from pruninfersim._util.doors import door
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel, Estimate, scalar
@@ -152,8 +153,8 @@ def request(
     hardware: str | HardwareProfile,
     stack: str | Stack | CostModel = "vendor",
     batch: int = 1,
-    prompt: int = 1024,
-    new_tokens: int = 128,
+    prompt: int = CONTEXT,
+    new_tokens: int = NEW_TOKENS,
     method: Method | None = None,
     sparsity: Ratio | None = None,
     prefill_method: Method | None = None,
