@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import TOO_LARGE, FloatArray, ReadOnly, checked, frozen
+from pruninfersim._util.defaults import CONTEXT, NEW_TOKENS
 from pruninfersim._util.doors import doors
 from pruninfersim._util.words import refuse
 from pruninfersim.errors import InvalidInputError, shown, unknown_name
-
-#: Prompt tokens where nobody says.
-PROMPT = 1024
 
 Phase = Literal["prefill", "decode"]
 Logits = Literal["last", "all"]
@@ -53,7 +51,7 @@ class Workload(ReadOnly):
     def prefill(
         cls,
         batch: ArrayLike = 1,
-        tokens: ArrayLike = PROMPT,
+        tokens: ArrayLike = CONTEXT,
         *,
         context: ArrayLike | None = None,
         prefix: ArrayLike = 0,
@@ -87,7 +85,7 @@ class Workload(ReadOnly):
         array(2048.)
         """
         refuse("prefill", other, ["batch", "tokens", "context", "prefix", "logits", "causal"])
-        if context is not None and not (isinstance(tokens, int) and tokens == PROMPT):
+        if context is not None and not (isinstance(tokens, int) and tokens == CONTEXT):
             raise InvalidInputError("give tokens (new ones) or context (with the prefix), not both")
         if context is not None:
             tokens = checked("context", context, minimum=1, below=TOO_LARGE, whole=True) - np.asarray(prefix, float)
@@ -103,7 +101,7 @@ class Workload(ReadOnly):
         return cls._build("prefill", batch, query, context, logits, causal)
 
     @classmethod
-    def decode(cls, batch: ArrayLike = 1, context: ArrayLike = 1024, **other: Never) -> Workload:
+    def decode(cls, batch: ArrayLike = 1, context: ArrayLike = CONTEXT, **other: Never) -> Workload:
         """Generate one token per sequence; `context` counts the keys attended to, the new one included.
 
         Raises
@@ -120,7 +118,7 @@ class Workload(ReadOnly):
         )
 
     @classmethod
-    def of(cls, phase: str, batch: ArrayLike = 1, context: ArrayLike = 1024, logits: Logits = "last") -> Workload:
+    def of(cls, phase: str, batch: ArrayLike = 1, context: ArrayLike = CONTEXT, logits: Logits = "last") -> Workload:
         """Return the workload of a phase by name; `context` is the prompt length in prefill.
 
         Raises
@@ -187,7 +185,9 @@ class Workload(ReadOnly):
         return np.asarray(self.batch * (self.query_len if self.logits == "all" else 1.0))
 
     @classmethod
-    def request(cls, batch: ArrayLike = 1, prompt: ArrayLike = 1024, new_tokens: ArrayLike = 128) -> RequestWorkload:
+    def request(
+        cls, batch: ArrayLike = 1, prompt: ArrayLike = CONTEXT, new_tokens: ArrayLike = NEW_TOKENS
+    ) -> RequestWorkload:
         """Process a prompt and generate tokens after it: one prefill, and a decode step for every token but the first.
 
         Parameters

@@ -60,6 +60,15 @@ class Pruned:
         return dense, dense.prune(pis.pruning.resolve(self.method, self.ratio))
 
 
+def asked(method: Any, ratio: Any) -> tuple[Any, float | None]:
+    """Return a method, and the sparsity that it is asked for; one that has its own, or those of a file, has none."""
+    import pruninfersim as pis
+
+    if not pis.pruning.takes_sparsity(method):
+        return method, None
+    return (method, ratio) if isinstance(ratio, float) else (pis.pruning.at(method, ratio), None)
+
+
 def method_name(method: Any) -> str:
     """Return the registered name of a method, or the names of a composition."""
     import pruninfersim as pis
@@ -77,24 +86,31 @@ def pruned_cases(question: Question, method: list[str], sparsity: list[str]) -> 
     """
     import pruninfersim as pis
 
-    ratios = values.read("--sparsity", sparsity, values.fraction)
+    ratios = values.read("--sparsity", sparsity, values.ratio)
     every = values.several(method) in (["all"], ["every"])
     named = pis.pruning.names(every="every" in method) if every else values.methods(method)
     if not named:
         raise InvalidInputError("--method needs a name, several with commas, or all")
-    left_out = []
+    left_out, wanted = [], []
+    for ratio in ratios:
+        for chosen in named:
+            if ratio is not ratios[0] and not pis.pruning.takes_sparsity(chosen):  # its sparsity is its own
+                continue
+            try:
+                wanted.append((chosen, *asked(chosen, ratio)))
+            except InvalidInputError as error:
+                if not every:
+                    raise
+                left_out.append(("", f"{chosen}: left out, {error}"))
     for case in question.cases:
-        for ratio in ratios:
-            for chosen in named:
-                family = pis.pruning.EVERY[chosen] if every and isinstance(chosen, str) else None
-                here = case.setup
-                why = family and pis.pruning.unfit(family, ratio, here.hardware, here.dtype, here.model)
-                if why:
-                    left_out.append(("", f"{chosen}: left out, {why}"))
-                elif pis.pruning.takes_sparsity(chosen):
-                    yield Pruned(case, chosen, ratio)
-                elif ratio == ratios[0]:  # its sparsity is its own
-                    yield Pruned(case, chosen, None)
+        for chosen, how, share in wanted:
+            here, each = case.setup, Pruned(case, how, share)
+            family = pis.pruning.EVERY[chosen] if every and isinstance(chosen, str) else None
+            why = family and pis.pruning.unfit(family, share, here.hardware, here.dtype, here.model)
+            if why:
+                left_out.append(("", f"{chosen}: left out, {why}"))
+            else:
+                yield each
     notes(left_out, 0)
 
 

@@ -22,6 +22,7 @@ from pruninfersim import pruning
 from pruninfersim import stacks as stack_registry
 from pruninfersim._util.arrays import checked
 from pruninfersim._util.callers import outside_of_package
+from pruninfersim._util.defaults import CONTEXT
 from pruninfersim._util.doors import door
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel
@@ -174,7 +175,7 @@ def _by_protocol(axes: dict[str, Any], given: dict[str, Any]) -> list[tuple[dict
         groups.setdefault(given.get("logits") or protocol, []).append(each)
     batch, context = (
         checked(name, given.get(name, default), minimum=1).reshape(-1)
-        for name, default in (("batch", 1), ("context", 1024))
+        for name, default in (("batch", 1), ("context", CONTEXT))
     )
     return [
         (
