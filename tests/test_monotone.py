@@ -18,9 +18,9 @@ assert SPEC is not None
 assert SPEC.loader is not None
 monotone = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(monotone)
-#: A card with a fit, one at half rate, one without a fit, one of another vendor, and a systolic one.
-SAMPLE = ("l40s", "rtx-4090", "jetson-agx-orin", "mi300x", "gaudi2")
-GEMMS = ("gemm", "lm_head", "router", "token_gemm")
+#: Cards with fits, at full and at half rate, without any, of another vendor, and a systolic one.
+SAMPLE = ("l40s", "rtx-4090", "jetson-agx-orin", "gb10", "h100-sxm", "b200-sxm", "mi300x", "gaudi2")
+GEMMS = ("gemm", "lm_head", "router", "token_gemm", "gemm_2of4")
 
 
 @pytest.mark.parametrize("figure", monotone.FIGURES)
@@ -34,7 +34,7 @@ def test_no_gemm_is_slower_on_a_faster_card(gpu: str, figure: str) -> None:
 @pytest.mark.parametrize("gpu", SAMPLE)
 def test_no_attention_or_elementwise_op_is_slower_on_a_faster_card(gpu: str, figure: str) -> None:
     found = list(monotone.slower(gpu, [figure], (0.5, 0.8, 1.0, 1.03, 2.0)))
-    assert [each for each in found if each.kernel not in (*GEMMS, "gemm_2of4")] == []
+    assert [each for each in found if each.kernel not in GEMMS] == []
 
 
 @given(
@@ -51,6 +51,24 @@ def test_any_gemm_on_any_faster_card(
         return
     dtype = "bf16" if "bf16" in profile.peak else "fp16"
     slow, fast = (float(np.asarray(gemm_latency(*shape, hardware=card, dtype=dtype))) for card in cards)
+    assert fast <= slow * (1 + monotone.ROUNDING)
+
+
+@given(
+    gpu=st.sampled_from([name for name in hardware.names() if hardware.get(name).peak_2of4]),
+    figure=st.sampled_from(monotone.FIGURES),
+    factors=st.tuples(st.floats(0.3, 3.0), st.floats(0.3, 3.0)),
+    shape=st.tuples(*(st.integers(1, 10**6) for _ in "mnk")),
+)  # fmt: skip
+def test_any_2of4_gemm_on_any_faster_card(
+    gpu: str, figure: str, factors: tuple[float, float], shape: tuple[int, int, int]
+) -> None:
+    profile = hardware.get(gpu)
+    cards = [monotone.raised(profile, figure, factor) for factor in sorted(factors)]
+    if None in cards:
+        return
+    dtype = "bf16" if "bf16" in profile.peak_2of4 else next(iter(profile.peak_2of4))
+    slow, fast = (float(np.asarray(gemm_latency(*shape, hardware=card, dtype=dtype, kernel="2:4"))) for card in cards)
     assert fast <= slow * (1 + monotone.ROUNDING)
 
 
