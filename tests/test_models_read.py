@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import runpy
 from pathlib import Path
@@ -16,6 +17,7 @@ from pruninfersim.errors import FileFormatError, InvalidInputError
 from pruninfersim.models import ModelConfig
 from pruninfersim.models.architectures.routing import active_share
 
+ROOT = Path(__file__).resolve().parents[1]
 DATA = os.environ.get("PRUNINFERSIM_VALIDATION_DATA")
 LLAMA = {
     "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
@@ -56,22 +58,51 @@ def test_published_counts(name):
     assert model.active_parameters == pytest.approx(active * 1e9, rel=2e-4)
 
 
+FILES = json.loads((ROOT / "validation" / "model_files.json").read_text(encoding="utf-8"))
+
+
+def test_published_files_have_the_parameters_of_their_cards():
+    """Counts that the names and cards of the models state, in 1e9, as far as they are rounded there."""
+    stated = {
+        "moonshotai/Kimi-K2-Instruct": (1000, 32), "Qwen/Qwen3-Coder-480B-A35B-Instruct": (480, 35),
+        "nvidia/Llama-3_3-Nemotron-Super-49B-v1": (49, 49), "nvidia/Nemotron-H-56B-Base-8K": (56, 56),
+        "meta-llama/Llama-4-Scout-17B-16E-Instruct": (109, 17), "deepseek-ai/DeepSeek-V3.2": (671, 37),
+        "MiniMaxAI/MiniMax-M2.5": (230, 10), "Qwen/Qwen3.5-35B-A3B": (35, 3), "zai-org/GLM-5": (744, 40),
+    }  # fmt: skip
+    for name, (total, active) in stated.items():
+        model = ModelConfig.from_hf(FILES[name]["config"])
+        assert model.parameters == pytest.approx(total * 1e9, rel=0.03), name
+        # Some cards count an embedding table less, or one layer for further tokens more.
+        assert model.active_parameters == pytest.approx(active * 1e9, rel=0.2), name
+
+
 @pytest.mark.skipif(not DATA, reason="the folder of real configurations is not here")
-def test_every_real_file_loads_with_the_published_count():
+def test_every_real_file_loads_as_the_table_of_the_page_says():
+    """82 configurations and 5 cases: read as built in, or as the kept keys; counts as in the reference table."""
     folder = Path(str(DATA))
-    known = {
-        row["file"]: row for row in csv.DictReader((folder / "models.csv").read_text().splitlines()) if row["file"]
-    }
-    files = [*folder.glob("models/*.json"), *folder.glob("models/today/*.json")]
-    assert len(files) == 82
-    for file in files:
+    known = {row["file"]: row for row in csv.DictReader((folder / "models.csv").read_text().splitlines())}
+    plain, today = (sorted(folder.glob(f"models/{kind}*.json")) for kind in ("", "today/"))
+    cases = sorted((folder.parent / "cases").glob("*.json"))
+    assert (len(plain), len(today)) == (53, 29)
+    kept = {name: ModelConfig.from_hf(entry["config"], name=name) for name, entry in FILES.items()}
+    assert len(kept) == len(today) + len(cases)
+    for file in plain:
+        model, row = ModelConfig.from_hf(file), known[file.name]
+        assert model.parameters == pytest.approx(float(row["params_total_B"]) * 1e9, rel=2e-4, abs=5e5), file
+        assert model.active_parameters == pytest.approx(float(row["params_active_B"]) * 1e9, rel=2e-4, abs=5e5), file
+        assert sizes(model) == sizes(pis.models.get(row["hf_id"])), file
+    for file in (*today, *cases):
         model = ModelConfig.from_hf(file)
-        row = known.get(file.name) if file.parent.name == "models" else None
-        if row:
-            assert model.parameters == pytest.approx(float(row["params_total_B"]) * 1e9, rel=3e-4), file
-            assert model.active_parameters == pytest.approx(float(row["params_active_B"]) * 1e9, rel=3e-4), file
+        assert sizes(model) == sizes(kept[file.stem.replace("--", "/")]), file
+    for file in (*plain, *today):
+        model = ModelConfig.from_hf(file)
         for workload in (pis.Workload.prefill(tokens=[128, 4096]), pis.Workload.decode(batch=[1, 8], context=512)):
             assert np.all(pis.trace(model, workload).flops.sum(axis=-1) > 0), file
+
+
+def sizes(model: ModelConfig) -> dict[str, object]:
+    """All that a configuration says but what it is called."""
+    return model.model_dump(exclude={"name", "reference"})
 
 
 # --- pruned checkpoints -----------------------------------------------------------------------------------------------
@@ -210,6 +241,5 @@ def test_parallel_blocks_have_one_norm():
 
 
 def test_the_page_of_the_documentation_is_up_to_date():
-    root = Path(__file__).resolve().parents[1]
-    page = runpy.run_path(str(root / "docs" / "make_models_page.py"))["page"]()
-    assert (root / "docs" / "models.md").read_text(encoding="utf-8") == page, "run docs/make_models_page.py"
+    page = runpy.run_path(str(ROOT / "docs" / "make_models_page.py"))["page"]()
+    assert (ROOT / "docs" / "models.md").read_text(encoding="utf-8") == page, "run docs/make_models_page.py"
