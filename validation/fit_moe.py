@@ -24,6 +24,7 @@ from pruninfersim.calibration import columns, kinds, timings
 from pruninfersim.calibration.least_squares import mape
 from pruninfersim.kernels.all_reduce import LIBRARIES, AllReduce
 from pruninfersim.kernels.base import parameters
+from pruninfersim.kernels.mla import LatentPrefill
 
 SOURCE = "ai-dynamo/aiconfigurator (Apache-2.0), PyPI aiconfigurator-core 0.12.0"
 FILES = {name: f"{name}_aiconfigurator.csv.gz" for name in ("moe", "allreduce", "mla")}
@@ -41,6 +42,8 @@ LATENT = {
 }
 #: A library's own all-reduce takes this share of NCCL's time at most; sizes go in steps of 4.
 FASTER, STEP = 0.9, 4.0
+#: Shares of L2 from which fits of prefill begin.
+SHARES = (0.05, 0.2, 0.5)
 KINDS = ("moe", "moe_triton", *LIBRARIES.values(), *LATENT)
 
 
@@ -56,7 +59,8 @@ def load(directory: Path, kind: str) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """Yield GPU, format and rows of a kind."""
     if kind in LATENT:
         raw = table(directory, "mla").assign(dtype=lambda rows: rows["kv_dtype"])
-        raw = raw[(raw[["phase", "form", "library"]] == LATENT[kind]).all(axis=1)]
+        phase, form, library = LATENT[kind]
+        raw = raw[(raw["phase"] == phase) & (raw["form"] == form) & (raw["library"] == library)]
     elif kind in LIBRARIES.values():
         raw = table(directory, "allreduce").assign(dtype="bf16")
         raw = raw[raw["library"] == kind.removeprefix("all_reduce_")]
@@ -72,7 +76,14 @@ def load(directory: Path, kind: str) -> Iterator[tuple[str, str, pd.DataFrame]]:
 
 def start(kind: str, gpu: str, rows: pd.DataFrame, nccl: pd.DataFrame | None) -> Any:
     """Return where a fit begins; all-reduce of libraries on NVLink: with what NCCL does from some size on."""
-    kernel = kinds.get(kind).start(hardware.get(gpu))
+    spec = kinds.get(kind)
+    kernel = spec.start(hardware.get(gpu))
+    if isinstance(kernel, LatentPrefill):
+        # What stays in L2 is a step of the time: a fit finds the one that is nearest to where it begins.
+        begins = [replace(kernel, l2_share=share) for share in SHARES]
+        fits = [calibration.fit_kernel(kind, rows, gpu, start=begin, parameters="all") for begin in begins]
+        logs = [np.log(spec.seconds(fit, rows, hardware.get(gpu), "replayed")) for fit in fits]
+        return begins[int(np.argmin([mape(np.log(rows["latency_us"] * 1e-6) - log) for log in logs]))]
     if kind == "all_reduce_nccl":
         return replace(kernel, **{name: getattr(kernel, f"nccl_{name}") for name in parameters(kernel)})
     if nccl is None or nccl["num_gpus"].nunique() < 2 or hardware.get(gpu).interconnect_bandwidth is None:
