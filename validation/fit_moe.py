@@ -3,8 +3,8 @@
 Usage: python validation/fit_moe.py DIRECTORY [--write] [--gpu NAME] [--kind KIND]
 
 DIRECTORY holds moe_aiconfigurator.csv.gz, allreduce_aiconfigurator.csv.gz and mla_aiconfigurator.csv.gz. Held-out
-errors leave out layer shapes, sizes of messages, or head counts and lengths in folds; of mixtures also the rows outside
-of a seeded sample are judged. The sizes from which a library calls NCCL are read off all rows of a card, before the fit.
+errors leave out layer shapes, sizes of messages, or head counts and lengths in folds; of mixtures the rows outside of a
+seeded sample are judged, too. From which size a library calls NCCL is read off all rows of a card, before the fit.
 """
 
 from __future__ import annotations

@@ -28,8 +28,9 @@ class AllReduce:
     """Time of one all-reduce under a CUDA graph.
 
     One-shot: every rank reads the messages of all others. Two-shot, or a ring: 2 (N - 1) / N of the message cross the
-    link of a rank, large messages approach the full bandwidth slowly, and switches that add on the way make it grow with
-    the ranks. The library takes the faster, up to the size from which it calls NCCL. An op's message is [m, n] of `out_bytes`; the ranks are its column ``ranks``.
+    link of a rank; large messages approach the full rate slowly, and switches that add on the way make it grow with the
+    ranks. The library takes the faster, up to the size from which it calls NCCL. An op's message is [m, n] of
+    `out_bytes`; the ranks are its column ``ranks``.
 
     >>> from pruninfersim import hardware
     >>> row = {"kernel": "all_reduce", "m": [1, 8192], "n": 8192, "k": 8192, "ranks": 8}
