@@ -47,10 +47,21 @@ declares as quantised or 2:4 are taken as dense 16 bit, and a note with every es
 
 ## How experts are counted
 
-The weights that a step reads depend on how tokens spread over experts. A trace assumes uniform routing: of E experts,
-1 - (1 - k/E)^T are in use for T tokens that choose k each. At 16 tokens and 8 of 128 experts that is 64 %, where
-balanced routing would use all of them and a skewed one 45 %: quote no decode figure of a mixture without its routing
-(`pis.moe_latency(..., routing=...)`).
+The weights that a step reads depend on how tokens spread over experts. A workload says it, `Workload.decode(...,
+routing=...)`; where it does not, routing is uniform: of E experts, 1 - (1 - k/E)^T are in use for T tokens that choose
+k each. At 16 tokens and 8 of 128 experts that is 64 %; balanced routing uses all of them, a skewed one 45 %: quote no
+decode figure of a mixture without its routing. Where experts are spread over groups of GPUs, the step waits for the
+most loaded one.
+
+```python
+>>> setup = pis.Setup(model, "h100-sxm")
+>>> routings = ("power_law_1.2", "uniform", "balanced")
+>>> works = [pis.Workload.decode(batch=16, context=4096, routing=routing) for routing in routings]
+>>> skewed, uniform, balanced = [float(setup.estimate(work).latency) for work in works]
+>>> bool(1.5 < balanced / skewed < 2.2), bool(skewed < uniform < balanced)
+(True, True)
+
+```
 
 Recurrences of hybrids (Mamba-2, gated delta net) are a share of their roofline, as nobody timed them: `extrapolated`.
 Chunked attention (Llama 4) counts as a window of the chunk, and layers for the prediction of further tokens (MTP), and

@@ -11,7 +11,7 @@ import pytest
 
 import pruninfersim as pis
 from pruninfersim.errors import InvalidInputError, UnknownNameError
-from pruninfersim.kernels import moe
+from pruninfersim.models.architectures.routing import active_share
 
 DATA = os.environ.get("PRUNINFERSIM_VALIDATION_DATA")
 GPUS = {
@@ -41,7 +41,7 @@ def test_a_cold_mixture_reads_its_active_weights():
     tokens = np.array([1, 4, 16, 64, 256])
     for routing in ("uniform", "balanced", "power_law_1.01", "power_law_1.2"):
         made = pis.moe_latency(tokens=tokens, **QWEN, routing=routing, hardware="h100-sxm")
-        active = np.maximum(moe.active_share(tokens, 8, 128, routing), 8 / 128)
+        active = np.maximum(active_share(tokens, 8, 128, routing), 8 / 128)
         assert (made > active * 128 * 3 * 2048 * 768 * 2 / 3.35e12).all()
         assert (np.diff(made) > 0).all()
 

@@ -215,6 +215,9 @@ def test_expected_active_experts():
     assert float(active_share(1, 8, 128)) == float(active_share(1, 8, 128, "balanced")) == 8 / 128
     skewed = [float(active_share(t, 8, 128, "power_law_1.2")) for t in (8, 16, 32, 64)]
     assert skewed == pytest.approx([0.34, 0.45, 0.84, 0.92], abs=0.03)
+    for routing, share in (("uniform", 0.64), ("balanced", 1.0), ("power_law_1.2", 0.45)):
+        ops = pis.trace("qwen3-30b-a3b", pis.Workload.decode(batch=16, routing=routing))
+        assert float(ops.b_reads[ops.mask(kernels=["moe"])][0]) == pytest.approx(share, abs=0.03)
 
 
 def test_the_cache_of_mla_is_the_latent():
