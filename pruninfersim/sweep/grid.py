@@ -332,7 +332,7 @@ def _merged(workloads: Sequence[Workload]) -> list[Workload]:
     routings = {workload.routing for workload in workloads}
     if len(routings) > 1:
         raise InvalidInputError(
-            f"a sweep takes workloads of one routing, as its table has no column of it; got {', '.join(sorted(routings))}"
+            f"a sweep takes workloads of one routing: its table has no column of it; got {', '.join(sorted(routings))}"
         )
     kinds: dict[tuple[Any, ...], list[Workload]] = {}
     for i, workload in enumerate(workloads):
