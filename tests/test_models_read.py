@@ -121,6 +121,49 @@ def test_puzzle_and_per_layer_files():
     assert rows.select(rows.mask(names=["attention"])).count.sum() == 20
 
 
+NEMOTRON_3_SUPER = {
+    "model_type": "nemotron_h", "hidden_size": 4096, "num_hidden_layers": 88, "vocab_size": 131072, "head_dim": 128,
+    "mamba_num_heads": 128, "mamba_head_dim": 64, "ssm_state_size": 128, "n_groups": 8, "conv_kernel": 4,
+    "num_attention_heads": 32, "num_key_value_heads": 2, "intermediate_size": 2688, "moe_intermediate_size": 2688,
+    "n_routed_experts": 512, "n_shared_experts": 1, "num_experts_per_tok": 22, "moe_latent_size": 1024,
+    "moe_shared_expert_intermediate_size": 5376,
+    "hybrid_override_pattern": (
+        "MEMEMEM*EMEMEMEM*EMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEM*EMEMEMEME"
+    ),
+}  # fmt: skip
+
+
+def test_experts_between_projections():
+    """Nemotron-3-Super-120B-A12B: the counts in its name, here with the two projections around its experts."""
+    model = ModelConfig.from_hf(NEMOTRON_3_SUPER, name="super")
+    assert model.parameters == pytest.approx(120e9, rel=0.01)
+    assert model.active_parameters == pytest.approx(12e9, rel=0.07)
+    ops = pis.trace(model, pis.Workload.decode(batch=8))
+    row = {name: ops.select(ops.mask(names=[name])) for name in ("latent_in", "experts", "latent_out")}
+    assert [float(part.k[0]) for part in row.values()] == [4096.0, 1024.0, 1024.0]
+    assert float(weight_memory(ops)) / 2.0 == pytest.approx(model.parameters, rel=1e-3)
+    letters = {"M": "mamba", "*": "attention", "E": "moe"}
+    newer = dict(NEMOTRON_3_SUPER)
+    newer["layers_block_type"] = [letters[kind] for kind in newer.pop("hybrid_override_pattern")]
+    del newer["num_hidden_layers"]
+    assert ModelConfig.from_hf(newer, name="super") == model
+
+
+def test_keys_that_repeat_what_is_built():
+    minimax = {**FILES["MiniMaxAI/MiniMax-M2.5"]["config"]}
+    full = ModelConfig.from_hf(minimax)
+    assert sizes(ModelConfig.from_hf({**minimax, "attn_type_list": [1] * 62})) == sizes(full)
+    with pytest.raises(InvalidInputError, match="attn_type_list is supported"):
+        ModelConfig.from_hf({**minimax, "attn_type_list": [1, 0] * 31})
+    glm, freq = FILES["zai-org/GLM-5"]["config"], {"index_topk_freq": 4, "index_skip_topk_offset": 3}
+    kinds = ["full" if i < 3 or i % 4 == 2 else "shared" for i in range(78)]
+    shared = ModelConfig.from_hf({**glm, **freq, "indexer_types": kinds})
+    ops = pis.trace(shared, pis.Workload.decode())
+    assert ops.select(ops.mask(names=["index_score"])).count.sum() == kinds.count("full")
+    with pytest.raises(InvalidInputError, match="index_skip_topk_offset"):
+        ModelConfig.from_hf({**glm, **freq})
+
+
 def test_lists_of_sizes():
     widths = [14336] * 30 + [7168, 0]
     model = ModelConfig.from_hf({**LLAMA, "intermediate_size": widths})
