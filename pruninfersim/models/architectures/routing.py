@@ -76,12 +76,14 @@ def busiest_share(
 ) -> FloatArray:
     """Return the share of its own experts that tokens of the most loaded rank go to, shape broadcast.
 
-    >>> float(busiest_share(64, 8, 128, 1, "balanced")), float(busiest_share(1, 8, 128, 8, "power_law_1.2"))
-    (1.0, 0.0625)
+    >>> [round(float(busiest_share(16, 8, 128, ranks, "uniform")), 2) for ranks in (1, 8)]
+    [0.64, 0.76]
     """
-    if not routing.startswith("power_law"):
+    if routing == "balanced":
         return active_share(tokens, top_k, experts, routing)
     load = busiest_rank(tokens, top_k, experts, ranks, routing)
+    if routing == "uniform":
+        return active_share(tokens, np.minimum(load * np.asarray(top_k), experts), experts, routing)
     found = []
     wide = np.broadcast_arrays(*(np.asarray(x, dtype=np.float64) for x in (tokens, top_k, experts, ranks, load)))
     for t, k, e, n, more in zip(*(x.ravel() for x in wide), strict=True):
