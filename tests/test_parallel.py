@@ -76,7 +76,7 @@ def test_experts_are_spread_over_their_groups():
 
 
 def test_a_step_waits_for_the_most_loaded_group():
-    """Counting draws of tokens that choose 8 of 128 experts at random: tokens and experts of the busiest of 8 groups."""
+    """Counting draws of tokens that choose 8 of 128 experts: tokens and experts of the busiest of 8 groups."""
     rng = np.random.default_rng(0)
     for batch in (4, 16, 64):
         chosen = rng.permuted(np.tile(np.arange(128), (300, batch, 1)), axis=-1)[..., :8].reshape(300, -1)
