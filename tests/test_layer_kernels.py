@@ -100,6 +100,23 @@ def test_all_reduce_on_h100_is_as_measured_and_grows():
     assert pis.all_reduce_latency(bytes=1e6, gpus=1, hardware="h100-sxm") == 0.0
 
 
+# Measured points around the size from which a library calls NCCL; the same source, vLLM 0.14 and 0.24, SGLang 0.5.10.
+@pytest.mark.parametrize(
+    ("gpu", "library", "gpus", "before", "after"),
+    [
+        ("a100-sxm-80gb", "vllm", 2, (2**22, 25.2e-6), (2**24, 126.3e-6)),
+        ("a100-sxm-80gb", "sglang", 8, (2**22, 44.8e-6), (2**24, 215.7e-6)),
+        ("h100-sxm", "trtllm", 8, (2**18, 10.2e-6), (2**20, 26.0e-6)),
+    ],
+)
+def test_large_messages_are_handed_to_nccl(gpu, library, gpus, before, after):
+    for size, measured in (before, after):
+        made = pis.all_reduce_latency(bytes=size, gpus=gpus, hardware=gpu, library=library)
+        assert made == pytest.approx(measured, rel=0.12)
+    beyond = [pis.all_reduce_latency(bytes=2**28, gpus=gpus, hardware=gpu, library=name) for name in (library, "nccl")]
+    assert beyond[0] == pytest.approx(beyond[1], rel=0.12)
+
+
 @pytest.mark.skipif(not DATA, reason="the timings are not here")
 @pytest.mark.parametrize(("gpu", "dtype", "most"), [("h100-sxm", "bf16", 0.09), ("b200-sxm", "fp8", 0.10)])
 def test_moe_error_on_all_timings(gpu, dtype, most):
