@@ -90,8 +90,7 @@ def _reach(method: Any) -> list[float]:
     """Return the sparsities of a curve that a method can do; one with a sparsity of its own is a single point."""
     if not pruning.takes_sparsity(method):
         return [0.0]
-    parts = [method] if isinstance(method, str) else [part for part in method if isinstance(part, str)]
-    end = min(pruning.largest(pruning.resolve(part, 0.0)) for part in parts)
+    end = pruning.largest(pruning.at(method, 0.0))
     return [s for s in CURVE if s <= end]
 
 
