@@ -396,7 +396,7 @@ def test_methods_with_ratios_of_their_own(run):
     }
     blocks = pis.pruning.StaticWidth(pis.pruning.PerBlock(attention=0.25, mlp=0.5))
     own = pis.speedup(
-        model="llama-3.1-8b", hardware="h100-sxm", phase="decode", context=2048, stack="ideal", method=blocks
+        model="llama-3.1-8b", hardware="h100-sxm", phase="decode", context=1024, stack="ideal", method=blocks
     )
     (found,) = json.loads(run(*case, "--method", "static-width@0.25/0.5")[1])
     assert found["estimated"] == own.estimated

@@ -180,7 +180,7 @@ def test_copied_python_prints_the_numbers_of_the_page(config):
     space: dict[str, object] = {}
     with contextlib.redirect_stdout(io.StringIO()):
         exec(texts.python(state), space)  # what a reader does with it
-    own = [answers.speedup(state, Point(gpu, m, 8, 2048)) for gpu in state.gpus for m in MIXED]
+    own = [answers.speedup(state, Point(gpu, m, 8, 1024)) for gpu in state.gpus for m in MIXED]
     assert [r.estimated for r in space["results"]] == [r.estimated for r in own]
     assert [r.hardware.name for r in space["results"]] == [r.hardware.name for r in own]
 
@@ -199,7 +199,7 @@ def test_copied_command_prints_the_numbers_of_the_page(config, tmp_path, monkeyp
         main()
     assert not ended.value.code
     printed = json.loads(capsys.readouterr().out)
-    own = {(gpu, m): answers.speedup(state, Point(gpu, m, 8, 2048)) for gpu in state.gpus for m in MIXED}
+    own = {(gpu, m): answers.speedup(state, Point(gpu, m, 8, 1024)) for gpu in state.gpus for m in MIXED}
     assert [row["estimated"] for row in printed] == [float(each.estimated) for each in own.values()]
     assert [row["high"] for row in printed] == [float(each.interval[1]) for each in own.values()]
     claims = [1 - 1 / float(each.claim) for each in own.values()]
@@ -217,7 +217,7 @@ def test_a_curve_goes_through_the_point_that_was_asked_for(method):
     assert np.all(np.diff(line.x) > 0)
     assert np.all(line.bound >= line.estimated * (1 - 1e-12))
     for scale, x, estimated in list(zip(answers.scales(method), line.x, line.estimated, strict=True))[::5]:
-        alone = answers.speedup(state, Point("h100-sxm", answers.scaled(method, float(scale)), 1, 2048))
+        alone = answers.speedup(state, Point("h100-sxm", answers.scaled(method, float(scale)), 1, 1024))
         assert alone.estimated == pytest.approx(estimated, rel=1e-9)
         assert 1 - 1 / alone.claim == pytest.approx(x, abs=1e-9)
 
@@ -242,7 +242,7 @@ def test_gpus_are_those_of_compare_hardware():
     assert left_out == []
     bars = [bar for bar in figures.shown(state).figure.data if bar.name in MIXED]
     assert [list(bar.x) for bar in bars] == [["l40s", "h100-sxm"]] * 3
-    own = [answers.speedup(state, Point(row.hardware, row.method, 1, 2048)).estimated
+    own = [answers.speedup(state, Point(row.hardware, row.method, 1, 1024)).estimated
            for row in frame[frame.method != "dense"].itertuples()]  # fmt: skip
     assert frame[frame.method != "dense"].estimated_speedup.tolist() == pytest.approx(own, rel=1e-12)
 
@@ -258,7 +258,7 @@ def test_quality_is_that_of_pareto():
     state = State(stack="ideal")
     mine, left_out = answers.quality_curves(state)
     table = pis.pareto.published_quality()
-    own = pis.pareto.curves(table, model="llama-3.1-8b", hardware="h100-sxm", context=2048, stack="ideal")
+    own = pis.pareto.curves(table, model="llama-3.1-8b", hardware="h100-sxm", context=1024, stack="ideal")
     assert left_out == []
     assert list(mine) == list(own)
     for family, curve in own.items():
@@ -294,7 +294,7 @@ def test_steps_add_up_over_their_ops():
 def test_clicks_name_what_they_are_on():
     state = State(view="gpus")
     assert figures.point_of(state, {"points": [{"curveNumber": 2, "x": "l40s"}]}) == Point(
-        "l40s", "semi-structured@0.5", 1, 2048
+        "l40s", "semi-structured@0.5", 1, 1024
     )
     lines = figures.shown(State(view="sparsity")).figure.data
     curve = next(i for i, line in enumerate(lines) if line.name == "semi-structured@0.5")

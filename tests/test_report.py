@@ -85,7 +85,7 @@ def test_one_plotly_and_no_outside_link(page):
 def test_numbers_are_those_of_the_library(page):
     rows = {row[0]: row for row in Outline(page).rows if len(row) == 13}
     assert set(rows) == {"method", "dense", *FAMILIES}
-    decode = pis.Workload.decode(16, 2048)  # the last table of the two
+    decode = pis.Workload.decode(16, 1024)  # the last table of the two
     dense = pis.trace("llama-3.1-8b", decode)
     for name in FAMILIES:
         result = pis.compare(dense, dense.prune(pis.pruning.get(name, 0.5)), hardware="l40s", stack=toy("l40s"))

@@ -188,3 +188,52 @@ def test_the_capacity_command_and_a_host():
     words = "--stack transformers --host slow --model llama-3.2-1b --gpu l4 --format json"
     found = json.loads(command("request", *words.split()))
     assert any(note.startswith("host-bound") for note in found["dense"]["notes"])
+
+
+# --- over several GPUs, and ratios of a file ------------------------------------------------------------------------
+
+
+def test_a_request_over_several_gpus():
+    where = {"model": "llama-3.1-70b", "hardware": "h100-sxm", "stack": "vllm"}
+    asked = {"batch": 8, "prompt": 2048, "new_tokens": 256}
+    one, four = (pis.request(**where, **asked, tp=tp) for tp in (1, 4))
+    assert not one.fits  # 141 GB of weights
+    assert four.fits
+    assert 2.0 < one.tpot / four.tpot < 4.0  # all-reduces and the host do not get faster
+    assert four.joules_per_token == pytest.approx(4 * 700 / four.tokens_per_second)
+    assert four.price(3.0) == pytest.approx(4 * 3.0 / 3600 / four.tokens_per_second * 1e6)
+    assert four.total == pytest.approx(
+        pis.request(**where | {"stack": pis.stacks.engine("vllm")}, **asked, tp=4).total, rel=1e-12
+    )
+    with pytest.raises(InvalidInputError, match="tp must be a positive whole number"):
+        pis.request(**where, tp=0)
+
+
+def test_capacity_over_several_gpus():
+    where = {"model": "llama-3.1-70b", "hardware": "h100-sxm", "stack": "vllm"}
+    four = pis.capacity(**where, tp=4)
+    assert four.kv_bytes_per_token == 2 * 80 * 8 / 4 * 128 * 2
+    assert four.weight_bytes == pytest.approx(70.55e9 * 2 / 4, rel=0.06)  # the embedding is on every GPU
+    assert not pis.capacity(**where).fits
+    # Eight KV heads over sixteen GPUs: every GPU keeps one whole.
+    assert pis.capacity(**where, tp=16).kv_bytes_per_token == pis.capacity(**where, tp=8).kv_bytes_per_token
+    figures = {"memory": 80e9, "weight_bytes": 35e9, "layers": 80, "kv_heads": 8, "head_dim": 128}
+    assert pis.capacity(**figures, tp=4).kv_bytes_per_token == four.kv_bytes_per_token
+    for tp in (0, 1.5):
+        with pytest.raises(InvalidInputError, match="tp must be a positive whole number"):
+            pis.capacity(**figures, tp=tp)
+
+
+def test_ratios_of_a_file_on_the_command_line(tmp_path):
+    file = tmp_path / "ratios.json"
+    file.write_text(json.dumps([0.5] * 32))
+    words = ("--method", "static-width", "--format", "json", "--sparsity")
+    for asked, figure in (("request", "total"), ("capacity", "kv_tokens")):
+        given, equal = (json.loads(command(asked, *words, ratio))["static-width"] for ratio in (str(file), "50%"))
+        assert given[figure] == pytest.approx(equal[figure], rel=1e-12)
+    file.write_text(json.dumps([0.0] * 16 + [0.5] * 16))
+    (row,) = json.loads(command("speedup", *words, str(file)))
+    assert (row["sparsity"], row["1/(1-s)"]) == (0.25, pytest.approx(4 / 3))
+    every = ("--method", "all", "--sparsity", str(file), "--format", "json")
+    left = json.loads(command("speedup", *every))
+    assert {row["method"] for row in left} == {*pis.pruning.names()} - {"static-depth"}

@@ -11,6 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import accuracy_dynamic as dynamic
 import accuracy_engines as engines
 import accuracy_kernels as kernels
 import accuracy_moe as moe
@@ -323,6 +324,8 @@ def page(known: Known, measured: dict[str, str]) -> str:
         section("steps"),
         "## Engines\n\n*Measured timings.*\n",
         section("engines"),
+        dynamic.HEAD,
+        dynamic.section(),
         DENSE,
         steps.dense_table(rows),
         SPEEDUPS,

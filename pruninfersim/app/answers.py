@@ -50,7 +50,7 @@ def focus(state: State) -> Point:
     """Return the comparison that headline, waterfall and roofline are about: first method, first GPU.
 
     >>> focus(State())
-    Point(gpu='h100-sxm', method='static-width@0.5', batch=1, context=2048)
+    Point(gpu='h100-sxm', method='static-width@0.5', batch=1, context=1024)
     """
     return Point(state.gpus[0], state.methods[0], state.batch, state.context)
 
@@ -261,7 +261,7 @@ def step(state: State, name: str) -> list[tuple[str, float]]:
     """Return what a step of the waterfall adds role by role, most first [s]; empty for steps without roles.
 
     >>> [role for role, _ in step(State(methods=("low-rank@0.5",), stack="ideal"), "not pruned")][:2]
-    ['act', 'attention']
+    ['act', 'attn_norm']
     """
     why = speedup(state, focus(state)).explain()
     added = zip(why.roles, np.asarray(why.by_role[name]).tolist(), strict=True) if name in why.by_role else ()

@@ -31,7 +31,7 @@ def sentence(state: State) -> str:
     """Return the answer in one sentence, for readers who listen.
 
     >>> sentence(State(stack="ideal"))
-    'static-width@0.5 on h100-sxm: 1.91 times as fast as dense (90 % interval 1.91 to 1.91).'
+    'static-width@0.5 on h100-sxm: 1.89 times as fast as dense (90 % interval 1.89 to 1.89).'
     """
     result = answers.speedup(state, answers.focus(state))
     low, high = result.interval

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlencode
 
 from pruninfersim import hardware, models, stacks
 from pruninfersim._util.arrays import TOO_LARGE
+from pruninfersim._util.defaults import CONTEXT, NEW_TOKENS
 from pruninfersim._util.numerals import count
 from pruninfersim.app import uploads
 from pruninfersim.errors import InvalidInputError, PruninfersimError, unknown_name
@@ -60,9 +61,9 @@ class State:
     dtype: str = ""
     phase: str = "prefill"
     batch: int = 1
-    context: int = 2048
-    prompt: int = 2048
-    new_tokens: int = 256
+    context: int = CONTEXT
+    prompt: int = CONTEXT
+    new_tokens: int = NEW_TOKENS
     methods: tuple[str, ...] = ("static-width@0.5", "semi-structured@0.5")
     quality: str = ""
     view: str = "waterfall"
@@ -80,7 +81,7 @@ def from_query(search: str) -> tuple[State, dict[str, str]]:
 
     >>> state, errors = from_query("?batch=16&gpus=l40s&context=much")
     >>> state.batch, state.gpus, state.context, errors
-    (16, ('l40s',), 2048, {'context': "'much' is not a whole number such as 2048 or 8k (without separators)"})
+    (16, ('l40s',), 1024, {'context': "'much' is not a whole number such as 2048 or 8k (without separators)"})
     """
     try:
         given = parse_qs(search.removeprefix("?"), keep_blank_values=True, max_num_fields=50)

@@ -26,7 +26,7 @@ def python(state: State) -> str:
         ],
         phase="prefill",
         batch=1,
-        context=2048,
+        context=1024,
         stack="vendor",
         dtype=None,
     )

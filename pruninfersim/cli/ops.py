@@ -12,6 +12,7 @@ from pruninfersim.cli.program import app
 from pruninfersim.cli.show import notes, records, show
 from pruninfersim.cli.show import question as question_in_words
 from pruninfersim.cli.speedups import Pruned, method_name, pruned_cases
+from pruninfersim.cli.speedups import asked as pruned_as
 from pruninfersim.errors import InvalidInputError
 
 #: Columns of `trace` that a narrow table can do without, the first goes first.
@@ -32,7 +33,7 @@ def trace(
     import pruninfersim as pis
 
     named = values.methods(method)
-    ratios = values.read("--sparsity", sparsity, values.fraction)
+    ratios = values.read("--sparsity", sparsity, values.ratio)
     rows: list[dict[str, Any]] = []
     for case in question.cases:
         for chosen in named or NONE:
@@ -40,7 +41,7 @@ def trace(
                 ops = case.setup.trace(case.workload)
                 asked: dict[str, Any] = {**case.columns, "method": "dense"}
                 if chosen:
-                    each = Pruned(case, chosen, ratio if pis.pruning.takes_sparsity(chosen) else None)
+                    each = Pruned(case, *pruned_as(chosen, ratio))
                     ops = each.traces()[1]
                     asked |= {"method": method_name(chosen), "sparsity": each.sparsity}
                 result = case.setup.estimate(ops)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from pruninfersim._util.defaults import CONTEXT
 from pruninfersim.cli import values
 from pruninfersim.errors import InvalidInputError
 
@@ -48,7 +49,10 @@ Gpus = Annotated[
         "--gpu", "--hardware", autocompletion=_names("hardware"), help="List of GPUs; see `pruninfersim hardware`."
     ),
 ]
-Sparsities = Annotated[list[str], typer.Option("--sparsity", help="List of fractions removed: 0.5, 50%.")]
+Sparsities = Annotated[
+    list[str],
+    typer.Option("--sparsity", help="List of fractions removed: 0.5, 50%, or a CSV or JSON file of ratios per layer."),
+]
 Methods = Annotated[
     list[str],
     typer.Option(
@@ -116,7 +120,7 @@ class Question:
     )
     context: Annotated[
         list[str], typer.Option(help="List of prompt tokens (prefill), or keys attended to (decode): 2048, 8k.")
-    ] = field(default_factory=lambda: ["2048"])
+    ] = field(default_factory=lambda: [str(CONTEXT)])
     stack: Annotated[
         list[str],
         typer.Option(autocompletion=_names("stacks"), help="List of software that runs the ops; see `stacks`."),

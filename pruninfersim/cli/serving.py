@@ -10,26 +10,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pruninfersim._util.defaults import CONTEXT, LENGTH, NEW_TOKENS
 from pruninfersim.cli import values
 from pruninfersim.cli.options import Format, Output, on_host
 from pruninfersim.cli.program import app
 from pruninfersim.cli.show import notes as told
 from pruninfersim.cli.show import show
 from pruninfersim.cli.speedups import method_name
-from pruninfersim.errors import ProvenanceWarning
+from pruninfersim.errors import InvalidInputError, ProvenanceWarning
 
 if TYPE_CHECKING:
     import pruninfersim as pis
     from pruninfersim.pruning import Method
 
 Gpu = Annotated[str, typer.Option("--gpu", "--hardware", help="One GPU; see `pruninfersim hardware`.")]
-Sparsity = Annotated[float, typer.Option(help="Fraction removed by --method.")]
+Sparsity = Annotated[
+    str, typer.Option(help="Fraction removed by --method: 0.5, 50%, or a CSV or JSON file of ratios per layer.")
+]
 ModelName = Annotated[str, typer.Option("--model", help="Name of a shipped model; see `pruninfersim models`.")]
 Config = Annotated[Path | None, typer.Option(help="Hugging Face config.json to use instead of --model.")]
 StackName = Annotated[
     str, typer.Option("--stack", help="Engine, such as vllm or transformers; vendor is kernels only.")
 ]
 HostName = Annotated[str | None, typer.Option("--host", help="Host of an engine: fast, typical or slow.")]
+Tp = Annotated[int, typer.Option(help="GPUs over which the model is split (tensor parallelism).")]
 Dtype = Annotated[str | None, typer.Option(help="Precision of the linear layers; default: the model's own.")]
 MethodNames = Annotated[
     str | None, typer.Option("--method", help="Pruning methods beside the dense model: names, a+b, or all.")
@@ -46,29 +50,30 @@ def request(
     stack: StackName = "vllm",
     host: HostName = None,
     batch: Annotated[int, typer.Option(help="Equal requests that start together.")] = 1,
-    prompt: Annotated[int, typer.Option(help="Prompt tokens.")] = 2048,
-    new_tokens: Annotated[int, typer.Option("--new-tokens", help="Tokens that come out.")] = 256,
+    prompt: Annotated[int, typer.Option(help="Prompt tokens.")] = CONTEXT,
+    new_tokens: Annotated[int, typer.Option("--new-tokens", help="Tokens that come out.")] = NEW_TOKENS,
     clients: Annotated[int | None, typer.Option(help="Closed loop of so many clients, in place of --batch.")] = None,
     method: MethodNames = None,
-    sparsity: Sparsity = 0.5,
-    price: Annotated[float | None, typer.Option(help="Price of the GPU per hour; adds the price of 1M tokens.")] = None,
+    sparsity: Sparsity = "0.5",
+    price: Annotated[float | None, typer.Option(help="Price of a GPU per hour; adds the price of 1M tokens.")] = None,
     dtype: Dtype = None,
+    tp: Tp = 1,
     output: Output = Format.table,
 ) -> None:
     """Predict TTFT, TPOT, tokens/s and memory of a request, dense and pruned."""
     import pruninfersim as pis
 
     chosen, where = _model(model, config), on_host(stack, host)
-    asked: dict[str, Any] = {"model": chosen, "hardware": gpu, "stack": where, "dtype": dtype}
+    ratio = values.read("--sparsity", [sparsity], values.ratio)[0]
+    asked: dict[str, Any] = {"model": chosen, "hardware": gpu, "stack": where, "dtype": dtype, "tp": tp}
     lengths: dict[str, Any] = {"batch": batch, "prompt": prompt, "new_tokens": new_tokens, "clients": clients}
     rows: list[dict[str, Any]] = []
     full: dict[str, Any] = {}
     notes: list[str] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ProvenanceWarning)
-        for name, how in _sides(method, sparsity, gpu, dtype, chosen, notes):
-            # A dense model has no sparsity, and a name needs one.
-            pruned: dict[str, Any] = {} if how is None else {"method": pis.pruning.at(how, sparsity)}
+        for name, how in _sides(method, ratio, gpu, dtype, chosen, notes):
+            pruned: dict[str, Any] = {} if how is None else {"method": how}
             result = pis.request(**asked, **lengths, **pruned)
             room = pis.capacity(**asked, **pruned, context=prompt + new_tokens)
             full[name] = result.to_dict() | {"capacity": room.to_dict()}
@@ -81,7 +86,7 @@ def request(
     title = f"Request of {prompt} + {new_tokens} tokens, {loop}"
     caption = "low, high: 90 % interval of the total. J/token: at the TDP of the GPU, a bound."
     show(
-        [{**_asked(chosen, gpu, stack, host), **row} for row in rows],
+        [{**_asked(chosen, gpu, stack, host, tp), **row} for row in rows],
         output,
         title=title,
         caption=caption,
@@ -116,21 +121,24 @@ def capacity(
     gpu: Gpu = "h100-sxm",
     stack: StackName = "vllm",
     host: HostName = None,
-    context: Annotated[int, typer.Option(help="Tokens of a sequence, prompt and output.")] = 8192,
+    context: Annotated[int, typer.Option(help="Tokens of a sequence, prompt and output.")] = LENGTH,
     method: MethodNames = None,
-    sparsity: Sparsity = 0.5,
+    sparsity: Sparsity = "0.5",
     dtype: Dtype = None,
+    tp: Tp = 1,
     output: Output = Format.table,
 ) -> None:
     """Say how many KV tokens and sequences fit on a GPU, dense and pruned, and what a step with them delivers."""
     import pruninfersim as pis
 
     chosen, where = _model(model, config), on_host(stack, host)
+    ratio = values.read("--sparsity", [sparsity], values.ratio)[0]
     notes: list[str] = []
     full: dict[str, Any] = {}
-    for name, how in _sides(method, sparsity, gpu, dtype, chosen, notes):
-        pruned: dict[str, Any] = {} if how is None else {"method": pis.pruning.at(how, sparsity)}
-        full[name] = pis.capacity(model=chosen, hardware=gpu, stack=where, context=context, dtype=dtype, **pruned)
+    for name, how in _sides(method, ratio, gpu, dtype, chosen, notes):
+        pruned: dict[str, Any] = {} if how is None else {"method": how}
+        asked: dict[str, Any] = {"model": chosen, "hardware": gpu, "stack": where, "dtype": dtype, "tp": tp}
+        full[name] = pis.capacity(**asked, context=context, **pruned)
     if output is Format.json:
         typer.echo(json.dumps({name: room.to_dict() for name, room in full.items()}, indent=2))
         return
@@ -147,12 +155,12 @@ def capacity(
         for name, room in full.items()
     ]
     title = f"What fits at {context} tokens per sequence"
-    show([{**_asked(chosen, gpu, stack, host), **row} for row in rows], output, title=title, drop=DROPPED)
+    show([{**_asked(chosen, gpu, stack, host, tp), **row} for row in rows], output, title=title, drop=DROPPED)
     told((("", note) for note in notes), 0)
 
 
-def _asked(model: str | pis.ModelConfig, gpu: str, stack: str, host: str | None) -> dict[str, str]:
-    where = {} if host is None else {"host": host}
+def _asked(model: str | pis.ModelConfig, gpu: str, stack: str, host: str | None, tp: int) -> dict[str, Any]:
+    where = ({} if host is None else {"host": host}) | ({} if tp == 1 else {"tp": tp})
     return {"model": model if isinstance(model, str) else model.name, "gpu": gpu, "stack": stack} | where
 
 
@@ -163,7 +171,7 @@ def _model(model: str, config: Path | None) -> str | pis.ModelConfig:
 
 
 def _sides(
-    method: str | None, sparsity: float, gpu: str, dtype: str | None, model: str | pis.ModelConfig, notes: list[str]
+    method: str | None, ratio: Any, gpu: str, dtype: str | None, model: str | pis.ModelConfig, notes: list[str]
 ) -> Iterator[tuple[str, Method | None]]:
     """Yield the dense model and each method; of all methods, those that cannot do what is asked go to the notes."""
     import pruninfersim as pis
@@ -173,8 +181,15 @@ def _sides(
     names = pis.pruning.names() if method == "all" else values.methods([method] if method else [])
     for chosen in names:
         all_of = pis.pruning.EVERY[chosen] if method == "all" and isinstance(chosen, str) else None
-        why = all_of and pis.pruning.unfit(all_of, sparsity, pis.hardware.get(gpu), dtype or config.dtype)
+        number = ratio if isinstance(ratio, float) else None
+        why = all_of and pis.pruning.unfit(all_of, number, pis.hardware.get(gpu), dtype or config.dtype)
+        try:
+            how = None if why else pis.pruning.at(chosen, ratio)  # a name needs a sparsity
+        except InvalidInputError as error:
+            if not all_of:
+                raise
+            why = str(error)
         if why:
             notes.append(f"{chosen}: left out, {why}")
             continue
-        yield chosen if isinstance(chosen, str) else method_name(chosen), chosen
+        yield chosen if isinstance(chosen, str) else method_name(chosen), how

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -60,6 +59,15 @@ class Pruned:
         return dense, dense.prune(pis.pruning.resolve(self.method, self.ratio))
 
 
+def asked(method: Any, ratio: Any) -> tuple[Any, float | None]:
+    """Return a method, and the sparsity that it is asked for; one that has its own, or those of a file, has none."""
+    import pruninfersim as pis
+
+    if not pis.pruning.takes_sparsity(method):
+        return method, None
+    return (method, ratio) if isinstance(ratio, float) else (pis.pruning.at(method, ratio), None)
+
+
 def method_name(method: Any) -> str:
     """Return the registered name of a method, or the names of a composition."""
     import pruninfersim as pis
@@ -77,24 +85,31 @@ def pruned_cases(question: Question, method: list[str], sparsity: list[str]) -> 
     """
     import pruninfersim as pis
 
-    ratios = values.read("--sparsity", sparsity, values.fraction)
+    ratios = values.read("--sparsity", sparsity, values.ratio)
     every = values.several(method) in (["all"], ["every"])
     named = pis.pruning.names(every="every" in method) if every else values.methods(method)
     if not named:
         raise InvalidInputError("--method needs a name, several with commas, or all")
-    left_out = []
+    left_out, wanted = [], []
+    for ratio in ratios:
+        for chosen in named:
+            if ratio is not ratios[0] and not pis.pruning.takes_sparsity(chosen):  # its sparsity is its own
+                continue
+            try:
+                wanted.append((chosen, *asked(chosen, ratio)))
+            except InvalidInputError as error:
+                if not every:
+                    raise
+                left_out.append(("", f"{chosen}: left out, {error}"))
     for case in question.cases:
-        for ratio in ratios:
-            for chosen in named:
-                family = pis.pruning.EVERY[chosen] if every and isinstance(chosen, str) else None
-                here = case.setup
-                why = family and pis.pruning.unfit(family, ratio, here.hardware, here.dtype, here.model)
-                if why:
-                    left_out.append(("", f"{chosen}: left out, {why}"))
-                elif pis.pruning.takes_sparsity(chosen):
-                    yield Pruned(case, chosen, ratio)
-                elif ratio == ratios[0]:  # its sparsity is its own
-                    yield Pruned(case, chosen, None)
+        for chosen, how, share in wanted:
+            here, each = case.setup, Pruned(case, how, share)
+            family = pis.pruning.EVERY[chosen] if every and isinstance(chosen, str) else None
+            why = family and pis.pruning.unfit(family, share, here.hardware, here.dtype, here.model)
+            if why:
+                left_out.append(("", f"{chosen}: left out, {why}"))
+            else:
+                yield each
     notes(left_out, 0)
 
 
@@ -105,7 +120,8 @@ def speedup(
     method: Methods = ["all"],  # noqa: B006  # typer copies it
     sparsity: Sparsities = ["0.5"],  # noqa: B006
     against: Annotated[
-        Path | None, typer.Option(help="config.json of the parent: compare this (pruned) model with it, no method.")
+        str | None,
+        typer.Option(help="Parent, a model or its config.json: compare this (pruned) model with it, no method."),
     ] = None,
     output: Output = Format.table,
 ) -> None:
@@ -122,20 +138,21 @@ def speedup(
     notes(said, len(rows))
 
 
-def _over_parent(question: Question, parent: Path, output: Format) -> None:
+def _over_parent(question: Question, parent: str, output: Format) -> None:
     """Show what pruned models gain over the one that they were made from."""
     import pruninfersim as pis
 
     rows, said = [], []
+    dense = pis.models.get(parent)
     for case in question.cases:
         setup = case.setup
         result = pis.compare(
-            pis.ModelConfig.from_hf(parent), setup.model, hardware=setup.hardware, stack=setup.stack,
+            dense, setup.model, hardware=setup.hardware, stack=setup.stack,
             workload=case.workload, tp=question.tp, ep=question.ep,
         )  # fmt: skip
         rows.append({**case.columns, "method": result.method, **_row(result)})
         said += [(case.label(question.cases), note) for note in result.notes]
-    show(rows, output, title=f"Speedup over {parent.name}", legend=TERMS, drop=MIDDLE)
+    show(rows, output, title=f"Speedup over {dense.name}", legend=TERMS, drop=MIDDLE)
     notes(said, len(rows))
 
 

@@ -12,7 +12,19 @@ import typer
 from pruninfersim._util.numerals import count, fraction
 from pruninfersim.errors import InvalidInputError
 
-__all__ = ["count", "fraction", "methods", "number", "output_file", "prices", "quantity", "read", "several", "write"]
+__all__ = [
+    "count",
+    "fraction",
+    "methods",
+    "number",
+    "output_file",
+    "prices",
+    "quantity",
+    "ratio",
+    "read",
+    "several",
+    "write",
+]
 
 T = TypeVar("T")
 #: Units of times and of memory, in SI units; an x stands behind a speedup.
@@ -82,6 +94,19 @@ def quantity(text: str) -> float:
     if match is None or match[2] not in UNITS:
         raise ValueError(f"{text!r} is not a number, or one with a unit among {', '.join(filter(None, UNITS))}")
     return number(match[1]) * UNITS[match[2]]
+
+
+def ratio(text: str) -> Any:
+    """Return a fraction removed, or those per layer of a CSV or JSON file, see `pruninfersim.pruning.tables`.
+
+    >>> ratio("50%")
+    0.5
+    """
+    if not text.lower().endswith((".csv", ".json")):
+        return fraction(text)
+    from pruninfersim.pruning.tables import read_ratios
+
+    return read_ratios(text)
 
 
 def prices(given: Iterable[str]) -> dict[str, float]:

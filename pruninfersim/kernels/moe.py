@@ -16,7 +16,7 @@ from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import Cache, parameter, pnorm
 from pruninfersim.kernels.evidence import Quantity, Spread
 from pruninfersim.kernels.kind import Kind, Regime, rows_as_ops
-from pruninfersim.models.architectures.routing import active_share, busiest_rank, skewed_counts
+from pruninfersim.models.architectures.routing import busiest_rank, busiest_share, skewed_counts
 from pruninfersim.trace import OpTrace
 
 if TYPE_CHECKING:
@@ -184,16 +184,6 @@ def moe_columns(sizes: Mapping[str, FloatArray], *, gated: ArrayLike, routing: s
     tokens, hidden, inter, experts, top_k, tp, ep = (sizes[name] for name in SIZES)
     local = experts / ep
     mean = busiest_rank(tokens, top_k, experts, ep, routing) * tokens * top_k / experts
-    if routing.startswith("power_law"):
-        wide = np.broadcast_arrays(tokens, mean, local)
-        used = [
-            (skewed_counts(t, m, int(e), routing) > 0).sum() if t > 1 else min(m * e, e)
-            for t, m, e in zip(*(x.ravel() for x in wide), strict=True)
-        ]
-        share = np.reshape(np.array(used, dtype=np.float64), wide[0].shape) / local
-        share = np.maximum(share, np.minimum(1.0, np.ceil(top_k / ep) / local))
-    else:
-        share = active_share(tokens, top_k, experts, routing)
     return {
         "m": mean,
         "n": inter / tp,
@@ -202,7 +192,7 @@ def moe_columns(sizes: Mapping[str, FloatArray], *, gated: ArrayLike, routing: s
         "b_batch": local,
         "sequences": tokens,
         "gemms": 2.0 + np.asarray(gated),
-        "b_reads": np.minimum(share, 1.0),
+        "b_reads": busiest_share(tokens, top_k, experts, ep, routing),
     }
 
 

@@ -125,6 +125,8 @@ def fields_from_hf(config: dict[str, Any]) -> dict[str, Any]:
     for other, name in OTHER_NAMES.items():
         if other in config and name not in config:
             renamed[name] = config[other]
+    if isinstance(kinds := config.get("layers_block_type"), list):
+        renamed.setdefault("num_hidden_layers", len(kinds))
     keys = Keys({**renamed, "model_type": family}, DEFAULTS.get(family))
     layers = keys.get("num_hidden_layers")
     if isinstance(layers, int | float) and layers > MOST_LAYERS:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from pruninfersim import hardware as hardware_registry
 from pruninfersim import models, pruning, stacks
+from pruninfersim._util.defaults import CONTEXT
 from pruninfersim._util.doors import door
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel, Estimate
@@ -220,7 +221,7 @@ def speedup(  # type: ignore[overload-overlap]  # a name is a sequence, too: it 
     sparsity: Ratio | None = None,
     phase: str = "prefill",
     batch: ArrayLike = 1,
-    context: ArrayLike = 1024,
+    context: ArrayLike = CONTEXT,
     stack: str | Stack | CostModel = stacks.DEFAULT,
     dtype: str | None = None,
     logits: Logits | None = None,
@@ -237,7 +238,7 @@ def speedup(
     sparsity: Ratio | None = None,
     phase: str | Iterable[str] = "prefill",
     batch: ArrayLike = 1,
-    context: ArrayLike = 1024,
+    context: ArrayLike = CONTEXT,
     stack: str | Stack | CostModel | Iterable[str | Stack | CostModel] = stacks.DEFAULT,
     dtype: str | Iterable[str] | None = None,
     logits: Logits | None = None,
@@ -254,7 +255,7 @@ def speedup(
     sparsity: Ratio | None = None,
     phase: Any = "prefill",
     batch: ArrayLike = 1,
-    context: ArrayLike = 1024,
+    context: ArrayLike = CONTEXT,
     stack: Any = stacks.DEFAULT,
     dtype: Any = None,
     logits: Logits | None = None,

@@ -66,7 +66,7 @@ def availability_note(family: str) -> str:
     """Return in one line which software is known to run a family, and which is known not to; empty for other methods.
 
     >>> availability_note("semi-structured")
-    'semi-structured: PyTorch, cuSPARSELt, TensorRT, TensorRT-LLM (as told); not vLLM (as told): kernels for 2:4 ...'
+    'semi-structured: PyTorch, cuSPARSELt, TensorRT, TensorRT-LLM (as told); not vLLM (as told): said to have ...'
     """
     mine = [row for row in _table() if row["family"] == family]
     parts = [

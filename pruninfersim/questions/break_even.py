@@ -11,6 +11,7 @@ from scipy.optimize import brentq
 
 from pruninfersim import pruning
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.defaults import CONTEXT
 from pruninfersim._util.doors import door
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel
@@ -84,7 +85,7 @@ def break_even(
     phase: str = "prefill",
     sparsity: float = 0.5,
     batch: float = 1,
-    context: float = 1024,
+    context: float = CONTEXT,
     between: tuple[float, float] | None = None,
     stack: str | Stack | CostModel = "vendor",
     dtype: str | None = None,

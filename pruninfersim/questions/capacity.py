@@ -10,10 +10,12 @@ import numpy as np
 from pruninfersim import hardware as hardware_registry
 from pruninfersim import pruning, stacks
 from pruninfersim._util.arrays import checked
+from pruninfersim._util.defaults import LENGTH
 from pruninfersim._util.doors import door
 from pruninfersim.cost import CostModel
 from pruninfersim.cost.memory import kv_memory, weight_memory
 from pruninfersim.cost.serving import Serving
+from pruninfersim.cost.sharding import shard
 from pruninfersim.errors import InvalidInputError, MissingValueError, shown
 from pruninfersim.hardware import HardwareProfile, traits
 from pruninfersim.models import ModelConfig
@@ -119,7 +121,7 @@ def capacity(
     stack: str | Stack | CostModel = "vendor",
     method: Method | None = None,
     sparsity: Ratio | None = None,
-    context: float = 8192,
+    context: float = LENGTH,
     dtype: str | None = None,
     memory: float | None = None,
     memory_share: float | None = None,
@@ -134,6 +136,7 @@ def capacity(
     vocab_size: float | None = None,
     max_batched_tokens: float | None = None,
     max_sequences: float | None = None,
+    tp: int = 1,
 ) -> Capacity:
     """Return how many KV tokens, and sequences, fit beside the weights.
 
@@ -169,6 +172,8 @@ def capacity(
         Of the model, for the activations.
     max_batched_tokens, max_sequences : float
         Of the largest step.
+    tp : int
+        GPUs over which the model is split (tensor parallelism). Bytes are those of one of them, also where given.
 
     Raises
     ------
@@ -182,7 +187,9 @@ def capacity(
     (4, True)
     """
     given = {
-        k: v for k, v in locals().items() if k not in ("model", "hardware", "stack", "method", "sparsity", "dtype")
+        k: v
+        for k, v in locals().items()
+        if k not in ("model", "hardware", "stack", "method", "sparsity", "dtype", "tp")
     }
     for name, value in given.items():
         if value is None:
@@ -192,20 +199,22 @@ def capacity(
             raise InvalidInputError(f"{name} must be one number above 0; got {shown(value)}")
     gpu = None if hardware is None else hardware_registry.get(hardware)
     serving = _serving(stack, gpu)
-    setup = Setup(model, gpu, stack, dtype) if model is not None and gpu is not None else None
+    setup = Setup(model, gpu, stack, dtype, tp) if model is not None and gpu is not None else None
     config = setup.model if setup else None if model is None else Setup(model, "h100-sxm", "ideal").model
     methods: tuple[Any, ...] = ()
+    shard(OpTrace.from_rows([{}]), tp)  # says what is wrong with the number
     one: OpTrace | None = None
     if config is not None:
         methods = () if method is None else (pruning.resolve(method, sparsity),)
         work = Workload.decode(context=context)
         one = (setup or Setup(config, "h100-sxm", "ideal", dtype)).trace(work).prune(*methods)
+        one = shard(one, tp)
         if one.sweep_shape:
             raise InvalidInputError("capacity answers for one sparsity; give one number, and ask once for each")
     total = _figure("memory", memory, reported_memory(gpu) if gpu else None)
     share = serving.memory_share if memory_share is None else memory_share
     weights = _figure("weight_bytes", weight_bytes, float(weight_memory(one)) if one is not None else None)
-    per_token = _kv_per_token(one, config, context, layers, kv_heads, head_dim, kv_bytes_per_element)
+    per_token = _kv_per_token(one, config, context, layers, kv_heads, head_dim, kv_bytes_per_element, tp)
     activations = 0.0
     if serving.activations:
         tokens = max_batched_tokens or serving.batched_tokens(total >= LARGE_CARD, context)
@@ -213,7 +222,7 @@ def capacity(
         wide = _figure("intermediate_size", intermediate_size, config.intermediate_size if config else None)
         words = _figure("vocab_size", vocab_size, config.vocab_size if config else None)
         sampler = (max_sequences or serving.max_sequences) * words * SAMPLER_BYTES
-        activations = max(tokens * (3.0 * wide + 4.0 * hidden) * 2.0, sampler)
+        activations = max(tokens * (3.0 * wide / tp + 4.0 * hidden) * 2.0, sampler)
     kept = serving.reserve if reserve is None else reserve
     left = max(share * total - weights - activations - kept, 0.0)
     fitting = left / per_token
@@ -272,13 +281,14 @@ def _kv_per_token(
     kv_heads: float | None,
     head_dim: float | None,
     element: float | None,
+    tp: int,
 ) -> float:
-    """Return the bytes of the KV cache per token of one sequence [B]."""
+    """Return the bytes of the KV cache per token of one sequence on one GPU [B]."""
     if one is not None and layers is None and kv_heads is None and head_dim is None:
         return float(kv_memory(one)) / context * (1.0 if element is None else element / 2.0)
     parts = (
         _figure("layers", layers, config.num_layers if config else None),
-        _figure("kv_heads", kv_heads, config.num_kv_heads if config else None),
+        max(_figure("kv_heads", kv_heads, config.num_kv_heads if config else None) / tp, 1.0),
         _figure("head_dim", head_dim, config.head_dim if config else None),
         2.0 if element is None else element,
     )

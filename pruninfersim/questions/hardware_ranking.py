@@ -15,6 +15,7 @@ from pruninfersim import hardware as hardware_registry
 from pruninfersim import pruning
 from pruninfersim._util.arrays import checked
 from pruninfersim._util.callers import outside_of_package
+from pruninfersim._util.defaults import CONTEXT
 from pruninfersim._util.doors import door
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel, Estimate
@@ -49,7 +50,7 @@ def compare_hardware(
     sparsity: float = 0.5,
     phase: str | Iterable[str] = "prefill",
     batch: ArrayLike = 1,
-    context: ArrayLike = 1024,
+    context: ArrayLike = CONTEXT,
     stack: str | Stack | CostModel = "vendor",
     dtype: str | None = None,
     logits: Logits | None = None,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Never
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim._util.defaults import CONTEXT, NEW_TOKENS
 from pruninfersim._util.doors import door
 from pruninfersim._util.files import write_text
 from pruninfersim._util.words import refuse
@@ -162,8 +163,8 @@ def latency_table(
     attention: Sequence[Choice] = ("keep", "none"),
     mlp: Sequence[Choice] = ("keep", "none"),
     batch: int = 1,
-    prompt: int = 1024,
-    new_tokens: int = 128,
+    prompt: int = CONTEXT,
+    new_tokens: int = NEW_TOKENS,
     dtype: str | None = None,
     out: str | Path | None = None,
     **other: Never,

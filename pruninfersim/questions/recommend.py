@@ -11,6 +11,7 @@ import numpy as np
 from pruninfersim import hardware as hardware_registry
 from pruninfersim import pruning
 from pruninfersim._util.arrays import checked
+from pruninfersim._util.defaults import CONTEXT
 from pruninfersim._util.doors import door
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel
@@ -56,7 +57,7 @@ def recommend(
     workload: Workload | None = None,
     phase: str = "decode",
     batch: int = 1,
-    context: int = 1024,
+    context: int = CONTEXT,
     logits: Logits | None = None,
     prompt: int | None = None,
     new_tokens: int | None = None,

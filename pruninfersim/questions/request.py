@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pruninfersim import pruning
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.defaults import CONTEXT, NEW_TOKENS
 from pruninfersim._util.doors import door
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel, Estimate, scalar
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 #: Keywords of `request`.
 KEYWORDS = (
     "model", "hardware", "stack", "batch", "prompt", "new_tokens", "method", "sparsity", "prefill_method",
-    "decode_method", "dtype", "clients",
+    "decode_method", "dtype", "clients", "tp",
 )  # fmt: skip
 #: Tokens that a price, or an energy, is given for.
 MILLION = 1e6
@@ -58,6 +59,8 @@ class Request:
     interval : tuple of two
         90 % prediction interval of `total` [s]; ttft_interval and tpot_interval are those of the parts.
     batch, new_tokens : float
+    tp : int
+        GPUs that the model is split over; energy and price are those of all.
     prefill, step : Estimate
         The prompt, and the decode step at the middle of the contexts; what the intervals cover is in their notes.
     """
@@ -73,6 +76,7 @@ class Request:
     new_tokens: float
     prefill: Estimate = field(repr=False)
     step: Estimate = field(repr=False)
+    tp: int = 1
 
     @property
     def fits(self) -> NDArray[np.bool_] | bool:
@@ -91,15 +95,15 @@ class Request:
 
     @property
     def joules_per_token(self) -> Numbers | None:
-        """Energy of an output token if the GPU drew its TDP all the time: an upper bound [J]; None without a TDP."""
+        """Energy of an output token if every GPU drew its TDP all the time: an upper bound [J]; None without it."""
         tdp = self.step.hardware.tdp
-        return None if tdp is None else tdp / self.tokens_per_second
+        return None if tdp is None else self.tp * tdp / self.tokens_per_second
 
     def price(self, per_hour: float) -> Numbers:
-        """Return the price of a million output tokens on a GPU that costs `per_hour`, in the same currency."""
+        """Return the price of a million output tokens if each GPU costs `per_hour`, in the same currency."""
         if not per_hour > 0:
             raise InvalidInputError(f"the price of an hour must be above 0; got {shown(per_hour)}")
-        return MILLION / self.tokens_per_second / 3600.0 * per_hour
+        return MILLION / self.tokens_per_second / 3600.0 * per_hour * self.tp
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as plain floats, or lists of them, ready for JSON."""
@@ -149,14 +153,15 @@ def request(
     hardware: str | HardwareProfile,
     stack: str | Stack | CostModel = "vendor",
     batch: int = 1,
-    prompt: int = 1024,
-    new_tokens: int = 128,
+    prompt: int = CONTEXT,
+    new_tokens: int = NEW_TOKENS,
     method: Method | None = None,
     sparsity: Ratio | None = None,
     prefill_method: Method | None = None,
     decode_method: Method | None = None,
     dtype: str | None = None,
     clients: int | None = None,
+    tp: int = 1,
     **other: Never,
 ) -> Request:
     """Return the times of a request: one prefill, and a decode step for every further token.
@@ -185,6 +190,8 @@ def request(
         Closed loop: so many clients each send the next request when the last one is done, so that a token also waits
         for the prefills of the others. Takes the place of `batch`. TTFT stays that of a request alone: under load it
         is a queue, which nothing here predicts.
+    tp : int
+        GPUs over which the model is split (tensor parallelism).
 
     Raises
     ------
@@ -201,8 +208,10 @@ def request(
     if clients is not None and batch != 1:
         raise InvalidInputError(f"give either batch ({batch}) or clients ({clients}), not both")
     setup = Setup(model, hardware, stack, dtype)
-    if setup.stack.serving.lower is not None:
-        setup = Setup(setup.model, setup.hardware, replace(setup.stack, lower=setup.stack.serving.lower), dtype)
+    served = setup.stack
+    if served.serving.lower is not None:
+        served = replace(served, lower=served.serving.lower)
+    setup = Setup(setup.model, setup.hardware, served, dtype, tp)
     together = batch if clients is None else clients
     work = Workload.request(together, prompt, new_tokens)
     alone = work.prefill if clients is None else Workload.prefill(batch=1, tokens=prompt)
@@ -232,6 +241,7 @@ def request(
         new_tokens=float(new_tokens),
         prefill=prefill,
         step=step,
+        tp=tp,
     )
 
 

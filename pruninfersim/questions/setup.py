@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from pruninfersim import hardware as hardware_registry
 from pruninfersim import models, pruning, stacks
 from pruninfersim._util.callers import interactive, outside_of_package
+from pruninfersim._util.defaults import CONTEXT
 from pruninfersim._util.doors import doors
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel, Estimate
@@ -89,7 +90,7 @@ class Setup:
         object.__setattr__(self, "dtype", config.dtype if dtype is None else dtype)
 
     def workload(
-        self, phase: str, batch: ArrayLike = 1, context: ArrayLike = 1024, logits: Logits | None = None
+        self, phase: str, batch: ArrayLike = 1, context: ArrayLike = CONTEXT, logits: Logits | None = None
     ) -> Workload:
         """Return a workload by the name of its phase; the LM head runs on the tokens that the stack's protocol says.
 

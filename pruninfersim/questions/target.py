@@ -24,21 +24,22 @@ DISTRIBUTION = (
 
 
 class Part(NamedTuple):
-    """One kind of target: what it is, its unit, and whether more of it is better."""
+    """One kind of target: what it is, the unit it is told in and how many are one in SI, whether more is better."""
 
     text: str
     unit: str
+    scale: float = 1.0
     more: bool = False
 
 
 #: Kinds of target.
 PARTS: dict[str, Part] = {
-    "latency": Part("latency", "s"),
-    "ttft": Part("time to the first token", "s"),
-    "tpot": Part("time per output token", "s"),
+    "latency": Part("latency", "ms", 1e3),
+    "ttft": Part("time to the first token", "ms", 1e3),
+    "tpot": Part("time per output token", "ms", 1e3),
     "speedup": Part("speedup", "", more=True),
     "throughput": Part("throughput", "tokens/s", more=True),
-    "memory": Part("memory", "B"),
+    "memory": Part("memory", "GB", 1e-9),
     "cost": Part("cost of 1M tokens", ""),
 }
 
@@ -69,7 +70,7 @@ class Target:
         If there is no part, or one is not a positive number.
 
     >>> print(Target(latency=0.05, memory=16e9))
-    latency at most 0.05 s and memory at most 1.6e+10 B
+    latency at most 50 ms and memory at most 16 GB
     """
 
     latency: float | None = None
@@ -113,8 +114,8 @@ class Target:
 
     def __str__(self) -> str:
         return " and ".join(
-            f"{PARTS[name].text} at {'least' if PARTS[name].more else 'most'} {value:g} {PARTS[name].unit}".rstrip()
-            for name, value in self.parts.items()
+            f"{part.text} at {'least' if part.more else 'most'} {value * part.scale:g} {part.unit}".rstrip()
+            for part, value in ((PARTS[name], value) for name, value in self.parts.items())
         )
 
 

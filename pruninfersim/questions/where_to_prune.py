@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import FloatArray, among, checked, last_first
+from pruninfersim._util.defaults import CONTEXT
 from pruninfersim._util.doors import door
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel, Estimate
@@ -46,7 +47,7 @@ def where_to_prune(
     workload: Workload | None = None,
     phase: str = "decode",
     batch: int = 1,
-    context: int = 1024,
+    context: int = CONTEXT,
     logits: Logits | None = None,
     dtype: str | None = None,
     tp: int = 1,

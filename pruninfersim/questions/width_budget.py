@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import checked
+from pruninfersim._util.defaults import CONTEXT
 from pruninfersim._util.doors import door
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel
@@ -39,7 +40,7 @@ def align_widths(
     step: int = 16,
     phase: str = "prefill",
     batch: float = 1,
-    context: float = 1024,
+    context: float = CONTEXT,
     stack: str | Stack | CostModel = "vendor",
     dtype: str | None = None,
     logits: Logits | None = None,

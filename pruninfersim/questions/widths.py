@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Never
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray, among, checked
+from pruninfersim._util.defaults import CONTEXT
 from pruninfersim._util.doors import door
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel
@@ -37,7 +38,7 @@ def suggest_width(
     width: float,
     phase: str = "prefill",
     batch: float = 1,
-    context: float = 1024,
+    context: float = CONTEXT,
     within: float = 0.1,
     step: int = 16,
     stack: str | Stack | CostModel = "vendor",

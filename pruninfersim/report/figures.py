@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,7 +99,7 @@ def _like(workload: Workload, batch: Any = None, context: Any = None) -> Workloa
     of = Workload.of(
         workload.phase, workload.batch if batch is None else batch, workload.context if context is None else context
     )
-    return Workload(of.phase, of.batch, of.query_len, of.context, logits=workload.logits, causal=workload.causal)
+    return replace(workload, batch=of.batch, query_len=of.query_len, context=of.context)
 
 
 def _joined(frames: list[pd.DataFrame]) -> pd.DataFrame:

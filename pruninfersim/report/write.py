@@ -11,6 +11,7 @@ from plotly.offline import get_plotlyjs
 
 from pruninfersim import pruning, stacks
 from pruninfersim._util.arrays import checked
+from pruninfersim._util.defaults import CONTEXT
 from pruninfersim._util.doors import door
 from pruninfersim._util.files import write_text
 from pruninfersim._util.words import refuse
@@ -111,7 +112,7 @@ def html_report(
         Of the methods that are given by name, in tables and breakdowns; curves go from 0 to 0.7 [1].
     phase, batch, context : one or several, optional
         As in `pruninfersim.speedup`, each crossed with the others; default is both phases, batch 1 in prefill and 16
-        in decode, and 2048 tokens.
+        in decode, and 1024 tokens.
     workloads : Workload or several, optional
         Single workloads, in place of `phase`, `batch` and `context`.
     plotlyjs : {"inline", "directory"}
@@ -158,7 +159,7 @@ def html_report(
 
 
 def _crossed(
-    setup: Setup, phase: Any = ("prefill", "decode"), batch: Any = None, context: Any = 2048
+    setup: Setup, phase: Any = ("prefill", "decode"), batch: Any = None, context: Any = CONTEXT
 ) -> list[Workload]:
     """Return a workload for each phase, batch and context."""
     phases, contexts = ([x] if isinstance(x, str) or np.ndim(x) == 0 else list(x) for x in (phase, context))

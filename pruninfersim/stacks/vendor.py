@@ -29,7 +29,7 @@ from pruninfersim.kernels.attention_pruned import BlockSparseAttention, Gathered
 from pruninfersim.kernels.base import KernelModel
 from pruninfersim.kernels.compressed import ColumnGemm, ExitAttention, ExitGemm, MaskedGemm
 from pruninfersim.kernels.gemm import Gemm
-from pruninfersim.kernels.gemm_2of4 import Vendor24
+from pruninfersim.kernels.gemm_2of4 import SparseGemm24
 from pruninfersim.kernels.library_gemm import LibraryGemm
 from pruninfersim.kernels.linear_attention import LinearScan
 from pruninfersim.kernels.quantise import STEPS
@@ -210,9 +210,11 @@ def _fitted(kind: str, dtype: str, *, hardware: HardwareProfile, own: Sequence[C
 
 def _sparse(dense: Priced, ratio: Priced) -> Priced:
     """Return the 2:4 kernel beside a dense one: its error is that of the dense time and of the ratio."""
+    assert isinstance(ratio.model, SparseGemm24)
+    assert isinstance(dense.model, Gemm)
     return replace(
         dense,
-        model=Vendor24(dense.model, ratio.model),  # type: ignore[arg-type]
+        model=ratio.model.beside(dense.model),
         provenance="calibrated" if dense.provenance == ratio.provenance == "calibrated" else "extrapolated",
         spread=dense.spread.with_independent(ratio.spread.half_width),
         source=f"{dense.source}; {ratio.source}",

@@ -22,6 +22,7 @@ from pruninfersim import pruning
 from pruninfersim import stacks as stack_registry
 from pruninfersim._util.arrays import checked
 from pruninfersim._util.callers import outside_of_package
+from pruninfersim._util.defaults import CONTEXT
 from pruninfersim._util.doors import door
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel
@@ -174,7 +175,7 @@ def _by_protocol(axes: dict[str, Any], given: dict[str, Any]) -> list[tuple[dict
         groups.setdefault(given.get("logits") or protocol, []).append(each)
     batch, context = (
         checked(name, given.get(name, default), minimum=1).reshape(-1)
-        for name, default in (("batch", 1), ("context", 1024))
+        for name, default in (("batch", 1), ("context", CONTEXT))
     )
     return [
         (
@@ -329,6 +330,11 @@ def _merged(workloads: Sequence[Workload]) -> list[Workload]:
     Fields that vary along axes of their own (batches crossed with lengths) stay short: what depends on one of them is
     then worked out once for all values of the other.
     """
+    routings = {workload.routing for workload in workloads}
+    if len(routings) > 1:
+        raise InvalidInputError(
+            f"a sweep takes workloads of one routing: its table has no column of it; got {', '.join(sorted(routings))}"
+        )
     kinds: dict[tuple[Any, ...], list[Workload]] = {}
     for i, workload in enumerate(workloads):
         points = math.prod(workload.shape)
@@ -344,7 +350,7 @@ def _merged(workloads: Sequence[Workload]) -> list[Workload]:
                 np.concatenate([np.broadcast_to(getattr(w, name), w.shape).reshape(-1) for w in members])
                 for name in FIELDS
             ]
-        merged.append(Workload(phase, fields[0], fields[1], fields[2], logits, causal))
+        merged.append(Workload(phase, fields[0], fields[1], fields[2], logits, causal, *routings))
     return merged
 
 

@@ -7,6 +7,7 @@ import math
 from numpy.typing import ArrayLike
 
 from pruninfersim import models
+from pruninfersim._util.defaults import CONTEXT
 from pruninfersim._util.doors import door
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.models import ModelConfig
@@ -25,7 +26,7 @@ def trace(
     dtype: str | None = None,
     phase: str | None = None,
     batch: ArrayLike = 1,
-    context: ArrayLike = 1024,
+    context: ArrayLike = CONTEXT,
     logits: Logits = "last",
 ) -> OpTrace:
     """Return the dense op trace of one forward pass.

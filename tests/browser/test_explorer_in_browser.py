@@ -58,7 +58,7 @@ def opened(browser, served):
 #: The default as the page shows it, but for the prompt, which tells one return to it from the next.
 DEFAULT = """
 document.querySelector('#results').className === 'results' && document.querySelector('#prompt').value === window.turn
-&& document.querySelector('#methods-table').innerText.includes(`${window.turn} + 256 tokens`)
+&& document.querySelector('#methods-table').innerText.includes(`${window.turn} + 128 tokens`)
 && document.querySelector('#python').innerText === window.first
 && [...document.querySelectorAll('.error')].every(place => !place.innerText)
 && document.querySelector('#caption').innerText.startsWith('The first bar')
