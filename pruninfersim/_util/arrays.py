@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from pruninfersim.errors import InvalidInputError, shown
 
 FloatArray = NDArray[np.float64]
+T = TypeVar("T", bound=np.generic)
 
 
 #: First size of a tensor, in elements of one axis, that no GPU will ever see: beyond it only numbers overflow.
@@ -193,6 +194,21 @@ def stack_ops(values: Sequence[ArrayLike]) -> FloatArray:
     for index, array in enumerate(arrays):
         out[..., index] = array
     return out
+
+
+def last_first(column: NDArray[T]) -> NDArray[T]:
+    """Return a view with the last axis, of a column the ops, as the first; `np.moveaxis` takes ten times as long.
+
+    >>> last_first(np.zeros((2, 3, 5))).shape, first_last(np.zeros((5, 2, 3))).shape
+    ((5, 2, 3), (2, 3, 5))
+    """
+    last = column.ndim - 1
+    return column.transpose(last, *range(last))
+
+
+def first_last(column: NDArray[T]) -> NDArray[T]:
+    """Return a view with the first axis as the last: the other way round than `last_first`."""
+    return column.transpose(*range(1, column.ndim), 0)
 
 
 def among(labels: Iterable[str], wanted: Collection[str]) -> NDArray[np.bool_]:

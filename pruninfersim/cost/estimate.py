@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pruninfersim._util.arrays import FloatArray, ReadOnly, real, sealed
+from pruninfersim._util.arrays import FloatArray, ReadOnly, first_last, real, sealed
 from pruninfersim._util.doors import doors
 from pruninfersim._util.lazy import drawn
 from pruninfersim.cost.clock import Chain
@@ -119,7 +119,7 @@ class Estimate(ReadOnly):
         """Return a column of all ops, shape (*sweep, op)."""
         if len(self.timed) == 1:
             return sealed(np.asarray(np.broadcast_to(getattr(self.timed[0], name), self.trace.shape)))
-        out = np.moveaxis(np.empty((len(self.trace), *self.trace.sweep_shape)), 0, -1)
+        out = first_last(np.empty((len(self.trace), *self.trace.sweep_shape)))
         for some in self.timed:
             out[..., some.which] = getattr(some, name)
         return sealed(out)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.arrays import FloatArray, first_last, last_first
 from pruninfersim.kernels.evidence import Spread
 
 #: Columns of a matrix product done at a time: few enough that a BLAS library does not start threads of its own, with
@@ -55,11 +55,11 @@ class Errors:
         if not weights.size:
             return np.zeros((*self.total.shape, 0))
         values = self.seconds() if where is None else self.seconds() * where
-        flat = np.moveaxis(values, -1, 0).reshape(len(weights), -1)
+        flat = last_first(values).reshape(len(weights), -1)
         starts = range(0, max(flat.shape[1], 1), PRODUCT_COLUMNS)
         products = np.concatenate([weights.T @ flat[:, start : start + PRODUCT_COLUMNS] for start in starts], axis=1)
         products /= np.where(self.total > 0, self.total, 1.0).reshape(-1)
-        return np.moveaxis(products.reshape(-1, *values.shape[:-1]), 0, -1)
+        return first_last(products.reshape(-1, *values.shape[:-1]))
 
     def common(self, name: str, known: Sequence[str]) -> FloatArray:
         """Return the part of a side of the band that ops of each known group share, shape (op, group)."""

@@ -7,7 +7,7 @@ from typing import Any, Never
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pruninfersim._util.arrays import FloatArray, among, checked
+from pruninfersim._util.arrays import FloatArray, among, checked, last_first
 from pruninfersim._util.defaults import CONTEXT
 from pruninfersim._util.doors import door
 from pruninfersim._util.words import refuse
@@ -146,5 +146,5 @@ def _by_site(step: Estimate, roles: tuple[str, ...]) -> FloatArray:
     out = np.zeros((2, *ops.sweep_shape, layers, len(roles)))
     for place, role in enumerate(roles):
         mine = among(labels, [role, *FUSED.get(role, ())]) & (row >= 0)
-        np.add.at(np.moveaxis(out[..., place], -1, 0), row[mine], np.moveaxis(values[..., mine], -1, 0))
+        np.add.at(last_first(out[..., place]), row[mine], last_first(values[..., mine]))
     return out

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pruninfersim import pruning, stacks
-from pruninfersim._util.arrays import FloatArray, sealed
+from pruninfersim._util.arrays import FloatArray, first_last, sealed
 from pruninfersim.cost import CostModel, Estimate, Lowering
 from pruninfersim.cost.distinct import Shapes
 from pruninfersim.cost.memory import kv_memory, weight_memory
@@ -204,7 +204,7 @@ def _times(before: Estimate, after: Estimate) -> dict[str, Any]:
 def _flat(columns: dict[str, Any], shape: tuple[int, ...], crossed: bool) -> Columns:
     """Return columns of one row per point: workload, then sparsity, whose axis is the first if they are crossed."""
     full = {name: np.broadcast_to(np.asarray(value), shape) for name, value in columns.items()}
-    return {name: (np.moveaxis(value, 0, -1) if crossed else value).reshape(-1) for name, value in full.items()}
+    return {name: (first_last(value) if crossed else value).reshape(-1) for name, value in full.items()}
 
 
 def _joined(parts: Sequence[Columns]) -> Columns:

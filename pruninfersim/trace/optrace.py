@@ -6,6 +6,7 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -191,31 +192,33 @@ class OpTrace(ReadOnly):
         """Expected multiply-accumulates per run of the op."""
         return self.batch * self.gemms * self.m * self.n * self.k * self.mac_fraction
 
-    @property
+    @cached_property
     def flops(self) -> FloatArray:
         """Expected FLOPs per run of the op; 1 MAC = 2 FLOPs."""
-        return 2.0 * self.macs
+        return sealed(2.0 * self.macs)
 
-    @property
+    # Every GPU that prices the shapes of a sweep asks for these.
+
+    @cached_property
     def a_traffic(self) -> FloatArray:
         """Bytes of A that cross HBM per run [B]."""
-        return self.batch * self.m * self.k * self.a_bytes * self.a_reads
+        return sealed(self.batch * self.m * self.k * self.a_bytes * self.a_reads)
 
-    @property
+    @cached_property
     def b_traffic(self) -> FloatArray:
         """Bytes of B (weights, or keys and values) that cross HBM per run [B]."""
-        return self.b_batch * self.gemms * self.n * self.k * self.b_bytes * self.b_reads
+        return sealed(self.b_batch * self.gemms * self.n * self.k * self.b_bytes * self.b_reads)
 
-    @property
+    @cached_property
     def out_traffic(self) -> FloatArray:
         """Bytes of the output that cross HBM per run [B]; a fused pair of GEMMs writes [m, k]."""
         width = np.where(self.gemms > 1, self.k, self.n)
-        return self.batch * self.m * width * self.out_bytes * self.out_writes
+        return sealed(self.batch * self.m * width * self.out_bytes * self.out_writes)
 
-    @property
+    @cached_property
     def traffic(self) -> FloatArray:
         """Bytes that cross HBM per run of the op [B]."""
-        return self.a_traffic + self.b_traffic + self.out_traffic
+        return sealed(self.a_traffic + self.b_traffic + self.out_traffic)
 
     @property
     def wire(self) -> FloatArray:
@@ -248,9 +251,11 @@ class OpTrace(ReadOnly):
         except Exception:  # out of range, no numbers, or an object that is none at all
             raise InvalidInputError(f"select takes a mask, or places of {len(self)} ops; got {shown(which)}") from None
         matrix = self._matrix
-        some = [getattr(self, name)[..., index] for name in NEUTRAL] if matrix is None else matrix[:, index]
-        columns: dict[str, Any] = {name: sealed(column) for name, column in zip(NEUTRAL, some, strict=True)}
-        labels: dict[str, Any] = {name: tuple([getattr(self, name)[i] for i in places]) for name in LABELS}
+        if matrix is None:
+            columns: dict[str, Any] = {name: sealed(getattr(self, name)[..., index]) for name in NEUTRAL}
+        else:
+            columns = dict(zip(NEUTRAL, sealed(matrix[:, index]), strict=True))
+        labels: dict[str, Any] = {name: picked(getattr(self, name), places) for name in LABELS}
         return OpTrace(**columns, **labels, model=self.model, workload=self.workload, applied=self.applied)
 
     def concat(self, *others: OpTrace) -> OpTrace:
@@ -376,6 +381,18 @@ class OpTrace(ReadOnly):
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def picked(labels: tuple[Any, ...], places: Sequence[int]) -> tuple[Any, ...]:
+    """Return some of the labels of a column, in that order.
+
+    >>> picked(("q", "k", "v"), [2, 0])
+    ('v', 'q')
+    """
+    if len(places) < 2:  # of one place, `itemgetter` returns the label itself
+        return tuple([labels[place] for place in places])
+    found: tuple[Any, ...] = itemgetter(*places)(labels)
+    return found
 
 
 def _ends(values: FloatArray) -> str:

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pruninfersim._util.arrays import FloatArray, sealed
-from pruninfersim.trace.optrace import LABELS, NEUTRAL, OpTrace
+from pruninfersim._util.arrays import FloatArray, first_last, last_first, sealed
+from pruninfersim.trace.optrace import LABELS, NEUTRAL, OpTrace, picked
 
 #: Up to this many entries of ``(*sweep, op)``, splitting a trace costs more than it saves.
 SMALL = 64
@@ -62,7 +62,7 @@ def split(trace: OpTrace) -> tuple[Part, ...]:
     for index in members.values():
         columns: dict[str, Any] = dict(zip(plain, sealed(matrix[:, index]), strict=True))
         columns |= {name: sealed(shortened(column[..., index])) for name, column in wide.items()}
-        labels: dict[str, Any] = {name: tuple([getattr(trace, name)[i] for i in index]) for name in LABELS}
+        labels: dict[str, Any] = {name: picked(getattr(trace, name), index) for name in LABELS}
         ops = OpTrace(**columns, **labels, model=trace.model, workload=trace.workload, applied=trace.applied)
         out.append(Part(np.array(index), ops))
     return tuple(out)
@@ -98,4 +98,4 @@ def shortened(column: NDArray[Any]) -> NDArray[Any]:
     column = squeezed(column, column.ndim - 1)
     if column.size == column.shape[-1]:
         return column.reshape(-1)
-    return np.moveaxis(np.ascontiguousarray(np.moveaxis(column, -1, 0)), 0, -1)
+    return first_last(np.ascontiguousarray(last_first(column)))
