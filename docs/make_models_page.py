@@ -1,9 +1,13 @@
-"""Write docs/models.md from the built-in models: run ``python docs/make_models_page.py`` after changing a kernel."""
+"""Write docs/models.md, of built-in models and files: ``python docs/make_models_page.py`` after changing a kernel."""
 
 from __future__ import annotations
 
+import csv
+import json
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import pruninfersim as pis
 from pruninfersim.cost.memory import weight_memory
@@ -11,9 +15,11 @@ from pruninfersim.errors import PruninfersimError
 from pruninfersim.models.hf import supported
 
 PAGE = Path(__file__).with_name("models.md")
+VALIDATION = Path(__file__).resolve().parents[1] / "validation"
+#: Reference counts of parameters; keys of configurations that are not built in.
+COUNTS, FILES = VALIDATION / "model_counts.csv", VALIDATION / "model_files.json"
 GPU, SPARSITY = "h100-sxm", 0.5
 GROUPS = (1, 2, 4, 8, 16, 32)
-FAMILIES = ("static-depth", "static-width", "low-rank", "semi-structured")
 INTRODUCTION = """\
 # Models
 
@@ -41,10 +47,21 @@ declares as quantised or 2:4 are taken as dense 16 bit, and a note with every es
 
 ## How experts are counted
 
-The weights that a step reads depend on how tokens spread over experts. A trace assumes uniform routing: of E experts,
-1 - (1 - k/E)^T are in use for T tokens that choose k each. At 16 tokens and 8 of 128 experts that is 64 %, where
-balanced routing would use all of them and a skewed one 45 %: quote no decode figure of a mixture without its routing
-(`pis.moe_latency(..., routing=...)`).
+The weights that a step reads depend on how tokens spread over experts. A workload says it, `Workload.decode(...,
+routing=...)`; where it does not, routing is uniform: of E experts, 1 - (1 - k/E)^T are in use for T tokens that choose
+k each. At 16 tokens and 8 of 128 experts that is 64 %; balanced routing uses all of them, a skewed one 45 %: quote no
+decode figure of a mixture without its routing. Where experts are spread over groups of GPUs, the step waits for the
+most loaded one.
+
+```python
+>>> setup = pis.Setup(model, "h100-sxm")
+>>> routings = ("power_law_1.2", "uniform", "balanced")
+>>> works = [pis.Workload.decode(batch=16, context=4096, routing=routing) for routing in routings]
+>>> skewed, uniform, balanced = [float(setup.estimate(work).latency) for work in works]
+>>> bool(1.5 < balanced / skewed < 2.2), bool(skewed < uniform < balanced)
+(True, True)
+
+```
 
 Recurrences of hybrids (Mamba-2, gated delta net) are a share of their roofline, as nobody timed them: `extrapolated`.
 Chunked attention (Llama 4) counts as a window of the chunk, and layers for the prediction of further tokens (MTP), and
@@ -61,19 +78,48 @@ is left out.
 ## Supported model types
 
 """
-TABLE = """
-## Built-in models
+SIZES = """
+## Sizes and times
 
-On {gpu}, stack `vendor`, {dtype}: the fewest GPUs (`tp`) on which a decode step of 16 sequences of 4096 tokens fits,
-its time, the time of a prefill of 2048 tokens, and the estimated speedup of a decode step by four families at sparsity
-{sparsity:g}. Low-rank and 2:4 leave routed experts as they are.
+On {gpu}, stack `vendor`: the fewest GPUs (`tp`) on which a decode step of 16 sequences of 4096 tokens fits, the weights
+of the model, the time of that step, and of a prefill of 2048 tokens. Above 8 GPUs the times are those of as many on one
+NVLink switch. *priced as*: the precision of the linear layers that the file states, where it is one that is
+supported. *off*: the larger of the deviations of total and active parameters from a reference table of {counted} models
+with three decimals (`validation/model_counts.csv`); none is above {worst:.3f} %, where the table rounds.
+
+### Built-in models
 
 """
+OTHERS = """
+### Other configurations
+
+Architecture keys of public files, and what pruning tools write: `validation/model_files.json`, with the source of each.
+All {count} are read; none is refused.
+
+"""
+SPEEDUPS = """
+## Speedups
+
+Of the same decode step, estimated, by each family at sparsity {sparsity:g}. A dash: the family does not go with the
+architecture. Low-rank and 2:4 leave routed experts as they are.
+
+"""
+HEAD = (
+    "model", "priced as", "parameters [1e9]", "active [1e9]", "off [%]", "weights [GB]", "tp", "decode [ms]",
+    "prefill [ms]",
+)  # fmt: skip
 
 
-def line(name: str) -> str:
-    """Return the row of one model."""
-    model = pis.models.get(name)
+class Row(NamedTuple):
+    """One model: its cells of the table of sizes and times, and its speedups."""
+
+    sizes: tuple[str, ...]
+    speedups: tuple[str, ...]
+    off: float | None
+
+
+def row(model: pis.ModelConfig, reference: tuple[float, float] | None) -> Row:
+    """Return what the page says of one model; `reference`: parameters in total and active [1e9]."""
     context = min(4096, model.max_position)
     decode, prefill = pis.Workload.decode(batch=16, context=context), pis.Workload.prefill(1, min(2048, context))
     for tp in GROUPS:
@@ -81,33 +127,56 @@ def line(name: str) -> str:
         step = setup.estimate(decode)
         if bool(step.fits):
             break
-    cells = [
-        name,
-        f"{model.parameters / 1e9:.2f}",
-        f"{model.active_parameters / 1e9:.2f}",
-        f"{float(weight_memory(setup.trace(decode))) / 1e9:.1f}",
+    found = (model.parameters / 1e9, model.active_parameters / 1e9)
+    off = max(100 * abs(f / r - 1) for f, r in zip(found, reference, strict=True)) if reference else None
+    sizes = (
+        model.name,
+        model.dtype,
+        *(f"{count:.2f}" for count in found),
+        "–" if off is None else f"{off:.3f}",
+        f"{float(weight_memory(pis.Setup(model, GPU).trace(decode))) / 1e9:.1f}",
         str(tp),
         f"{float(step.latency) * 1e3:.1f}",
         f"{float(setup.estimate(prefill).latency) * 1e3:.1f}",
-    ]
-    for family in FAMILIES:
-        try:
-            cells.append(f"{setup.speedup(family, SPARSITY, decode).estimated:.2f}")
-        except PruninfersimError:
-            cells.append("–")
-    return "| " + " | ".join(cells) + " |"
+    )
+    return Row(sizes, (model.name, *(speedup(setup, family, decode) for family in pis.pruning.METHODS)), off)
+
+
+def speedup(setup: pis.Setup, family: str, workload: pis.Workload) -> str:
+    """Return the speedup that a family brings, or a dash where it does not go with the model."""
+    try:
+        return f"{setup.speedup(family, SPARSITY, workload).estimated:.2f}"
+    except PruninfersimError:
+        return "–"
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table whose first column is text."""
+    names = tuple(head)
+    lines = [names, ("---", *("---:",) * (len(names) - 1)), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def page() -> str:
     """Return the text of the page."""
-    head = ("model", "parameters [1e9]", "active [1e9]", "weights [GB]", "tp", "decode [ms]", "prefill [ms]", *FAMILIES)
+    with COUNTS.open(encoding="utf-8", newline="") as file:
+        counts = {line["model"]: (float(line["total"]), float(line["active"])) for line in csv.DictReader(file)}
+    files = json.loads(FILES.read_text(encoding="utf-8"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        rows = [line(name) for name in pis.models.names()]
-    table = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1), *rows]
+        named = [row(pis.models.get(name), counts[name]) for name in pis.models.names()]
+        others = [
+            row(pis.ModelConfig.from_hf(entry["config"], name=name), counts.get(name)) for name, entry in files.items()
+        ]
     kinds = ", ".join(f"`{kind}`" for kind in supported())
-    text = TABLE.format(gpu=GPU, dtype="bf16", sparsity=SPARSITY)
-    return INTRODUCTION + kinds + ".\n" + text + "\n".join(table) + "\n"
+    off = [r.off for r in (*named, *others) if r.off is not None]
+    return "".join([
+        INTRODUCTION, kinds, ".\n",
+        SIZES.format(gpu=GPU, counted=len(off), worst=max(off)), table(HEAD, [r.sizes for r in named]),
+        OTHERS.format(count=len(files)), table(HEAD, [r.sizes for r in others]),
+        SPEEDUPS.format(sparsity=SPARSITY),
+        table(("model", *pis.pruning.METHODS), [r.speedups for r in (*named, *others)]),
+    ])  # fmt: skip
 
 
 if __name__ == "__main__":

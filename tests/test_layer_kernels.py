@@ -11,7 +11,7 @@ import pytest
 
 import pruninfersim as pis
 from pruninfersim.errors import InvalidInputError, UnknownNameError
-from pruninfersim.kernels import moe
+from pruninfersim.models.architectures.routing import active_share
 
 DATA = os.environ.get("PRUNINFERSIM_VALIDATION_DATA")
 GPUS = {
@@ -41,7 +41,7 @@ def test_a_cold_mixture_reads_its_active_weights():
     tokens = np.array([1, 4, 16, 64, 256])
     for routing in ("uniform", "balanced", "power_law_1.01", "power_law_1.2"):
         made = pis.moe_latency(tokens=tokens, **QWEN, routing=routing, hardware="h100-sxm")
-        active = np.maximum(moe.active_share(tokens, 8, 128, routing), 8 / 128)
+        active = np.maximum(active_share(tokens, 8, 128, routing), 8 / 128)
         assert (made > active * 128 * 3 * 2048 * 768 * 2 / 3.35e12).all()
         assert (np.diff(made) > 0).all()
 
@@ -98,6 +98,23 @@ def test_all_reduce_on_h100_is_as_measured_and_grows():
     for library in ("trtllm", "vllm", "sglang", "nccl"):
         assert (np.diff(pis.all_reduce_latency(bytes=sizes, gpus=4, hardware="h100-sxm", library=library)) > 0).all()
     assert pis.all_reduce_latency(bytes=1e6, gpus=1, hardware="h100-sxm") == 0.0
+
+
+# Measured points around the size from which a library calls NCCL; the same source, vLLM 0.14 and 0.24, SGLang 0.5.10.
+@pytest.mark.parametrize(
+    ("gpu", "library", "gpus", "before", "after"),
+    [
+        ("a100-sxm-80gb", "vllm", 2, (2**22, 25.2e-6), (2**24, 126.3e-6)),
+        ("a100-sxm-80gb", "sglang", 8, (2**22, 44.8e-6), (2**24, 215.7e-6)),
+        ("h100-sxm", "trtllm", 8, (2**18, 10.2e-6), (2**20, 26.0e-6)),
+    ],
+)
+def test_large_messages_are_handed_to_nccl(gpu, library, gpus, before, after):
+    for size, measured in (before, after):
+        made = pis.all_reduce_latency(bytes=size, gpus=gpus, hardware=gpu, library=library)
+        assert made == pytest.approx(measured, rel=0.12)
+    beyond = [pis.all_reduce_latency(bytes=2**28, gpus=gpus, hardware=gpu, library=name) for name in (library, "nccl")]
+    assert beyond[0] == pytest.approx(beyond[1], rel=0.12)
 
 
 @pytest.mark.skipif(not DATA, reason="the timings are not here")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import runpy
 from pathlib import Path
@@ -16,6 +17,7 @@ from pruninfersim.errors import FileFormatError, InvalidInputError
 from pruninfersim.models import ModelConfig
 from pruninfersim.models.architectures.routing import active_share
 
+ROOT = Path(__file__).resolve().parents[1]
 DATA = os.environ.get("PRUNINFERSIM_VALIDATION_DATA")
 LLAMA = {
     "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
@@ -56,22 +58,51 @@ def test_published_counts(name):
     assert model.active_parameters == pytest.approx(active * 1e9, rel=2e-4)
 
 
+FILES = json.loads((ROOT / "validation" / "model_files.json").read_text(encoding="utf-8"))
+
+
+def test_published_files_have_the_parameters_of_their_cards():
+    """Counts that the names and cards of the models state, in 1e9, as far as they are rounded there."""
+    stated = {
+        "moonshotai/Kimi-K2-Instruct": (1000, 32), "Qwen/Qwen3-Coder-480B-A35B-Instruct": (480, 35),
+        "nvidia/Llama-3_3-Nemotron-Super-49B-v1": (49, 49), "nvidia/Nemotron-H-56B-Base-8K": (56, 56),
+        "meta-llama/Llama-4-Scout-17B-16E-Instruct": (109, 17), "deepseek-ai/DeepSeek-V3.2": (671, 37),
+        "MiniMaxAI/MiniMax-M2.5": (230, 10), "Qwen/Qwen3.5-35B-A3B": (35, 3), "zai-org/GLM-5": (744, 40),
+    }  # fmt: skip
+    for name, (total, active) in stated.items():
+        model = ModelConfig.from_hf(FILES[name]["config"])
+        assert model.parameters == pytest.approx(total * 1e9, rel=0.03), name
+        # Some cards count an embedding table less, or one layer for further tokens more.
+        assert model.active_parameters == pytest.approx(active * 1e9, rel=0.2), name
+
+
 @pytest.mark.skipif(not DATA, reason="the folder of real configurations is not here")
-def test_every_real_file_loads_with_the_published_count():
+def test_every_real_file_loads_as_the_table_of_the_page_says():
+    """82 configurations and 5 cases: read as built in, or as the kept keys; counts as in the reference table."""
     folder = Path(str(DATA))
-    known = {
-        row["file"]: row for row in csv.DictReader((folder / "models.csv").read_text().splitlines()) if row["file"]
-    }
-    files = [*folder.glob("models/*.json"), *folder.glob("models/today/*.json")]
-    assert len(files) == 82
-    for file in files:
+    known = {row["file"]: row for row in csv.DictReader((folder / "models.csv").read_text().splitlines())}
+    plain, today = (sorted(folder.glob(f"models/{kind}*.json")) for kind in ("", "today/"))
+    cases = sorted((folder.parent / "cases").glob("*.json"))
+    assert (len(plain), len(today)) == (53, 29)
+    kept = {name: ModelConfig.from_hf(entry["config"], name=name) for name, entry in FILES.items()}
+    assert len(kept) == len(today) + len(cases)
+    for file in plain:
+        model, row = ModelConfig.from_hf(file), known[file.name]
+        assert model.parameters == pytest.approx(float(row["params_total_B"]) * 1e9, rel=2e-4, abs=5e5), file
+        assert model.active_parameters == pytest.approx(float(row["params_active_B"]) * 1e9, rel=2e-4, abs=5e5), file
+        assert sizes(model) == sizes(pis.models.get(row["hf_id"])), file
+    for file in (*today, *cases):
         model = ModelConfig.from_hf(file)
-        row = known.get(file.name) if file.parent.name == "models" else None
-        if row:
-            assert model.parameters == pytest.approx(float(row["params_total_B"]) * 1e9, rel=3e-4), file
-            assert model.active_parameters == pytest.approx(float(row["params_active_B"]) * 1e9, rel=3e-4), file
+        assert sizes(model) == sizes(kept[file.stem.replace("--", "/")]), file
+    for file in (*plain, *today):
+        model = ModelConfig.from_hf(file)
         for workload in (pis.Workload.prefill(tokens=[128, 4096]), pis.Workload.decode(batch=[1, 8], context=512)):
             assert np.all(pis.trace(model, workload).flops.sum(axis=-1) > 0), file
+
+
+def sizes(model: ModelConfig) -> dict[str, object]:
+    """All that a configuration says but what it is called."""
+    return model.model_dump(exclude={"name", "reference"})
 
 
 # --- pruned checkpoints -----------------------------------------------------------------------------------------------
@@ -88,6 +119,49 @@ def test_puzzle_and_per_layer_files():
     assert ffn.parameters == 5_312_352_256
     rows = pis.trace(puzzle, pis.Workload.decode())
     assert rows.select(rows.mask(names=["attention"])).count.sum() == 20
+
+
+NEMOTRON_3_SUPER = {
+    "model_type": "nemotron_h", "hidden_size": 4096, "num_hidden_layers": 88, "vocab_size": 131072, "head_dim": 128,
+    "mamba_num_heads": 128, "mamba_head_dim": 64, "ssm_state_size": 128, "n_groups": 8, "conv_kernel": 4,
+    "num_attention_heads": 32, "num_key_value_heads": 2, "intermediate_size": 2688, "moe_intermediate_size": 2688,
+    "n_routed_experts": 512, "n_shared_experts": 1, "num_experts_per_tok": 22, "moe_latent_size": 1024,
+    "moe_shared_expert_intermediate_size": 5376,
+    "hybrid_override_pattern": (
+        "MEMEMEM*EMEMEMEM*EMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEMEM*EMEMEMEM*EMEMEMEME"
+    ),
+}  # fmt: skip
+
+
+def test_experts_between_projections():
+    """Nemotron-3-Super-120B-A12B: the counts in its name, here with the two projections around its experts."""
+    model = ModelConfig.from_hf(NEMOTRON_3_SUPER, name="super")
+    assert model.parameters == pytest.approx(120e9, rel=0.01)
+    assert model.active_parameters == pytest.approx(12e9, rel=0.07)
+    ops = pis.trace(model, pis.Workload.decode(batch=8))
+    row = {name: ops.select(ops.mask(names=[name])) for name in ("latent_in", "experts", "latent_out")}
+    assert [float(part.k[0]) for part in row.values()] == [4096.0, 1024.0, 1024.0]
+    assert float(weight_memory(ops)) / 2.0 == pytest.approx(model.parameters, rel=1e-3)
+    letters = {"M": "mamba", "*": "attention", "E": "moe"}
+    newer = dict(NEMOTRON_3_SUPER)
+    newer["layers_block_type"] = [letters[kind] for kind in newer.pop("hybrid_override_pattern")]
+    del newer["num_hidden_layers"]
+    assert ModelConfig.from_hf(newer, name="super") == model
+
+
+def test_keys_that_repeat_what_is_built():
+    minimax = {**FILES["MiniMaxAI/MiniMax-M2.5"]["config"]}
+    full = ModelConfig.from_hf(minimax)
+    assert sizes(ModelConfig.from_hf({**minimax, "attn_type_list": [1] * 62})) == sizes(full)
+    with pytest.raises(InvalidInputError, match="attn_type_list is supported"):
+        ModelConfig.from_hf({**minimax, "attn_type_list": [1, 0] * 31})
+    glm, freq = FILES["zai-org/GLM-5"]["config"], {"index_topk_freq": 4, "index_skip_topk_offset": 3}
+    kinds = ["full" if i < 3 or i % 4 == 2 else "shared" for i in range(78)]
+    shared = ModelConfig.from_hf({**glm, **freq, "indexer_types": kinds})
+    ops = pis.trace(shared, pis.Workload.decode())
+    assert ops.select(ops.mask(names=["index_score"])).count.sum() == kinds.count("full")
+    with pytest.raises(InvalidInputError, match="index_skip_topk_offset"):
+        ModelConfig.from_hf({**glm, **freq})
 
 
 def test_lists_of_sizes():
@@ -184,6 +258,9 @@ def test_expected_active_experts():
     assert float(active_share(1, 8, 128)) == float(active_share(1, 8, 128, "balanced")) == 8 / 128
     skewed = [float(active_share(t, 8, 128, "power_law_1.2")) for t in (8, 16, 32, 64)]
     assert skewed == pytest.approx([0.34, 0.45, 0.84, 0.92], abs=0.03)
+    for routing, share in (("uniform", 0.64), ("balanced", 1.0), ("power_law_1.2", 0.45)):
+        ops = pis.trace("qwen3-30b-a3b", pis.Workload.decode(batch=16, routing=routing))
+        assert float(ops.b_reads[ops.mask(kernels=["moe"])][0]) == pytest.approx(share, abs=0.03)
 
 
 def test_the_cache_of_mla_is_the_latent():
@@ -210,6 +287,5 @@ def test_parallel_blocks_have_one_norm():
 
 
 def test_the_page_of_the_documentation_is_up_to_date():
-    root = Path(__file__).resolve().parents[1]
-    page = runpy.run_path(str(root / "docs" / "make_models_page.py"))["page"]()
-    assert (root / "docs" / "models.md").read_text(encoding="utf-8") == page, "run docs/make_models_page.py"
+    page = runpy.run_path(str(ROOT / "docs" / "make_models_page.py"))["page"]()
+    assert (ROOT / "docs" / "models.md").read_text(encoding="utf-8") == page, "run docs/make_models_page.py"

@@ -170,6 +170,8 @@ def test_tables_are_checked():
         dense().prune(pruning.LayerChoices(mlp=("keep",) * 3))
     with pytest.raises(InvalidInputError, match="above the 14336"):
         dense().prune(pruning.LayerChoices(mlp=(20000,) * 32))
+    with pytest.raises(InvalidInputError, match="5 KV heads of the table do not divide the 32 query heads of layer 1"):
+        dense().prune(pruning.LayerChoices(attention=("keep", 5) * 16))
     with pytest.raises(InvalidInputError, match="a size above 0"):
         pruning.LayerChoices(attention=("gone",))
 

@@ -75,6 +75,32 @@ def test_experts_are_spread_over_their_groups():
         assert float(row.n[0]) == 14336 * ep / 8
 
 
+def test_a_step_waits_for_the_most_loaded_group():
+    """Counting draws of tokens that choose 8 of 128 experts: tokens and experts of the busiest of 8 groups."""
+    rng = np.random.default_rng(0)
+    for batch in (4, 16, 64):
+        chosen = rng.permuted(np.tile(np.arange(128), (300, batch, 1)), axis=-1)[..., :8].reshape(300, -1)
+        counts = np.array([np.bincount(experts, minlength=128).reshape(8, 16) for experts in chosen])
+        busiest = np.take_along_axis(counts, counts.sum(axis=-1).argmax(axis=-1)[:, None, None], axis=1)
+        whole = pis.trace("qwen3-30b-a3b", pis.Workload.decode(batch=batch))
+        row = [ops.select(ops.mask(kernels=["moe"])) for ops in (whole, shard(whole, 8, 8))]
+        assert float(row[1].m[0] / row[0].m[0]) == pytest.approx(busiest.sum(axis=-1).mean() / batch, rel=0.04)
+        assert float(row[1].b_reads[0]) == pytest.approx((busiest > 0).mean(), rel=0.04)
+    even = shard(pis.trace("qwen3-30b-a3b", pis.Workload.decode(batch=64, routing="balanced")), 8, 8)
+    assert float(even.m[even.mask(kernels=["moe"])][0]) == float(row[0].m[0]) == 4.0
+
+
+@pytest.mark.parametrize("routing", ["uniform", "balanced", "power_law_1.01", "power_law_1.2"])
+def test_experts_of_a_step_are_those_of_the_kernel_alone(routing):
+    shape = {"hidden": 2048, "inter": 768, "experts": 128, "top_k": 8, "hardware": "h100-sxm"}
+    for tp, ep in ((1, 1), (4, 1), (8, 8)):
+        setup = pis.Setup("qwen3-30b-a3b", "h100-sxm", tp=tp, ep=ep)
+        step = setup.estimate(pis.Workload.decode(batch=[1, 16, 256], routing=routing))
+        found = step.seconds[..., step.trace.mask(kernels=["moe"])][:, 0] / 48
+        alone = pis.moe_latency(tokens=[1, 16, 256], tp=tp // ep, ep=ep, routing=routing, **shape)
+        assert found == pytest.approx(alone, rel=1e-9)
+
+
 def test_speed_and_limits():
     one, four = (pis.Setup("llama-3.1-70b", "h100-sxm", tp=tp).estimate(DECODE) for tp in (1, 4))
     assert 2.5 < float(one.latency) / float(four.latency) < 4.0

@@ -66,3 +66,19 @@ def test_arrays_that_do_not_broadcast_are_refused_with_both_shapes():
 def test_unknown_logits_are_refused():
     with pytest.raises(UnknownNameError, match="Did you mean 'last'"):
         pis.Workload.prefill(logits="lasst")
+
+
+@pytest.mark.parametrize("make", [pis.Workload.prefill, pis.Workload.decode])
+def test_unknown_routings_are_refused(make):
+    with pytest.raises(UnknownNameError, match="balanced, power_law"):
+        make(routing="even")
+
+
+def test_a_sweep_is_of_one_routing():
+    works = [pis.Workload.decode(batch=batch, routing="balanced") for batch in (16, 64)]
+    asked = {"models": "qwen3-30b-a3b", "hardware": "h100-sxm", "methods": "static-depth"}
+    times = pis.sweep(workloads=works, **asked)["dense_seconds"]
+    alone = [float(pis.Setup("qwen3-30b-a3b", "h100-sxm").estimate(work).latency) for work in works]
+    assert times.unique().tolist() == pytest.approx(alone)
+    with pytest.raises(InvalidInputError, match="one routing"):
+        pis.sweep(workloads=[*works, pis.Workload.decode(batch=16)], **asked)

@@ -19,8 +19,9 @@ HEAD = """\
 ## Mixtures of experts, all-reduce, latent attention, other heads
 
 *Measured timings.* Mixtures of experts, all-reduce and latent attention: layer shapes, sizes or head counts left out in
-folds. Attention: what `attention_latency(cache="replayed")` says of rows that no fit has seen; where all rows of a head
-size and window are few and were fitted, folds. *Carried over*: the fit of H100 on H200 and the other way round.
+folds; from which size a library calls NCCL is read off all sizes. Attention: what `attention_latency(cache="replayed")`
+says of rows that no fit has seen; where all rows of a head size and window are few and were fitted, folds. *Carried
+over*: the fit of H100 on H200 and the other way round.
 """
 Known = dict[tuple[str, str, str], Calibration]
 HOPPER, BLACKWELL = ("h100-sxm", "h200-sxm"), ("b200-sxm",)
@@ -31,7 +32,8 @@ RECORDS: dict[str, tuple[tuple[str, ...], tuple[str, ...], float]] = {
     "MoE, TensorRT-LLM, Hopper and B200": ((*HOPPER, *BLACKWELL), ("moe",), 8.0),
     "MoE, TensorRT-LLM, RTX PRO 6000": (PRO, ("moe",), 9.0),
     "MoE, TensorRT-LLM, L40S": (ADA, ("moe",), 12.0),
-    "MoE, Triton, and A100": ((*AMPERE, *HOPPER, *BLACKWELL, *PRO, *ADA), ("moe_triton",), 18.0),
+    "MoE, Triton of SGLang": ((*AMPERE, *HOPPER, *BLACKWELL, *PRO, *ADA), ("moe_triton",), 18.0),
+    "MoE, TensorRT-LLM, A100": (AMPERE, ("moe",), 18.0),
     **{
         f"all-reduce, NVLink, {gpu}": (
             (gpu,),

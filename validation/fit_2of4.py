@@ -24,7 +24,7 @@ from pruninfersim.calibration.columns import gpu_name
 from pruninfersim.calibration.fit import summary as quantiles
 from pruninfersim.calibration.least_squares import mape
 from pruninfersim.calibration.record import Band, Calibration
-from pruninfersim.kernels.gemm_2of4 import SPARSE_NAMES
+from pruninfersim.kernels.gemm_2of4 import SPARSE_NAMES, SparseGemm24
 
 FILE = "gemm_2of4_slidesparse.csv.gz"
 SOURCE = "bcacdwk/vllmbench (SlideSparse), Apache-2.0; speedups above 2.15 left out; bf16 and fp16 pooled as bf16"
@@ -75,7 +75,10 @@ def report(rows: pd.DataFrame) -> dict[str, float]:
 def fit(frame: pd.DataFrame, gpu: str, dtype: str) -> tuple[Calibration, pd.DataFrame]:
     """Calibrate one GPU; the recorded residuals are those of the ratio, which is what a stack uses."""
     rows = frame[frame["gpu"] == gpu]
-    fitted = calibration.calibrate("gemm_2of4", rows, gpu, dtype=dtype, source=SOURCE)
+    dense = nearest.nearest_calibration("gemm", "bf16", hardware.get(gpu))[0].kernel
+    fitted = calibration.calibrate(
+        "gemm_2of4", rows, gpu, dtype=dtype, start=SparseGemm24().beside(dense), source=SOURCE
+    )
     assert fitted.residuals is not None
     held_out = ratio_rows(fitted.residuals, fitted.residuals["held_out_log_residual"].to_numpy())
     sides = fitted.residuals["held_out_log_residual"].to_numpy()
@@ -93,12 +96,16 @@ def fit(frame: pd.DataFrame, gpu: str, dtype: str) -> tuple[Calibration, pd.Data
 
 
 def carried_over(frame: pd.DataFrame, gpu: str, dtype: str) -> pd.DataFrame:
-    """Return the ratio residuals of a GPU priced by the calibrations of the others."""
+    """Return the ratio residuals of a GPU priced by the calibrations of the others.
+
+    As in a stack, what carries over are the ratios of 2:4 to dense; the dense GEMM is that of the card.
+    """
     rows = frame[frame["gpu"] == gpu].reset_index(drop=True)
     found, extrapolated = nearest.nearest_calibration("gemm_2of4", dtype, hardware.get(gpu), leave_out=[gpu])
     assert extrapolated
-    spec = kinds.get("gemm_2of4")
-    predicted = spec.seconds(found.kernel, rows, hardware.get(gpu), "replayed")
+    dense = nearest.nearest_calibration("gemm", "bf16", hardware.get(gpu))[0].kernel
+    kernel = replace(found.kernel.beside(dense), protocol=found.kernel.protocol)
+    predicted = kinds.get("gemm_2of4").seconds(kernel, rows, hardware.get(gpu), "replayed")
     return ratio_rows(rows, np.log(rows["latency_us"].to_numpy() * 1e-6 / predicted))
 
 

@@ -72,7 +72,7 @@ def prefill_wave(kernel: PrefillAttention, shape: OpTrace, gpu: HardwareProfile)
     packed, group = kernel.algorithm == "fa3", shape.batch / shape.b_batch
     peak = gpu.peak_flops("bf16") * kernel.compute_efficiency / gpu.sm_count
     block = 4.0 * kernel.tile_rows * BLOCK * shape.k / peak
-    feed = 2.0 * 2.0 * shape.k * kernel.tile_rows / (gpu.memory_bandwidth * kernel.l2_feed / gpu.sm_count)
+    feed = 2.0 * 2.0 * shape.k * kernel.tile_rows / (gpu.clock * kernel.l2_feed)
     heads, rows = (shape.b_batch, shape.m * group) if packed else (shape.batch, shape.m)
     waves = np.ceil(heads * np.ceil(rows / kernel.tile_rows) / gpu.sm_count)
     walked = (np.ceil(shape.n / BLOCK) * (1.0 + kernel.tail) + waves) * block

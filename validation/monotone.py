@@ -22,8 +22,8 @@ import pruninfersim as pis
 from pruninfersim.errors import MissingValueError
 from pruninfersim.hardware import HardwareProfile
 
-#: What makes a card faster. "sm_count" brings the peaks along.
-FIGURES = ("peak", "memory_bandwidth", "sm_count", "boost_clock", "l2_size", "tdp")
+#: What makes a card faster. "sm_count" brings the peaks along; "peak" is of dense products, "peak_2of4" of 2:4 ones.
+FIGURES = ("peak", "peak_2of4", "memory_bandwidth", "sm_count", "boost_clock", "l2_size", "tdp")
 FACTORS = (0.5, 0.7, 0.75, 0.8, 0.9, 0.97, 1.0, 1.03, 1.1, 1.3, 1.31, 2.0)
 WORKLOADS = (
     pis.Workload.prefill(1, 777),
@@ -51,14 +51,16 @@ def raised(gpu: HardwareProfile, figure: str, factor: float) -> HardwareProfile 
     if factor == 1.0:
         return gpu
     name = f"{gpu.name}-{figure}"
-    if figure in ("peak", "sm_count"):
+    if figure in ("peak", "peak_2of4"):
+        rates = getattr(gpu, figure)
+        return gpu.clone(name, **{figure: {dtype: rate * factor for dtype, rate in rates.items()}}) if rates else None
+    if figure == "sm_count":
         sms = gpu.dies * max(round(gpu.sm_count * factor / gpu.dies), 1)  # as many on each die
-        more = factor if figure == "peak" else sms / gpu.sm_count
         peaks = {
-            table: {dtype: rate * more for dtype, rate in getattr(gpu, table).items()}
+            table: {dtype: rate * sms / gpu.sm_count for dtype, rate in getattr(gpu, table).items()}
             for table in ("peak", "peak_2of4")
         }
-        return gpu.clone(name, **peaks, **({"sm_count": sms} if figure == "sm_count" else {}))
+        return gpu.clone(name, sm_count=sms, **peaks)
     value = getattr(gpu, figure)
     return None if value is None else gpu.clone(name, **{figure: value * factor})
 

@@ -73,7 +73,7 @@ def nearest_calibration(
         Kind of kernel, for instance ``"gemm"``.
     dtype : str
         Format; 16-bit formats share kernels, others borrow from each other, or, where the parameters of the kernel do
-        not depend on the width of its operands, take the 16-bit set.
+        not depend on the width of its operands, take the 16-bit set, unless the card has a fit of this very format.
     hardware : HardwareProfile
     leave_out : sequence of str
         GPUs whose calibrations are not used (to measure what carrying over costs).
@@ -93,8 +93,10 @@ def nearest_calibration(
         If one of `own` is of another GPU.
     """
     check_own(own, hardware)
-    # A fit of one's own to this very format comes before what that of another one says of it.
+    # A fit of one's own comes before the shipped ones, and one of this very format before what another says of it.
     fitted = any((mine.kind, mine.dtype) == (kind, dtype) for mine in own)
+    if not any(mine.kind == kind for mine in own):
+        fitted = any(gpu not in leave_out for gpu in _own_files(kind, dtype, hardware))
     if kinds.get(kind).one_set and precision.get(dtype).weight_bytes < 2.0 and not fitted:
         found, extrapolated = nearest_calibration(kind, "bf16", hardware, leave_out=leave_out, own=own)
         return _narrowed(kind, found, dtype), extrapolated or dtype not in TIMED_NARROW
@@ -103,7 +105,7 @@ def nearest_calibration(
             if (calibration.kind, calibration.dtype) == (kind, name):
                 return calibration, False
         known = {gpu: file for gpu, file in _shipped(kind, name).items() if gpu not in leave_out}
-        for gpu in (hardware.name, hardware.silicon):
+        for gpu in _own_files(kind, name, hardware):
             if gpu in known:
                 return _read(known[gpu]), False
     for name in SIMILAR_KERNELS.get(dtype, SAME_KERNELS.get(dtype, (dtype, "bf16"))):
@@ -131,7 +133,7 @@ def timed(kind: str, dtype: str, hardware: HardwareProfile) -> bool:
     >>> timed("gemm", "bf16", get("h100-sxm")), timed("gemm", "bf16", get("rtx-3090"))
     (True, False)
     """
-    return bool({hardware.name, hardware.silicon} & set(_shipped(kind, dtype)))
+    return bool(_own_files(kind, dtype, hardware))
 
 
 def check_own(own: Sequence[Calibration], hardware: HardwareProfile) -> None:
@@ -250,6 +252,12 @@ def _shipped(kind: str, dtype: str) -> dict[str, Path]:
     directory = profiles_directory() / "calibrations"
     files = sorted(directory.glob(f"*/{kind}-{dtype}.toml"))
     return {file.parent.name: file for file in files}
+
+
+def _own_files(kind: str, dtype: str, hardware: HardwareProfile) -> list[str]:
+    """Return the names, this card's and that of its silicon, under which a calibration is shipped."""
+    known = _shipped(kind, dtype)
+    return [gpu for gpu in (hardware.name, hardware.silicon) if gpu in known]
 
 
 def _read(file: Path) -> Calibration:

@@ -51,7 +51,7 @@ def export(
     case = question.cases[0]
     ops = case.setup.trace(case.workload)
     if named:
-        ops = ops.prune(pis.pruning.resolve(named[0], ratios[0]))
+        ops = ops.prune(pis.pruning.at(named[0], ratios[0]))
     if what is What.timeline:
         if file.suffix != ".json":
             raise InvalidInputError(f"a timeline ends in .json; got {file.name}")

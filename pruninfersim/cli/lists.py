@@ -141,7 +141,7 @@ def methods(output: Output = Format.table) -> None:
             "also called": ", ".join(pis.pruning.aliases.FAMILIES.get(name, ())),
             "what it does": (method.__doc__ or "").split("\n")[0].replace("`", ""),
         }
-        for name, method in pis.pruning.EVERY.items()
+        for name, method in {**pis.pruning.EVERY, "quantized": pis.pruning.Quantized}.items()
     ]
     show(rows, output, title="Pruning methods", drop=("needs", "largest sparsity", "what it does"))
 

@@ -58,7 +58,8 @@ Methods = Annotated[
     typer.Option(
         "--method",
         autocompletion=_names("pruning"),
-        help="List of pruning methods, a+b for one after the other, or all; see `pruninfersim methods`.",
+        help="List of pruning methods, a+b for one after the other, quantized:int4 for a format, or all; see "
+        "`pruninfersim methods`.",
     ),
 ]
 Hosts = Annotated[list[str], typer.Option("--host", help="List of hosts (CPUs) of an engine: fast, typical, slow.")]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -121,7 +120,8 @@ def speedup(
     method: Methods = ["all"],  # noqa: B006  # typer copies it
     sparsity: Sparsities = ["0.5"],  # noqa: B006
     against: Annotated[
-        Path | None, typer.Option(help="config.json of the parent: compare this (pruned) model with it, no method.")
+        str | None,
+        typer.Option(help="Parent, a model or its config.json: compare this (pruned) model with it, no method."),
     ] = None,
     output: Output = Format.table,
 ) -> None:
@@ -138,20 +138,21 @@ def speedup(
     notes(said, len(rows))
 
 
-def _over_parent(question: Question, parent: Path, output: Format) -> None:
+def _over_parent(question: Question, parent: str, output: Format) -> None:
     """Show what pruned models gain over the one that they were made from."""
     import pruninfersim as pis
 
     rows, said = [], []
+    dense = pis.models.get(parent)
     for case in question.cases:
         setup = case.setup
         result = pis.compare(
-            pis.ModelConfig.from_hf(parent), setup.model, hardware=setup.hardware, stack=setup.stack,
+            dense, setup.model, hardware=setup.hardware, stack=setup.stack,
             workload=case.workload, tp=question.tp, ep=question.ep,
         )  # fmt: skip
         rows.append({**case.columns, "method": result.method, **_row(result)})
         said += [(case.label(question.cases), note) for note in result.notes]
-    show(rows, output, title=f"Speedup over {parent.name}", legend=TERMS, drop=MIDDLE)
+    show(rows, output, title=f"Speedup over {dense.name}", legend=TERMS, drop=MIDDLE)
     notes(said, len(rows))
 
 

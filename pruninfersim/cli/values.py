@@ -129,15 +129,23 @@ def prices(given: Iterable[str]) -> dict[str, float]:
 def methods(given: Sequence[str]) -> list[Any]:
     """Return pruning methods: names with commas, "a+b" for one after the other, "a@0.5" with a ratio of its own.
 
+    ``quantized:int4`` is a model in 4 bit; see `pruninfersim.pruning.quantized.read`.
+
     >>> methods(["low-rank,static-depth+semi-structured"])
     ['low-rank', ('static-depth', 'semi-structured')]
     >>> methods(["static-width@0.25/0.5"])[0].sparsity
     PerBlock(attention=0.25, mlp=0.5)
+    >>> methods(["quantized:int4+static-width"])[0][0].dtype
+    'int4_wo'
     """
-    from pruninfersim.pruning import spelling
+    from pruninfersim.pruning import quantized, spelling
 
     parts = [tuple(name.strip() for name in text.split("+") if name.strip()) for text in several(given)]
-    read = [tuple(spelling.read(name) if "@" in name else name for name in names) for names in parts if names]
+
+    def one(name: str) -> Any:
+        return spelling.read(name) if "@" in name else quantized.read(name) if quantized.named(name) else name
+
+    read = [tuple(one(name) for name in names) for names in parts if names]
     if given and not read:
         raise InvalidInputError("--method needs a name such as static-width, or several with commas")
     return [names[0] if len(names) == 1 else names for names in read]

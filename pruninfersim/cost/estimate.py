@@ -273,7 +273,7 @@ class Estimate(ReadOnly):
     @property
     def notes(self) -> tuple[str, ...]:
         """What to know before quoting the time: does it fit, and which ops are outside of what was timed, how far."""
-        return memory_notes(self.trace, self.hardware) + self._outside() + self._host_bound()
+        return memory_notes(self.trace, self.hardware) + self._told() + self._outside() + self._host_bound()
 
     def _host_bound(self) -> tuple[str, ...]:
         """Say so where the host, not the GPU, sets the time of a step."""
@@ -288,6 +288,19 @@ class Estimate(ReadOnly):
             f"host-bound: the host takes {chain * 1e3:.3g} ms to issue {launches:.0f} kernels, and the GPU would be "
             f"done in {busy * 1e3:.3g} ms. Width and 2:4 leave the number of launches alone and cannot help; fewer "
             "layers, a CUDA graph, a larger batch or a longer prompt can",
+        )
+
+    def _told(self) -> tuple[str, ...]:
+        """Say what the kernels that take much of the pass have to say."""
+        said: dict[str, list[int]] = {}
+        for i, priced in enumerate(self.priced):
+            if priced.note:
+                said.setdefault(priced.note, []).append(i)
+        share = self.share.reshape(-1, len(self.trace)).max(axis=0) if said else np.zeros(0)
+        return tuple(
+            f"{', '.join(dict.fromkeys(self.trace.name[i] for i in index))}: {note}"
+            for note, index in said.items()
+            if float(share[index].sum()) >= MATERIAL_SHARE
         )
 
     def _outside(self) -> tuple[str, ...]:

@@ -57,6 +57,8 @@ class Priced:
         clock of the stack counts.
     domain : Domain
         Where the spread holds. Outside, ops are extrapolated and their band is wider.
+    note : str
+        What to say of a pass that spends much of its time in it; empty if nothing.
     """
 
     model: KernelModel
@@ -66,6 +68,7 @@ class Priced:
     source: str = ""
     launches: float = 1.0
     domain: Domain = EVERYWHERE
+    note: str = ""
 
     def __post_init__(self) -> None:
         for name, kind in (("spread", Spread), ("domain", Domain)):

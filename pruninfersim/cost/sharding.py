@@ -12,10 +12,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pruninfersim import ops as catalogue
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.errors import InvalidInputError, shown
+from pruninfersim.models.architectures.routing import busiest_rank, busiest_share
 from pruninfersim.trace.optrace import OpTrace
 
 #: Axes that are divided by the size of the group.
@@ -37,7 +39,7 @@ def shard(trace: OpTrace, tp: int = 1, ep: int = 1) -> OpTrace:
         GPUs of the group. Attention, dense MLPs and the vocabulary are split over all of them.
     ep : int
         Groups that routed experts are spread over, a divisor of `tp`; each expert is split over the tp / ep GPUs of its
-        group. The loads of the groups are taken as even.
+        group. The trace is that of the most loaded group, under the routing of the workload: the others wait for it.
 
     Raises
     ------
@@ -97,14 +99,28 @@ def _columns(trace: OpTrace, tp: float, ep: float) -> dict[str, Any]:
     whole = np.where(attention, kv_share, head_share)
     whole = np.where(np.isin(kernel, ["linear_attention"]), 1.0 / tp, whole)
     expanded = np.where(kernel == "mla_prefill", 1.0 / tp, 1.0)
+    load, share = _busiest(trace, experts, ep)
     return {
+        "m": trace.m * load,
         "n": trace.n * n_share,
         "k": trace.k * k_share,
         "batch": trace.batch * head_share,
         "b_batch": trace.b_batch * np.where(shared, 1.0, whole),
-        "b_reads": trace.b_reads * expanded,
+        "b_reads": share * expanded,
         "ranks": trace.ranks * tp,
     }
+
+
+def _busiest(trace: OpTrace, experts: NDArray[np.bool_], ep: float) -> tuple[FloatArray, FloatArray]:
+    """Return, of the most loaded group: its tokens over those of the mean, and `b_reads`; shape (*sweep, op)."""
+    shape = np.broadcast_shapes(*(x.shape for x in (trace.m, trace.sequences, trace.batch, trace.b_reads)))
+    load, share = np.ones(shape), np.broadcast_to(trace.b_reads, shape).copy()
+    if ep > 1.0:
+        for i in np.flatnonzero(experts):
+            tokens, each, whole = trace.sequences[..., i], trace.m[..., i], trace.batch[..., i]
+            given = (tokens, each * whole / np.maximum(tokens, 1e-9), whole, ep, trace.pattern[i] or "uniform")
+            load[..., i], share[..., i] = busiest_rank(*given), busiest_share(*given)
+    return load, share
 
 
 def _home(trace: OpTrace) -> tuple[np.ndarray, list[int]]:

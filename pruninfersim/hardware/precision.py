@@ -45,6 +45,8 @@ class Precision:
 #: fp4 is NVFP4: 4-bit values and one 8-bit scale per 16 of them (OCP microscaling style), 0.5625 B per element.
 #: fp8_block is that of DeepSeek-V3 (arXiv 2412.19437, section 3.3): an fp32 scale per 128 inputs of a token and per
 #: 128 x 128 weights. Weight-only int4 has a 16-bit scale per 128 weights, as GPTQ and AWQ checkpoints do as a rule.
+#: mxfp4 has an 8-bit scale per 32 of 4 bit: 4.25 bit a weight (gpt-oss, arXiv 2508.10925); its activations stay in 16
+#: bit, as in the kernels of gpt-oss for Hopper.
 PRECISIONS = {
     "bf16": Precision("bf16", 2.0, 2.0, 2.0),
     "fp16": Precision("fp16", 2.0, 2.0, 2.0),
@@ -57,6 +59,7 @@ PRECISIONS = {
     "fp8_block": Precision("fp8_block", 1.0 + 4.0 / 128**2, 1.0 + 4.0 / 128, 2.0, "fp8"),
     "int8_wo": Precision("int8_wo", 1.0, 2.0, 2.0, "bf16"),
     "int4_wo": Precision("int4_wo", 0.5 + 2.0 / 128, 2.0, 2.0, "bf16"),
+    "mxfp4": Precision("mxfp4", 0.5 + 1.0 / 32, 2.0, 2.0, "bf16"),
 }
 
 
@@ -74,6 +77,27 @@ def get(name: str) -> Precision:
     if name not in PRECISIONS:
         raise unknown_name("dtype", name, PRECISIONS)
     return PRECISIONS[name]
+
+
+#: Bytes of one scale of a group of integer weights: 16 bit, as GPTQ and AWQ checkpoints have.
+SCALE = 2.0
+#: Bytes of an integer weight without its scale.
+BARE = {"int8": 1.0, "int8_wo": 1.0, "int4_wo": 0.5}
+
+
+def weight_bytes(name: str, group: int | None = None) -> float:
+    """Return the bytes per weight of a format, scales included; integer weights in groups of `group` [B].
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such precision.
+
+    >>> weight_bytes("int4_wo", 32), weight_bytes("int4_wo"), weight_bytes("fp8", 32)
+    (0.5625, 0.515625, 1.0)
+    """
+    bare = BARE.get(name)
+    return get(name).weight_bytes if bare is None or group is None else bare + SCALE / group
 
 
 def rate(name: str) -> str:
@@ -97,7 +121,7 @@ def activations(name: str) -> Precision:
 
 #: Formats whose GEMMs no library runs with 2:4 weights: the kernels of the others are cuSPARSELt's. Sparse-Marlin
 #: (2:4 x int4 in groups of 128, Ampere) has no timings here.
-DENSE_ONLY = ("fp8_block", "nvfp4", "int8_wo", "int4_wo")
+DENSE_ONLY = ("fp8_block", "nvfp4", "int8_wo", "int4_wo", "mxfp4")
 
 
 def sparse_bytes(weight_bytes: T) -> T:

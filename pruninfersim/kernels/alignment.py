@@ -14,6 +14,7 @@ import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.hardware import HardwareProfile
+from pruninfersim.kernels.base import two_of_four
 from pruninfersim.trace import OpTrace
 
 #: Bytes of a row that the best kernels need, and those that asynchronous copies need at least (``cp.async``: 4, 8, 16).
@@ -27,6 +28,15 @@ MEASURED = {"8.0": (1073.0, 460.0), "9.0": (930.0, 526.0)}
 ELSEWHERE = (1040.0, 525.0)
 
 
+def narrowest(ops: OpTrace) -> FloatArray:
+    """Return the bytes of an element of the narrower operand [B]; 2:4 weights stand for dense ones.
+
+    >>> narrowest(OpTrace.from_rows([{"b_bytes": 1.0}, {"pattern": "2:4", "b_bytes": 1.125}])).tolist()
+    [1.0, 2.0]
+    """
+    return np.where(two_of_four(ops), ops.a_bytes, np.minimum(ops.a_bytes, ops.b_bytes))
+
+
 def row_bytes(ops: OpTrace) -> FloatArray:
     """Return the largest power of two, up to 16, of bytes that divides rows of operands and result [B].
 
@@ -36,7 +46,7 @@ def row_bytes(ops: OpTrace) -> FloatArray:
     >>> row_bytes(OpTrace.from_rows([{"n": 4096, "k": k} for k in (4096, 4094, 4095, 4094.5)])).tolist()
     [16.0, 4.0, 2.0, 16.0]
     """
-    element = np.minimum(ops.a_bytes, ops.b_bytes)
+    element = narrowest(ops)
     return np.where(element < 2.0, ROW, _of_row(ops.n, ops.k, element, ops.out_bytes))
 
 
@@ -52,32 +62,30 @@ def _divisor(size: FloatArray, count: FloatArray) -> FloatArray:
     return np.where(count == np.floor(count), found, ROW)
 
 
-def share(
-    n: FloatArray, k: FloatArray, element: FloatArray, out_element: FloatArray, aligned: FloatArray,
-    peak: FloatArray, hardware: HardwareProfile,
-) -> FloatArray:  # fmt: skip
+def share(ops: OpTrace, aligned: FloatArray, hardware: HardwareProfile) -> FloatArray:
     """Return the share of the tensor-core rate that rows of these sizes leave, at most 1.
+
+    Formats at half of the 16-bit peak (TF32) are left with half of the rate, and 2:4 weights with twice that of dense
+    ones, as their zeros count as work; nobody has timed either.
 
     Parameters
     ----------
-    n, k : ndarray
-        Outputs and inputs.
-    element, out_element : ndarray
-        Bytes of the narrower operand and of the result [B].
+    ops : OpTrace
     aligned : ndarray
         Rate with aligned rows, of the whole GPU [FLOP/s].
-    peak : ndarray
-        Peak of the dtype [FLOP/s]; formats at half of the 16-bit peak (TF32) are left with half of the rate.
     hardware : HardwareProfile
     """
+    element = narrowest(ops)
     # Most shapes of a sweep are aligned, and that is quickly seen.
-    if (element < 2.0).all() or not ((k * element % ROW).any() or (n * out_element % ROW).any()):
+    if (element < 2.0).all() or not ((ops.k * element % ROW).any() or (ops.n * ops.out_bytes % ROW).any()):
         return np.ones(())
-    size = _of_row(n, k, element, out_element)
+    size = _of_row(ops.n, ops.k, element, ops.out_bytes)
     even, odd = MEASURED.get(hardware.compute_capability, ELSEWHERE)
+    peak = np.array([hardware.peak_flops(dtype) for dtype in ops.dtype])
     wide = hardware.peak.get("bf16", hardware.peak.get("fp16"))
     vector = hardware.peak.get("fp32")  # vector units load one element at a time anyway
     scale = np.ones(()) if wide is None else peak / wide
+    scale = np.where(two_of_four(ops), 2.0, 1.0) * scale
     left = np.where(size >= COPY, even, odd) * scale * (hardware.sm_count * hardware.clock)
     slow = (size < ROW) & (element >= 2.0) & ~((element == 4.0) & (peak == vector))
     return np.asarray(np.where(slow, np.minimum(left / aligned, 1.0), 1.0))
@@ -91,7 +99,7 @@ def padded(ops: OpTrace) -> OpTrace:
     >>> ops.n.tolist(), ops.k.tolist()
     ([100.0, 112.0, 128.0], [4090.0, 4096.0, 4096.0])
     """
-    element = np.minimum(ops.a_bytes, ops.b_bytes)
+    element = narrowest(ops)
     narrow = element < 2.0
     if not narrow.any():
         return ops
@@ -107,7 +115,7 @@ def advice(ops: OpTrace) -> str:
     'cuBLAS is fast at multiples of 8: 3280 instead of 3277'
     """
     slow: dict[float, float] = {}
-    for sizes, element in ((ops.n, ops.out_bytes), (ops.k, np.minimum(ops.a_bytes, ops.b_bytes))):
+    for sizes, element in ((ops.n, ops.out_bytes), (ops.k, narrowest(ops))):
         count, unit = (x.reshape(-1) for x in np.broadcast_arrays(sizes, ROW / element))
         off = (count % unit != 0) & (count > unit) & (count == np.floor(count)) & (unit <= ROW / 2.0)
         slow |= dict(zip(count[off].tolist(), (unit * np.ceil(count / unit))[off].tolist(), strict=True))

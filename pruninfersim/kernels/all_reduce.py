@@ -9,7 +9,7 @@ import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.hardware import HardwareProfile
-from pruninfersim.kernels.base import Cache, parameter
+from pruninfersim.kernels.base import Cache, parameter, parameters
 from pruninfersim.kernels.evidence import Quantity, Spread
 from pruninfersim.kernels.kind import Kind, Regime, rows_as_ops
 from pruninfersim.trace import OpTrace
@@ -28,8 +28,9 @@ class AllReduce:
     """Time of one all-reduce under a CUDA graph.
 
     One-shot: every rank reads the messages of all others. Two-shot, or a ring: 2 (N - 1) / N of the message cross the
-    link of a rank, and large messages approach the full bandwidth slowly. The library takes the faster. An op's message
-    is [m, n] of `out_bytes`; the ranks are its column ``ranks``.
+    link of a rank; large messages approach the full rate slowly, and switches that add on the way make it grow with the
+    ranks. The library takes the faster, up to the size from which it calls NCCL. An op's message is [m, n] of
+    `out_bytes`; the ranks are its column ``ranks``.
 
     >>> from pruninfersim import hardware
     >>> row = {"kernel": "all_reduce", "m": [1, 8192], "n": 8192, "k": 8192, "ranks": 8}
@@ -44,8 +45,26 @@ class AllReduce:
     two_start: float = parameter(1e-5, 1e-7, 1e-4, "s", "start of a two-shot or ring all-reduce")
     two_rank: float = parameter(1e-7, 1e-9, 2e-5, "s", "two-shot: synchronisation with one more rank")
     two_bandwidth: float = parameter(1.0, 0.02, 3.0, "1", "two-shot: rate over that of the link, one direction")
+    growth: float = parameter(
+        0.1, 0.001, 0.6, "1", "two-shot: exponent with which its rate grows with the ranks, over 2 ranks"
+    )
     ramp: float = parameter(5e-5, 1e-7, 1e-3, "s", "time that large messages lose before full bandwidth")
 
+    #: Message from which NCCL is called, by 2 and by 8 ranks; between them it goes with a power of the ranks [B].
+    hand_over_two: float = 1e18
+    hand_over_eight: float = 1e18
+    #: The same eight figures of NCCL.
+    nccl_one_start: float = 4e-6
+    nccl_one_rank: float = 2e-6
+    nccl_one_bandwidth: float = 0.25
+    nccl_two_start: float = 2e-5
+    nccl_two_rank: float = 1e-7
+    nccl_two_bandwidth: float = 1.0
+    nccl_growth: float = 0.1
+    nccl_ramp: float = 5e-5
+
+    #: Ranks up to which the rate grows: what was timed.
+    MOST: ClassVar[float] = 8.0
     #: Sharpness with which a library takes the faster of both; fixed.
     CHOICE: ClassVar[float] = 6.0
     #: PCIe 5.0 x16, one direction [B/s]: the link of cards that have no other.
@@ -56,14 +75,26 @@ class AllReduce:
         size, ranks = message(ops), np.maximum(ops.ranks, 1.0)
         link = hardware.interconnect_bandwidth
         link = self.PCIE if link is None else link / 2.0
-        others = ranks - 1.0
-        one = self.one_start + self.one_rank * others + others * size / (self.one_bandwidth * link)
-        wire = 2.0 * others / ranks * size / (self.two_bandwidth * link)
-        two = self.two_start + self.two_rank * others + wire + self.ramp * wire / (wire + self.ramp)
-        best = np.minimum(one, two)
-        other = np.maximum(one, two)
-        time = best * (1.0 + (best / other) ** self.CHOICE) ** (-1.0 / self.CHOICE)
+        last = self.hand_over(ranks)
+        nccl = np.maximum(self._sooner(size, ranks, link, "nccl_"), self._sooner(last, ranks, link, ""))
+        time = np.where(size < last, self._sooner(size, ranks, link, ""), nccl)
         return np.asarray(np.where(ranks > 1.0, time, 0.0))
+
+    def hand_over(self, ranks: FloatArray) -> FloatArray:
+        """Return the message from which NCCL is called [B]."""
+        share = np.clip(np.log2(np.maximum(ranks, 2.0) / 2.0) / 2.0, 0.0, 1.0)
+        return np.asarray(self.hand_over_two * (self.hand_over_eight / self.hand_over_two) ** share)
+
+    def _sooner(self, size: FloatArray, ranks: FloatArray, link: float, whose: str) -> FloatArray:
+        """Return the time of the faster algorithm, of the library's own kernels or of NCCL's [s]."""
+        own = {name: float(getattr(self, whose + name)) for name in parameters(self)}
+        others = ranks - 1.0
+        one = own["one_start"] + own["one_rank"] * others + others * size / (own["one_bandwidth"] * link)
+        rate = own["two_bandwidth"] * (np.minimum(ranks, self.MOST) / 2.0) ** own["growth"]
+        wire = 2.0 * others / ranks * size / (rate * link)
+        two = own["two_start"] + own["two_rank"] * others + wire + own["ramp"] * wire / (wire + own["ramp"])
+        best, other = np.minimum(one, two), np.maximum(one, two)
+        return np.asarray(best * (1.0 + (best / other) ** self.CHOICE) ** (-1.0 / self.CHOICE))
 
 
 # --- how timings of it are read, fitted and judged ------------------------------------------------------------------
@@ -88,7 +119,7 @@ KIND = Kind(
     scarce=("one_start", "one_bandwidth", "two_start", "two_bandwidth"),
     prior_sd={
         "one_start": 1.5, "one_rank": 2.0, "one_bandwidth": 1.5, "two_start": 1.5, "two_rank": 2.0,
-        "two_bandwidth": 1.5, "ramp": 2.0,
+        "two_bandwidth": 1.5, "growth": 1.5, "ramp": 2.0,
     },
     left_out=Spread(-0.45, 0.45, 0.6),
     quantities=(Quantity("message", message, "B", above=0.3), Quantity("ranks", _ranks, above=1.0)),

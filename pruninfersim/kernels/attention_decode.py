@@ -15,6 +15,7 @@ from pruninfersim.kernels.attention_prefill import (
     KEYS,
     PRIOR,
     SHARED,
+    SLACK,
     TILE_ROWS,
     attention_ops,
     by_head,
@@ -34,6 +35,13 @@ if TYPE_CHECKING:
 
 #: Most parts of a split.
 MOST: dict[str, float] = {"fa2": 128.0, "fa3": 32.0, "fa3-8bit": 32.0, "trtllm": 64.0, "flashinfer": 64.0}
+#: SMs that a split fills per CTA: one wave leaves some idle, FlashAttention 2 has two CTAs per SM.
+FILL: dict[str, float] = dict.fromkeys(MOST, 1.1) | {"fa2": 0.5}
+#: SMs of the card that a library is tuned on, H100 or B200: in its parts a step takes what it takes, on any card, at
+#: least. Fixed; from 128 to 142 timings of FlashAttention 2 on 108, 142 and 188 SMs are met alike.
+TUNED = dict.fromkeys(MOST, 132.0) | {"trtllm": 148.0, "flashinfer": 148.0}
+#: CTAs per SM from which FlashAttention 2 does not split: 80 % of two.
+UNSPLIT = 1.6
 #: Which spread the blocks of all sequences evenly over the SMs, rather than in whole parts and waves.
 BALANCED = ("trtllm", "flashinfer")
 #: How the start of a CTA grows with the head size, as an exponent; 0 elsewhere. From three head sizes on H200.
@@ -80,7 +88,7 @@ def splits_fa2(tiles: FloatArray, blocks: FloatArray, sms: int) -> FloatArray:
     return chosen
 
 
-def least_blocks(tiles: FloatArray, blocks: FloatArray, algorithm: str, sms: int) -> FloatArray:
+def least_blocks(tiles: FloatArray, blocks: FloatArray, algorithm: str, sms: float) -> FloatArray:
     """Return how many key blocks each CTA has to walk so that all SMs are busy, not rounded, at least one.
 
     FlashAttention 3: CTAs of one wave on 1 / 1.1 of the SMs, at most 32 parts (its varlen scheduler); the kernels of
@@ -100,8 +108,42 @@ def least_blocks(tiles: FloatArray, blocks: FloatArray, algorithm: str, sms: int
     >>> least_blocks(np.array([27.0, 500.0]), np.array([64.0, 64.0]), "fa2", 108).tolist()
     [8.0, 64.0]
     """
-    share = np.where(tiles < 1.6 * sms, tiles / (2.0 * sms), 1.0) if algorithm == "fa2" else 1.1 * tiles / sms
+    share = FILL[algorithm] * tiles / sms
+    if algorithm == "fa2":
+        share = np.where(tiles < UNSPLIT * sms, share, 1.0)
     return np.asarray(np.clip(np.maximum(share, 1.0 / MOST[algorithm]) * blocks, 1.0, blocks))
+
+
+def unsplit(tiles: FloatArray, blocks: FloatArray, algorithm: str) -> FloatArray:
+    """Return the number of SMs just below which `least_blocks` is all blocks; infinite for one block.
+
+    >>> unsplit(np.array([16.0, 16.0]), np.array([2.0, 1.0]), "fa3").round(3).tolist()
+    [35.2, inf]
+    """
+    share = np.divide(blocks, blocks - 1.0, out=np.full(np.shape(blocks), np.inf), where=blocks > 1.0) * FILL[algorithm]
+    share = np.maximum(share, 1.0 / UNSPLIT) if algorithm == "fa2" else share
+    return np.asarray(tiles * share * (1.0 - 10.0 * SLACK))
+
+
+def blocks_worth(blocks: FloatArray, walk: FloatArray, read: FloatArray, part: FloatArray) -> FloatArray:
+    """Return of how many blocks, not rounded, a part has to be so that any split into larger parts is slower.
+
+    In P parts a tile takes ``pnorm_6(read, walk / P) + part x P``, which falls with P as long as ``walk / P^2 x
+    (x / pnorm_6(1, x))^5 > part``, x being ``walk / P / read``: at least up to the P where that holds with ``2^(1/6)
+    max(1, x)`` in place of the norm. From q blocks to q - 1, the P in between is ``blocks / sqrt(q (q - 1))``.
+
+    Parameters
+    ----------
+    blocks, walk, read, part : ndarray
+        Of the same shape: blocks of a tile, their walk by one CTA, their read from DRAM, combination of a part [s].
+
+    >>> few, long = np.array([16.0, 77.0, 9.0, 0.2]), np.array([64.0, 100.0, 50.0, 1.0])
+    >>> blocks_worth(*np.stack([few, long], axis=1)).round(2).tolist()
+    [1.18, 21.45]
+    """
+    cost, read = 2.0 ** (5.0 / 6.0) * part, np.maximum(read, 1e-3 * walk)
+    parts = np.minimum((walk / cost) ** 0.5, (walk**6 / (cost * read**5)) ** (1.0 / 7.0))
+    return np.asarray(np.sqrt(0.25 + (blocks / np.maximum(parts, 1.0)) ** 2) - 0.5)
 
 
 @dataclass(frozen=True)
@@ -109,10 +151,9 @@ class DecodeAttention:
     """Time of one attention step with one query, or a few, per sequence over a paged KV cache.
 
     The query rows of a KV head fill tiles of 64 or 128 rows; the keys of a tile are split among CTAs so that all SMs
-    are busy (`least_blocks`). CTAs run in waves of one per SM, each wave a roofline of its own: DRAM for a full one,
-    the walk of its blocks for a short last one::
+    are busy (`least_blocks`). CTAs run in waves of one per SM, each wave a roofline of its own::
 
-        walk = block_latency x blocks of a CTA + its keys and values at the L2 feed of one SM
+        walk = block_latency x blocks of a CTA + keys and values of the wave at the L2 feed
         wave = pnorm_6(bytes of the wave / DRAM bandwidth, walk)
         T    = launch + waves x tile_start + sum of waves + ramp + swap + combine + row x rows
 
@@ -120,12 +161,15 @@ class DecodeAttention:
     after. DRAM traffic starts slowly: `ramp` more in the limit of long reads, and nothing where nothing is read.
     ``cache="replayed"`` finds a small KV cache in L2; in a model step the other layers have evicted it.
 
-    Which heads are split, and how, is a matter of the library, not of the card. ``splits="any"``: all, in parts that
-    fill the GPU, as FlashDecoding, FlashInfer and FlashAttention's entry for KV caches do. CTAs count by the keys that
-    they walk, so that a wave is the most by which one more key or sequence makes a step faster. ``splits="vllm"``: by
-    the very search and count of the versions that were timed. FlashAttention 2 behind vLLM's variable-length entry
-    (A100, L40S, RTX PRO 6000) splits one query of grouped heads only, and one CTA walks all keys of any other head.
-    Fits to those timings use it; stacks price with ``"any"``.
+    Which heads are split, and how, is a matter of the library, not of the card. ``splits="any"``: all that gain by it,
+    into parts that fill the GPU, or into fewer where combining more takes longer than they save (`blocks_worth`), as
+    FlashDecoding, FlashInfer and FlashAttention's entry for KV caches do. Its CTAs spread evenly over the waves, which
+    is the best that any number of SMs up to those of the card makes of them: more SMs are never slower. Nor is a step
+    faster than in the parts of the card that the library is tuned on (`TUNED`): libraries split further than pays.
+    ``splits="vllm"``: by the very search of the versions that were timed, in full waves and a last one that is bound by
+    its walk if it is short. FlashAttention 2 behind vLLM's variable-length entry (A100, L40S, RTX PRO 6000) splits one
+    query of grouped heads only, and one CTA walks all keys of any other head. Fits to those timings use it; stacks
+    price with ``"any"``.
 
     Raises
     ------
@@ -211,9 +255,7 @@ class DecodeAttention:
         if self.algorithm.startswith("fa3"):
             # A window begins inside of a block: one more than its keys fill.
             blocks = blocks + np.where((window > 0) & (keys >= window), 1.0, 0.0)
-        exact = (
-            self.splits == "vllm" and self.algorithm not in BALANCED
-        )  # else shares of CTAs and parts, so that no key shortens a step by rounding
+        exact = self.splits == "vllm" and self.algorithm not in BALANCED
         folded = np.ones(rows.shape, dtype=bool)
         whole = np.zeros(rows.shape, dtype=bool)
         if self.algorithm == "fa2":
@@ -224,41 +266,61 @@ class DecodeAttention:
         if exact and self.algorithm == "fa2":
             least = blocks / np.where(folded, splits_fa2(tiles, np.ceil(blocks), hardware.sm_count), 1.0)
         least = np.where(whole, blocks, least)
-        per_cta = np.minimum(tiled(least), blocks)
-        per_cta = tiled(blocks / tiled(blocks / per_cta)) if exact else per_cta
-        count = tiled(blocks / per_cta) if exact else np.maximum(keys / block / per_cta, 1.0)
-        parts = count if exact else blocks / least
-        partial = np.where(parts > 1, parts * rows * (width + 1.0) * self.PARTIAL_BYTES, 0.0)
+        count = tiled(blocks / np.minimum(tiled(least), blocks))
+        # Partial results are written and read again, in L2.
+        partial = rows * (width + 1.0) * self.PARTIAL_BYTES
+        part = np.maximum(self.combine_part, 2.0 * partial / (hardware.memory_bandwidth * self.L2_FEED))
         miss = np.ones_like(size)
         if cache == "replayed":
-            miss = l2_miss(size + qo + partial, self.l2_share, hardware, self.SWITCH)
-
-        # CTAs of one KV head that differ in their queries all walk its keys, and share them in L2.
-        walked = size / kv_batch / count
-        head = np.exp(np.interp(np.log2(width), (6.0, 7.0, 8.0), np.log([self.narrow_block, 1.0, self.wide_block])))
-        walk = self.block_latency * head * width / self.HEAD_DIM * block / BLOCK * per_cta
-        walk = walk + walked * sms / (hardware.memory_bandwidth * self.L2_FEED)
+            moved = size + qo + np.where(count > 1, count * partial, 0.0)
+            miss = l2_miss(moved, self.l2_share, hardware, self.SWITCH)
         again = np.ones_like(size)
         if whole.any() and hardware.l2_size is not None:
             # Heads that are not folded and run one after the other read their keys anew, if L2 did not keep them.
             kept = l2_miss(size * sequences / kv_batch, self.l2_share, hardware, self.SWITCH)
             together = np.clip(sms / sequences, 1.0, group)
             again = np.where(whole, 1.0 + (group / together - 1.0) * kept, 1.0)
-        read = again * walked * kv_batch / tiles * sms * miss / bandwidth
-        start = self.tile_start * (width / self.HEAD_DIM) ** START_GROWTH.get(self.algorithm, 0.0)
-        stream = self._in_waves(tiles * count / sms, start, read, walk)
         dram = again * size * miss / bandwidth
+        # CTAs of one KV head that differ in their queries all walk its keys, and share them in L2.
+        feed = size * tiles / kv_batch / (hardware.memory_bandwidth * self.L2_FEED)
+        head = np.exp(np.interp(np.log2(width), (6.0, 7.0, 8.0), np.log([self.narrow_block, 1.0, self.wide_block])))
+        step = self.block_latency * head * width / self.HEAD_DIM * block / BLOCK
+        start = self.tile_start * (width / self.HEAD_DIM) ** START_GROWTH.get(self.algorithm, 0.0)
+        if exact:
+            stream = self._as_timed(tiles * count / sms, start, dram, step * tiled(blocks / count), feed)
+            stream = stream + np.minimum(count - 1.0, 1.0) * (self.combine + part * count)
+        else:
+            tuned_on, turns = TUNED[self.algorithm], max(1.0, 1.0 / FILL[self.algorithm])
+            # Heads that walk on their own have a share of the feed each, however many there are.
+            step, feed = np.where(whole, step + feed / blocks * tuned_on / tiles, step), np.where(whole, 0.0, feed)
+            worth = blocks_worth(blocks, turns * step * blocks, dram, part)
+            per_cta = np.minimum(tiled(np.maximum(least, worth)), blocks)
+            count = blocks / per_cta
+            split = self._even(tiles * count / sms, start, dram, step * per_cta, feed)
+            used = np.minimum(sms, unsplit(tiles, blocks, self.algorithm))
+            unparted = self._even(tiles / used, start, dram, step * blocks, feed)
+            stream = np.where(count > 1.0, np.minimum(unparted, split + self.combine + part * count), unparted)
+            usual = blocks / np.where(whole, blocks, least_blocks(tiles, blocks, self.algorithm, tuned_on))
+            tuned = self._even(tiles * usual / max(sms, tuned_on), start, dram, step * blocks / usual, feed)
+            stream = np.maximum(stream, np.where(usual > 1.0, tuned + self.combine + part * usual, 0.0))
         ramp = self.ramp * dram / (dram + self.ramp)
-        # The partial results are written and read again, in L2.
-        combined = np.maximum(self.combine_part * parts, 2.0 * partial / (hardware.memory_bandwidth * self.L2_FEED))
-        combine = np.minimum(parts - 1.0, 1.0) * (self.combine + combined)
         swap = np.zeros(rows.shape)
         if self.algorithm == "fa2":
             swap = self.swap * np.where(folded & (group > 1), np.where(sequences > 1, 1.0, self.SINGLE_SWAP), 0.0)
-        return np.asarray(self.launch + stream + ramp + swap + combine + self.row * rows)
+        return np.asarray(self.launch + stream + ramp + swap + self.row * rows)
 
-    def _in_waves(self, waves: FloatArray, start: FloatArray, read: FloatArray, walk: FloatArray) -> FloatArray:
-        """Return the time of all waves; `read` and `walk` are the DRAM time and the walk of a full one."""
+    def _even(
+        self, waves: FloatArray, start: FloatArray, dram: FloatArray, walk: FloatArray, feed: FloatArray
+    ) -> FloatArray:
+        """Return the time of waves of equally many CTAs; `dram` and `feed` are of all, `walk` of one CTA."""
+        started = np.ceil(waves * (1.0 - SLACK)) if self.quantised else np.maximum(waves, 1.0)
+        return np.asarray(started * start + pnorm(dram, started * walk + feed, self.OVERLAP))
+
+    def _as_timed(
+        self, waves: FloatArray, start: FloatArray, dram: FloatArray, walk: FloatArray, feed: FloatArray
+    ) -> FloatArray:
+        """Return the time of full waves and a last one; `dram` and `feed` are of all, `walk` of one CTA."""
+        read, walk = dram / waves, walk + feed / waves
         if not self.quantised:
             started = np.maximum(waves, 1.0)
             return np.asarray(started * (start + pnorm(np.minimum(waves, 1.0) * read, walk, self.OVERLAP)))

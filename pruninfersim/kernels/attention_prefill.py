@@ -39,6 +39,8 @@ PACKED = ("fa3", "fa3-8bit", "flashinfer")
 HEADS = (64.0, 128.0)
 #: Keys of 128 heads that latencies of blocks are given for.
 BLOCK = 128
+#: Relative slack below which a size counts as a whole number of waves.
+SLACK = 1e-9
 #: CTA of the write of keys and values: threads, each for one element and more.
 WRITERS = 512.0
 
@@ -138,7 +140,7 @@ class PrefillAttention:
     tail: float = parameter(0.5, 0.05, 4.0, "1", "exposed share of the longest tile, which runs last")
     kv_write: float = parameter(4.7e-9, 1e-10, 5e-8, "s", "separate write of a token's keys and values by a benchmark")
     power_droop: float = parameter(0.15, 1e-4, 1.0, "1", "slow-down of a sustained kernel by the power limit")
-    l2_feed: float = parameter(3.7, 0.3, 30.0, "1", "bandwidth between L2 and the SMs over DRAM bandwidth")
+    l2_feed: float = parameter(30.0, 2.0, 1000.0, "B", "bytes between L2 and the SMs per clock and SM")
     narrow_heads: float = parameter(0.75, 0.3, 2.0, "1", "rate with heads of 64 over that with heads of 128")
     wide_heads: float = parameter(1.1, 0.3, 2.0, "1", "rate with heads of 256 over that with heads of 128")
     algorithm: str = "fa2"
@@ -192,7 +194,7 @@ class PrefillAttention:
             return np.asarray(self.launch + pnorm(compute, (qo + kv) / bandwidth, self.MEMORY_OVERLAP))
         # The new keys and values count twice: as they come from the projections, and in the cache.
         miss = l2_miss(qo + 2.0 * kv, self.l2_share, hardware, self.SWITCH)
-        moved = 2.0 * kv * (miss / bandwidth + (1.0 - miss) / (hardware.memory_bandwidth * self.l2_feed))
+        moved = 2.0 * kv * (miss / bandwidth + (1.0 - miss) / (hardware.sm_count * hardware.clock * self.l2_feed))
         threads = np.minimum(ops.b_batch / ops.sequences * ops.k / WRITERS, 1.0)
         write = pnorm(moved, self.kv_write * ops.sequences * ops.m * threads, self.WRITE_OVERLAP)
         return np.asarray(self.launch + pnorm(compute, miss * (qo + kv) / bandwidth, self.MEMORY_OVERLAP) + write)
@@ -225,7 +227,7 @@ class PrefillAttention:
         copies = np.where(BLOCK % group == 0, 1.0, self.ODD_GROUP) if packed else 1.0
         # Of a tile as full as the fullest: a few rows in a second one do not make the first one start sooner.
         full = np.minimum(rows, high) / (heads * rows)
-        feed = copies * (ops.a_traffic + ops.out_traffic) * full / (hardware.memory_bandwidth * self.l2_feed / sms)
+        feed = copies * (ops.a_traffic + ops.out_traffic) * full / (hardware.clock * self.l2_feed)
         start = self.tile_start + feed
         seconds = whole(ctas / sms) * (start + block_time * blocks) + start + self.tail * block_time * longest
         return np.asarray(seconds * (1.0 + self.power_droop * seconds / (seconds + self.POWER_TIME)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from pruninfersim._util.arrays import FloatArray, somewhere
 from pruninfersim.hardware import HardwareProfile
@@ -69,6 +69,11 @@ def pnorm(a: ArrayLike, b: ArrayLike, p: ArrayLike) -> FloatArray:
     high, low = np.maximum(a, b), np.minimum(a, b)
     ratio = np.divide(low, high, out=np.zeros(np.broadcast(low, high).shape), where=high > 0)
     return np.asarray(high * (1.0 + ratio**p) ** (1.0 / np.asarray(p)), dtype=np.float64)
+
+
+def two_of_four(ops: OpTrace) -> NDArray[np.bool_]:
+    """Return which ops have 2:4 weights, shape (op,)."""
+    return np.array([pattern == "2:4" for pattern in ops.pattern], dtype=bool)
 
 
 def roofline(ops: OpTrace, hardware: HardwareProfile) -> FloatArray:

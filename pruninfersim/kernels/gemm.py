@@ -13,7 +13,7 @@ from pruninfersim._util.arrays import FloatArray, checked
 from pruninfersim.errors import MissingValueError
 from pruninfersim.hardware import HardwareProfile, traits
 from pruninfersim.kernels import alignment
-from pruninfersim.kernels.base import Cache, parameter, parameters
+from pruninfersim.kernels.base import Cache, parameter, parameters, two_of_four
 from pruninfersim.kernels.candidates import soft_fastest, to_power
 from pruninfersim.kernels.evidence import Quantity, Spread, narrow_side, tokens, weight_elements
 from pruninfersim.kernels.kind import Kind, Regime, rows_as_ops
@@ -192,12 +192,17 @@ class Gemm:
 
     def _price(self, ops: OpTrace, hardware: HardwareProfile, footprints: Sequence[Footprint | None]) -> FloatArray:
         """Price ops chunk by chunk, shape (footprint, *sweep, op) [s]."""
-        peak = np.array([hardware.peak_flops(dtype) for dtype in ops.dtype])
         pairs = ["rank" in axes for axes in zip(ops.n_axis, ops.k_axis, strict=True)]
         power_time = np.where(pairs, self.POWER_TIME / self.PAIR, self.POWER_TIME)
-        ops = alignment.padded(ops) if self.quantised else ops
+        sides = zip(ops.dtype, two_of_four(ops).tolist(), strict=True)
+        rate = (
+            np.array([hardware.peak_flops(dtype, sparse=sparse) for dtype, sparse in sides]) * self.compute_efficiency
+        )
+        if self.quantised:
+            ops = alignment.padded(ops)
+            rate = rate * alignment.share(ops, rate, hardware)
         columns = [
-            ops.m, ops.n, ops.k, ops.batch, peak, ops.a_bytes, ops.b_bytes, ops.out_bytes,
+            ops.m, ops.n, ops.k, ops.batch, rate / hardware.sm_count, ops.a_bytes, ops.b_bytes,
             ops.a_traffic, ops.b_traffic, ops.out_traffic, power_time,
         ]  # fmt: skip
         shape = np.broadcast_shapes(*(column.shape for column in columns))
@@ -227,11 +232,8 @@ class Gemm:
         Candidates are the first axes, (split, tile, shape): few numpy calls, whether there is one shape or many. All
         is done in place, and powers as exp(p ln x): most of the time of a sweep goes into arrays of all candidates.
         """
-        m, n, k, batch, peak, a_bytes, b_bytes, out_bytes, a, w, out, power_time = columns
+        m, n, k, batch, rate, a_bytes, b_bytes, a, w, out, power_time = columns
         sms, p = hardware.sm_count, self.overlap
-        rate = peak / sms * self.compute_efficiency
-        if self.quantised:
-            rate = rate * alignment.share(n, k, np.minimum(a_bytes, b_bytes), out_bytes, rate * sms, peak, hardware)
         bm, bn = (np.array(side, dtype=np.float64)[:, None] for side in zip(*self.TILES, strict=True))
         splits = np.array(self._splits, dtype=np.float64)[:, None]
         narrow = elements(a_bytes)

@@ -106,11 +106,15 @@ class LatentPrefill:
     write: float = parameter(5e-9, 1e-11, 5e-8, "s", "write of one token to the cache")
     overlap: float = parameter(4.0, 1.2, 10.0, "1", "exponent: how well compute and DRAM overlap")
     tail: float = parameter(0.6, 0.05, 1.0, "1", "share of the longest tile that is left over at the end")
+    l2_share: float = parameter(0.5, 0.02, 2.0, "1", "share of L2 in which a replayed benchmark keeps its operands")
     quantised: bool = True
 
     #: Queries of a CTA: 128 where there is shared memory for them, else 64.
     rows: float = 128.0
 
+    MISS: ClassVar[float] = 12.0
+    #: Rate at which operands arrive from L2, over that from DRAM; fixed.
+    HIT: ClassVar[float] = 5.0
     DEPTH: ClassVar[float] = 128.0
     TILE_ABSORBED: ClassVar[tuple[float, float]] = (64.0, 64.0)
 
@@ -135,7 +139,12 @@ class LatentPrefill:
         even = ctas / sms * (each * mean + self.tile_start)
         longest = each * last + self.tile_start
         compute = np.maximum(even + self.tail * longest * np.minimum(1.0, 1.0 - 1.0 / (1.0 + ctas / sms)), longest)
-        dram = ops.traffic / (hardware.memory_bandwidth * self.memory_efficiency)
+        moved = ops.traffic
+        miss = np.ones_like(moved)
+        if cache == "replayed" and hardware.l2_size is not None:
+            miss = 1.0 / (1.0 + (self.l2_share * hardware.l2_size / np.maximum(moved, 1.0)) ** self.MISS)
+        rate = miss / self.memory_efficiency + (1.0 - miss) / (self.memory_efficiency * self.HIT)
+        dram = moved * rate / hardware.memory_bandwidth
         return np.asarray(self.launch + pnorm(compute, dram, self.overlap) + self.write * batch * ops.m)
 
     def without_quantisation(self) -> LatentPrefill:

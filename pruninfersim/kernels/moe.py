@@ -16,7 +16,7 @@ from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import Cache, parameter, pnorm
 from pruninfersim.kernels.evidence import Quantity, Spread
 from pruninfersim.kernels.kind import Kind, Regime, rows_as_ops
-from pruninfersim.models.architectures.routing import active_share, busiest_rank, skewed_counts
+from pruninfersim.models.architectures.routing import busiest_rank, busiest_share, skewed_counts
 from pruninfersim.trace import OpTrace
 
 if TYPE_CHECKING:
@@ -67,9 +67,9 @@ class FusedMoE:
         shape = np.broadcast_shapes(*(getattr(ops, name).shape for name in ("m", "n", "k", "batch", "sequences")))
         wide = [
             np.broadcast_to(x, shape)
-            for x in (ops.m, ops.n, ops.k, ops.b_batch, ops.b_reads, ops.sequences, ops.gemms, ops.b_bytes)
+            for x in (ops.m, ops.n, ops.k, ops.b_batch, ops.b_reads, ops.sequences, ops.gemms, ops.b_bytes, ops.a_bytes)
         ]
-        each, inter, hidden, experts, share, tokens, gemms, weight = wide
+        each, inter, hidden, experts, share, tokens, gemms, weight, entry = wide
         pairs, used, gated = each * experts, share * experts, gemms - 1.0
         tiles = self._tiles(ops, each, experts, used, tokens, shape)
         peak = np.broadcast_to(np.array([hardware.peak_flops(dtype) for dtype in ops.dtype]), shape)
@@ -81,8 +81,8 @@ class FusedMoE:
         total = np.full(shape, self.launch) + self.per_expert * experts
         for n, k in ((gated * inter, hidden), (hidden, inter)):
             read = used * n * k * weight * (miss / self.memory_efficiency + (1.0 - miss) / self.HIT)
-            dram = (read + (pairs * k * weight + 2.0 * pairs * n) / self.memory_efficiency) / bandwidth
-            total = total + self._gemm(tiles, n, k, pairs, dram, weight, peak, hardware)
+            dram = (read + (pairs * k * entry + 2.0 * pairs * n) / self.memory_efficiency) / bandwidth
+            total = total + self._gemm(tiles, n, k, pairs, dram, weight, entry, peak, hardware)
         moved = 2.0 * (3.0 * pairs * hidden + (gated + 1.0) * pairs * inter + tokens * hidden)
         return np.asarray(total + moved / (bandwidth * self.permute_efficiency))
 
@@ -98,6 +98,7 @@ class FusedMoE:
         pairs: FloatArray,
         dram: FloatArray,
         weight: FloatArray,
+        entry: FloatArray,
         peak: FloatArray,
         hardware: HardwareProfile,
     ) -> FloatArray:
@@ -110,7 +111,7 @@ class FusedMoE:
                 ctas = count * across / sms
                 waves = np.ceil(ctas) if self.quantised else np.maximum(ctas, 1.0)
                 compute = waves * (2.0 * rows * columns) * k * sms / (peak * self.efficiency)
-                feed = (across * pairs * k * weight + count * n * k * weight) / (
+                feed = (across * pairs * k * entry + count * n * k * weight) / (
                     hardware.memory_bandwidth * self.l2_bandwidth
                 )
                 options.append(pnorm(pnorm(compute, dram, self.overlap), feed, self.overlap))
@@ -183,16 +184,6 @@ def moe_columns(sizes: Mapping[str, FloatArray], *, gated: ArrayLike, routing: s
     tokens, hidden, inter, experts, top_k, tp, ep = (sizes[name] for name in SIZES)
     local = experts / ep
     mean = busiest_rank(tokens, top_k, experts, ep, routing) * tokens * top_k / experts
-    if routing.startswith("power_law"):
-        wide = np.broadcast_arrays(tokens, mean, local)
-        used = [
-            (skewed_counts(t, m, int(e), routing) > 0).sum() if t > 1 else min(m * e, e)
-            for t, m, e in zip(*(x.ravel() for x in wide), strict=True)
-        ]
-        share = np.reshape(np.array(used, dtype=np.float64), wide[0].shape) / local
-        share = np.maximum(share, np.minimum(1.0, np.ceil(top_k / ep) / local))
-    else:
-        share = active_share(tokens, top_k, experts, routing)
     return {
         "m": mean,
         "n": inter / tp,
@@ -201,7 +192,7 @@ def moe_columns(sizes: Mapping[str, FloatArray], *, gated: ArrayLike, routing: s
         "b_batch": local,
         "sequences": tokens,
         "gemms": 2.0 + np.asarray(gated),
-        "b_reads": np.minimum(share, 1.0),
+        "b_reads": busiest_share(tokens, top_k, experts, ep, routing),
     }
 
 

@@ -18,7 +18,9 @@ from pruninfersim.models.architectures import ARCHITECTURES, Row
 from pruninfersim.models.architectures.layered import Layer, layered_rows
 from pruninfersim.models.keys import MOST_LAYERS
 from pruninfersim.models.names import find
+from pruninfersim.models.quantisation import Storage
 from pruninfersim.models.reading import read_config, read_json
+from pruninfersim.models.stored import as_stored
 from pruninfersim.workload import Workload
 
 if TYPE_CHECKING:
@@ -88,6 +90,8 @@ class ModelConfig(Record):
         Whether the last norm has a bias.
     notes : tuple of str
         What a reader of an estimate has to know about the configuration.
+    storage : Storage
+        At its dtype: scales, layers left in 16 bit, the KV cache of a checkpoint.
 
     Raises
     ------
@@ -122,6 +126,7 @@ class ModelConfig(Record):
     position_embeddings: int = Field(default=0, ge=0)
     final_norm_bias: bool = False
     notes: tuple[str, ...] = ()
+    storage: Storage = Storage()
 
     @field_validator("dtype")
     @classmethod
@@ -237,8 +242,7 @@ class ModelConfig(Record):
     def rows(self, workload: Workload, dtype: str) -> list[Row]:
         """Return the rows of a trace: one per distinct op of a forward pass, layers folded.
 
-        An architecture of your own is a class derived from this one that makes its own rows, for instance from
-        `pruninfersim.models.architectures.Rows`.
+        An architecture of your own is a class derived from this one that makes its own rows (see `architectures.Rows`).
 
         Parameters
         ----------
@@ -255,11 +259,11 @@ class ModelConfig(Record):
         >>> [row["name"] for row in get("llama-3.1-8b").rows(Workload.decode(), "bf16")][:3]
         ['embedding', 'attn_norm', 'q']
         """
-        if self.layers:
-            return layered_rows(self, workload, dtype)
-        if self.family not in ARCHITECTURES:
+        if not self.layers and self.family not in ARCHITECTURES:
             raise unknown_name("model family", self.family, ARCHITECTURES)
-        return ARCHITECTURES[self.family](self, workload, dtype)
+        made = layered_rows if self.layers else ARCHITECTURES[self.family]
+        rows = made(self, workload, dtype)
+        return as_stored(rows, self) if dtype == self.storage.dtype else rows
 
     # --- copies and files ---------------------------------------------------------------------------------------
 
@@ -369,9 +373,8 @@ def table() -> pd.DataFrame:
     for name in names():
         model = get(name)
         counts = {key: getattr(model, key) for key in ("parameters", "gemm_parameters", "layer_parameters")}
-        rows.append(
-            {**model.model_dump(exclude={"reference", "layers", "notes"}), **counts, "reference": model.reference}
-        )
+        fields = model.model_dump(exclude={"reference", "layers", "notes", "storage"})
+        rows.append({**fields, **counts, "reference": model.reference})
     return pd.DataFrame(rows).set_index("name")
 
 

@@ -125,36 +125,16 @@ def fields_from_hf(config: dict[str, Any]) -> dict[str, Any]:
     for other, name in OTHER_NAMES.items():
         if other in config and name not in config:
             renamed[name] = config[other]
+    if isinstance(kinds := config.get("layers_block_type"), list):
+        renamed.setdefault("num_hidden_layers", len(kinds))
     keys = Keys({**renamed, "model_type": family}, DEFAULTS.get(family))
     layers = keys.get("num_hidden_layers")
     if isinstance(layers, int | float) and layers > MOST_LAYERS:
         raise InvalidInputError(f"num_hidden_layers must be at most {MOST_LAYERS}; got {shown(layers)}")
     fields = _layered(family, keys) if family in LAYERED else _decoder(family, keys)
-    notes = stored_notes(keys)
+    keys.read(STORED)
     keys.refuse_unread()
-    return {"family": family, "notes": notes, **fields}
-
-
-def stored_notes(keys: Keys) -> tuple[str, ...]:
-    """Say how a checkpoint stores its weights, where that is not what the predictions are of: 16 bit, dense."""
-    notes = []
-    outer = keys.get("compression_config") or {}
-    quantised = {**outer, **(keys.get("quantization_config") or {})}
-    sparse = keys.get("sparsity_config") or quantised.pop("sparsity_config", None) or {}
-    if quantised:
-        method = quantised.get("quant_method") or quantised.get("quant_algo") or quantised.get("format") or "quantised"
-        bits = f", {quantised['bits']} bit" if "bits" in quantised else ""
-        notes.append(
-            f"the file says that its weights are quantised ({method}{bits}); they are taken as 16 bit here: give dtype "
-            "for another precision"
-        )
-    structure = sparse.get("sparsity_structure") or sparse.get("format")
-    if structure and structure not in ("dense", "unstructured"):
-        notes.append(
-            f"the file says that its weights are sparse ({structure}); the model is taken as dense here: apply the "
-            "method semi-structured for 2:4"
-        )
-    return tuple(notes)
+    return {"family": family, **fields}
 
 
 def _layered(family: str, keys: Keys) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from pruninfersim.models.architectures.moe import MoE
 from pruninfersim.models.hf_common import Read, attention
 from pruninfersim.models.keys import Keys
 
+#: What newer files of Nemotron-H call a layer -> its letter in the pattern of older ones.
+LETTERS = {"mamba": "M", "attention": "*", "mlp": "-", "moe": "E"}
+
 
 def qwen_next(keys: Keys) -> Read:
     """Return the layers of qwen_next models."""
@@ -48,10 +51,13 @@ def qwen_next(keys: Keys) -> Read:
 
 def nemotron_h(keys: Keys) -> Read:
     """Return the layers of nemotron_h models."""
-    pattern = keys["hybrid_override_pattern"]
+    kinds = keys.get("layers_block_type")
+    if kinds is not None and (strange := sorted({str(kind) for kind in kinds} - set(LETTERS))):
+        raise InvalidInputError(f"layers_block_type holds {strange[0]}; {', '.join(LETTERS)} are supported")
+    pattern = "".join(LETTERS[kind] for kind in kinds) if kinds is not None else keys["hybrid_override_pattern"]
     if len(pattern) != keys["num_hidden_layers"]:
         raise InvalidInputError(
-            f"hybrid_override_pattern has {len(pattern)} entries for {keys['num_hidden_layers']} layers"
+            f"the pattern of layers has {len(pattern)} entries for {keys['num_hidden_layers']} layers"
         )
     keys.get("expand")
     mamba = Mamba2(
@@ -74,6 +80,7 @@ def nemotron_h(keys: Keys) -> Read:
                 gated=False,
                 shared_inter=keys.get("n_shared_experts", 0) * keys.get("moe_shared_expert_intermediate_size", 0),
                 router_bias=True,
+                latent=keys.get("moe_latent_size", 0),
             )
         }
     unknown = sorted(set(pattern) - set(parts))

@@ -88,6 +88,8 @@ def deepseek(keys: Keys) -> Read:
         index_top=keys.get("index_topk", 0),
     )
     kinds = keys.get("indexer_types", [])
+    if kinds:  # the rule that these keys give is written out, layer by layer
+        keys.read(["index_topk_freq", "index_skip_topk_offset", "index_topk_pattern", "index_share_for_mtp_iteration"])
     if any(kind not in ("full", "shared") for kind in kinds):
         raise InvalidInputError(f"indexer_types holds {sorted(set(kinds))}; full and shared are supported")
     followers = {i for i, kind in enumerate(kinds) if kind == "shared"}
@@ -133,6 +135,8 @@ def minimax(keys: Keys) -> Read:
     """Return the layers of minimax models."""
     if keys.get("shared_intermediate_size"):
         raise InvalidInputError("shared_intermediate_size is not supported for minimax_m2")
+    if set(keys.get("attn_type_list", [1])) != {1}:
+        raise InvalidInputError("attn_type_list is supported for minimax_m2 where all of it is 1, full attention")
     moe = MoE(
         experts=keys["num_local_experts"],
         top_k=keys["num_experts_per_tok"],

@@ -21,7 +21,7 @@ HARMLESS = re.compile(
     r"^_|llm_compressor|aux_loss|jitter|router_logits|routed_scaling|norm_topk|scoring_func|topk_method|seq_aux|ep_size|num_nextn|mtp|"
     r"z_loss|_cache_dtype|_ssm_dtype|chunk_size_feed|indexer_rope|kernels|chunk_size$|hidden_act|time_step|conv_bias|"
     r"architectures|quantization_status|pruned_heads|sparse_attention_config_version|moe_implementation|rope|"
-    r"routing_bias|use_conv_bias|proj_bias|norm_type|cla_share|freeze|token|image|vision|audio|video"
+    r"routing_bias|use_conv_bias|proj_bias|norm_type|expert_overlap|cla_share|freeze|token|image|vision|audio|video"
 )
 
 

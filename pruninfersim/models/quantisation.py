@@ -8,6 +8,18 @@ from typing import Any
 
 from pruninfersim.errors import InvalidInputError, shown
 
+#: Experts of a mixture, as modules.
+EXPERTS = ("*.experts",)
+#: Targets of compressed-tensors that mean all linear layers.
+CLASSES = ("Linear", "FusedMoE", "MoE")
+#: Quantisation of modelopt by its algorithm: weights, activations, group of scales.
+ALGORITHMS: dict[str, tuple[str, str, int | None]] = {
+    "FP8": ("fp8", "fp8", None),
+    "NVFP4": ("nvfp4", "nvfp4", None),
+    "W4A16_AWQ": ("int4", "bf16", 128),
+    "W8A16": ("int8", "bf16", None),
+}
+
 
 @dataclass(frozen=True)
 class Storage:
@@ -26,7 +38,9 @@ class Storage:
     pattern : str
         Structured sparsity of the linear layers: "2:4" or "".
     ignored : tuple of str
-        Modules that stay in 16 bit.
+        Modules that stay in 16 bit: names, globs, or regular expressions behind "re:".
+    only : tuple of str
+        Modules that are narrow, in the same words; empty for all linear layers.
     note : str
         What was mapped to something near, for a reader; empty if nothing was.
     """
@@ -38,6 +52,7 @@ class Storage:
     kv: str | None = None
     pattern: str = ""
     ignored: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
     note: str = ""
 
     @property
@@ -55,9 +70,9 @@ class Storage:
         """What a reader of the model should know about its storage, as the end of a sentence; empty if nothing."""
         said = []
         if self.dtype != "bf16":
-            said.append(f"linear layers stored as {self.dtype}")
+            said.append(f"{'experts' if self.only == EXPERTS else 'linear layers'} stored as {self.dtype}")
         if self.kv:
-            said.append(f"KV cache in {self.kv}, see pruning.Quantized")
+            said.append(f"KV cache in {self.kv}")
         if self.pattern:
             said.append(f"weights pruned to {self.pattern}, see pruning.SemiStructured")
         return "; ".join([*said, self.note] if self.note else said)
@@ -81,7 +96,9 @@ def storage_of(config: Mapping[str, Any]) -> Storage:
     >>> storage_of({}).weights
     'bf16'
     """
-    given = config.get("quantization_config") or config.get("compression_config") or {}
+    given = dict(config.get("quantization_config") or config.get("compression_config") or {})
+    if config.get("sparsity_config"):
+        given.setdefault("sparsity_config", config["sparsity_config"])
     if not given:
         return Storage()
     default = "modelopt" if "quant_algo" in given else "compressed-tensors"
@@ -109,7 +126,12 @@ def _integer(given: Mapping[str, Any]) -> Storage:
     if bits not in (4, 8):
         raise InvalidInputError(f"weights of {bits} bit have no kernel model; 4 and 8 bit do")
     group = int(given.get("group_size") or given.get("q_group_size") or 128)
-    return Storage(f"int{bits}", "bf16", None if group < 0 else group, ignored=_ignored(given))
+    rules = given.get("dynamic") or {}
+    other = [rule for rule in rules if not rule.startswith("-:")]
+    if other:
+        raise InvalidInputError(f"layers of another format ({other[0]}) have no kernel model; layers left out (-:) do")
+    left_out = tuple(f"re:.*{rule.removeprefix('-:')}" for rule in rules)
+    return Storage(f"int{bits}", "bf16", None if group < 0 else group, ignored=(*_ignored(given), *left_out))
 
 
 def _bitsandbytes(given: Mapping[str, Any]) -> Storage:
@@ -124,9 +146,8 @@ def _bitsandbytes(given: Mapping[str, Any]) -> Storage:
 
 
 def _mxfp4(given: Mapping[str, Any]) -> Storage:
-    """Read mxfp4: 4 bit and one 8-bit scale per 32, the bytes of int4 with a 16-bit scale per 64."""
-    note = "mxfp4 weights are priced as int4 with a 16-bit scale per 64 weights, which take the same bytes"
-    return Storage("int4", "bf16", 64, ignored=_ignored(given), note=note)
+    """Read mxfp4, which `transformers` and the engines know for the experts of gpt-oss only."""
+    return Storage("mxfp4", "bf16", ignored=_ignored(given), only=EXPERTS)
 
 
 def _groups(given: Mapping[str, Any]) -> Storage:
@@ -137,14 +158,17 @@ def _groups(given: Mapping[str, Any]) -> Storage:
     groups = list((given.get("config_groups") or {}).values())
     if not groups:
         algorithm = str(given.get("quant_algo") or "").upper()
-        if algorithm in ("FP8", "NVFP4"):
-            form = algorithm.lower()
-            return Storage(form, form, kv=kv, pattern=pattern, ignored=_ignored(given))
-        return Storage(kv=kv, pattern=pattern, ignored=_ignored(given))
+        if algorithm and algorithm not in ALGORITHMS:
+            raise InvalidInputError(
+                f"quant_algo {shown(algorithm)} has no kernel model; {', '.join(ALGORITHMS)} have one"
+            )
+        weights, activations, group = ALGORITHMS.get(algorithm, ("bf16", "bf16", None))
+        return Storage(weights, activations, group, kv=kv, pattern=pattern, ignored=_ignored(given))
     if len(groups) > 1 and any(_scheme(group) != _scheme(groups[0]) for group in groups):
         raise InvalidInputError("quantization_config has several config_groups that differ; layers of one format only")
     weights, activations, group, how = _scheme(groups[0])
-    return Storage(weights, activations, group, how, kv, pattern, _ignored(given))
+    targets = tuple(target for each in groups for target in each.get("targets") or () if target not in CLASSES)
+    return Storage(weights, activations, group, how, kv, pattern, _ignored(given), targets)
 
 
 def _scheme(group: Mapping[str, Any]) -> tuple[str, str, int | None, str]:
@@ -152,6 +176,8 @@ def _scheme(group: Mapping[str, Any]) -> tuple[str, str, int | None, str]:
     weights, inputs = group.get("weights") or {}, group.get("input_activations")
     bits, kind = int(weights.get("num_bits", 8)), str(weights.get("type", "int"))
     size = weights.get("group_size")
+    if (kind, bits, size, inputs) == ("float", 4, 32, None):
+        return "mxfp4", "bf16", None, "fused"
     if kind == "int" and inputs is None:
         if bits not in (4, 8):
             raise InvalidInputError(f"weights of {bits} bit have no kernel model; 4 and 8 bit do")
@@ -185,7 +211,8 @@ def _kv(scheme: Any) -> str | None:
 
 
 def _ignored(given: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(given.get("ignore") or given.get("modules_to_not_convert") or ())
+    keys = ("ignore", "exclude_modules", "modules_to_not_convert", "ignored_layers")
+    return tuple(dict.fromkeys(str(name) for key in keys for name in given.get(key) or ()))
 
 
 READERS = {

@@ -75,9 +75,8 @@ def _from_keys(
         origin = f"the language model of {origin} (type {config.get('model_type')}), without its encoders"
     try:
         fields = fields_from_hf(text)
-        if family not in LAYERED:  # of mixtures and hybrids no narrow kernels are priced yet: notes say so
-            stored = storage_of({**text, **config})
-            fields |= {"dtype": stored.dtype, "notes": (stored.remarks,) if stored.remarks else ()}
+        stored = storage_of({**text, **config})
+        fields |= {"dtype": stored.dtype, "notes": (stored.remarks,) if stored.remarks else (), "storage": stored}
         return make(name=label, reference=origin, **fields)
     except KeyError as missing:
         raise error(

@@ -75,7 +75,8 @@ class LayerChoices:
         Raises
         ------
         InvalidInputError
-            If there is not one choice per layer, or a size is above that of the model.
+            If there is not one choice per layer, a size is above that of the model, or KV heads do not divide the query
+            heads.
         """
         layers = model_of(trace).num_layers
         chosen = {name: tuple(getattr(self, name)) or ("keep",) * layers for name in ("attention", "mlp")}
@@ -106,6 +107,14 @@ class LayerChoices:
         if np.any(heads[np.isfinite(heads)] > model.num_kv_heads):
             raise InvalidInputError(f"a number of KV heads of the table is above the {model.num_kv_heads} of the model")
         groups, group = heads_of(trace)
+        uneven = np.isfinite(heads) & (np.rint(groups * group) % np.where(np.isfinite(heads), heads, 1.0) > 0)
+        if uneven.any():
+            at = int(np.argwhere(uneven)[0][-1])
+            queries = float(np.broadcast_to(groups * group, uneven.shape)[..., at].flat[0])
+            raise InvalidInputError(
+                f"{heads[at]:g} KV heads of the table do not divide the {queries:g} query heads of layer "
+                f"{trace.layers[at][0]}: every KV head serves as many of them"
+            )
         kv = np.minimum(heads / groups, 1.0)
 
         def narrowed(size: np.ndarray, axes: tuple[str, ...]) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,15 +23,63 @@ KERNELS = {
     ("int8", "int8"): "int8",
     ("int8", "bf16"): "int8_wo",
     ("int4", "bf16"): "int4_wo",
+    ("mxfp4", "bf16"): "mxfp4",
     ("nvfp4", "nvfp4"): "nvfp4",
 }
 WEIGHTS = tuple(dict.fromkeys(weights for weights, _ in KERNELS))
 #: Kernels that run narrow weights.
-KEYS = ("gemm", "shared_gemm", "gemm_2of4", "token_gemm")
+KEYS = ("gemm", "shared_gemm", "gemm_2of4", "token_gemm", "per_head_gemm", "moe")
+#: What may be said beside the weights.
+OPTIONS = ("group", "activations", "kv")
 #: KV cache -> bytes per element; fp8 and int8 with one scale per tensor or head, which does not count.
 KV_BYTES = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0}
-#: Bytes of one scale of a group of integer weights: 16 bit, as GPTQ and AWQ checkpoints have.
-SCALE = 2.0
+
+
+#: The method by name, in the spellings that people use, and what its name alone stands for.
+NAME, SPELLINGS, ALONE = "quantized", ("quantized", "quantised"), "fp8"
+
+
+def named(text: str) -> bool:
+    """Return whether a text names this method, with a format or without.
+
+    >>> named("quantized:int4"), named("Quantised"), named("low-rank")
+    (True, True, False)
+    """
+    return text.partition(":")[0].strip().lower() in SPELLINGS
+
+
+def read(text: str) -> Quantized:
+    """Return the method that a text names: ``quantized:WEIGHTS``, and options behind further colons.
+
+    Parameters
+    ----------
+    text : str
+        Such as ``quantized:int4:group=64:kv=fp8``; ``quantized`` alone is in fp8, ``quantized:kv=fp8`` leaves the
+        weights in 16 bit.
+
+    Raises
+    ------
+    UnknownNameError, InvalidInputError
+        If there is no such format or option, or no kernel.
+
+    >>> read("quantized:int8:activations=bf16").dtype, read("quantized").dtype
+    ('int8_wo', 'fp8')
+    """
+    options: dict[str, Any] = {}
+    for part in (part.strip() for part in text.split(":")[1:]):
+        key, equals, value = (word.strip() for word in part.partition("="))
+        if not equals:
+            key, value = "weights", key
+        if key not in ("weights", *OPTIONS):
+            raise unknown_name("option of quantized", key, OPTIONS)
+        options[key] = _whole(value) if key == "group" else value
+    return Quantized(**options) if options else Quantized(ALONE)
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise InvalidInputError(f"quantized: group is a positive whole number; got {shown(text)}")
+    return int(text)
 
 
 @doors
@@ -44,8 +92,8 @@ class Quantized:
 
     Attributes
     ----------
-    weights : {"bf16", "fp8", "fp8-block", "int8", "int4", "nvfp4"}
-        Of the linear layers.
+    weights : {"bf16", "fp8", "fp8-block", "int8", "int4", "mxfp4", "nvfp4"}
+        Of the linear layers, experts among them.
     group : int, optional
         Integer weights that share a 16-bit scale; default is 128 for int4, and a whole row for int8.
     activations : {"bf16", "fp8", "int8", "nvfp4"}, optional
@@ -68,7 +116,6 @@ class Quantized:
     5.7
     """
 
-    name: ClassVar[str] = "quantized"
     largest: ClassVar[float] = 0.0
 
     weights: str = "bf16"
@@ -96,6 +143,21 @@ class Quantized:
             )
 
     @property
+    def name(self) -> str:
+        """The method as `read` takes it.
+
+        >>> Quantized("int4", group=64, kv="fp8").name, Quantized(kv="fp8").name
+        ('quantized:int4:group=64:kv=fp8', 'quantized:kv=fp8')
+        """
+        usual = next(acts for weights, acts in KERNELS if weights == self.weights)
+        said = {
+            "activations": None if self.activations == usual else self.activations, "group": self.group, "kv": self.kv
+        }  # fmt: skip
+        options = [f"{key}={value}" for key, value in said.items() if value is not None]
+        weights = [] if self.weights == "bf16" and options else [self.weights]
+        return ":".join([NAME, *weights, *options])
+
+    @property
     def dtype(self) -> str:
         """Format of the GEMMs, a key of `pruninfersim.hardware.precision.PRECISIONS`; "" if they stay as they are."""
         return KERNELS[self.weights, str(self.activations)]
@@ -107,10 +169,7 @@ class Quantized:
         >>> Quantized("int4").weight_bytes, Quantized("int4", group=32).weight_bytes, Quantized("nvfp4").weight_bytes
         (0.515625, 0.5625, 0.5625)
         """
-        bits = {"int8": 1.0, "int4": 0.5}.get(self.weights)
-        if bits is None or (self.group is None and self.weights == "int8"):
-            return precision.get(self.dtype or "bf16").weight_bytes
-        return bits + SCALE / (self.group or 128)
+        return precision.weight_bytes(self.dtype or "bf16", self.group)
 
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace with narrow linear layers and KV cache.
@@ -127,8 +186,7 @@ class Quantized:
         return replace(out, applied=(*trace.applied, Applied(self.name, np.zeros(()), zero)))
 
     def _linear(self, trace: OpTrace) -> OpTrace:
-        stored = np.broadcast_to(trace.gemms == 1.0, trace.shape).reshape(-1, len(trace)).all(axis=0)
-        linear: NDArray[np.bool_] = stored & trace.mask(kernels=KEYS)
+        linear: NDArray[np.bool_] = trace.mask(kernels=KEYS)
         form = precision.get(self.dtype)
         for i in np.flatnonzero(linear):
             if bool((trace.a_bytes[..., i] < 2.0).any()) or precision.get(trace.dtype[i]).weight_bytes < 2.0:
@@ -148,6 +206,7 @@ class Quantized:
 
     def _cache(self, trace: OpTrace, size: float) -> OpTrace:
         attention = np.broadcast_to(trace.gemms == 2.0, trace.shape).reshape(-1, len(trace)).all(axis=0)
+        attention &= ~trace.mask(kernels=["moe"])  # experts without a gate have two matrices
         append = trace.mask(kernels=["kv_append"])
         return trace.with_columns(
             b_bytes=np.where(attention, size, trace.b_bytes),

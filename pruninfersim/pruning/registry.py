@@ -15,7 +15,7 @@ from pruninfersim._util.doors import door, doors
 from pruninfersim.errors import InvalidInputError, shown
 from pruninfersim.hardware import HardwareProfile, precision
 from pruninfersim.models import ModelConfig
-from pruninfersim.pruning import aliases
+from pruninfersim.pruning import aliases, quantized
 from pruninfersim.pruning.activation_sparsity import ActivationSparsity
 from pruninfersim.pruning.base import no_kernel
 from pruninfersim.pruning.dynamic_depth import DynamicDepth
@@ -58,6 +58,8 @@ MORE: dict[str, Any] = {
 #: Every method that has a name; what joins one of the two is found here too.
 EVERY: Mapping[str, Any] = ChainMap(METHODS, MORE)
 
+#: Between methods that are applied in order, in one name.
+THEN = "+"
 #: A name, a class, a method, or several of them that are applied in order.
 Method: TypeAlias = "str | type[Any] | PruningMethod | Sequence[str | type[Any] | PruningMethod]"
 
@@ -81,6 +83,11 @@ class Composed:
     def name(self) -> str:
         """Names of the methods, in order."""
         return " + ".join(method.name for method in self.methods)
+
+    @property
+    def largest(self) -> float:
+        """The largest sparsity that all of those can do which have one [1]."""
+        return min((reach for method in self.methods if (reach := largest(method)) > 0.0), default=0.0)
 
     def apply(self, trace: OpTrace) -> OpTrace:
         """Return the trace after all methods."""
@@ -144,9 +151,10 @@ def resolve(method: Method, sparsity: Ratio | None = None) -> PruningMethod:
     Parameters
     ----------
     method : str, method class or object, or a sequence of them
-        A sequence is a composition, in that order.
+        A sequence is a composition, in that order, and so are names with "+" between. ``quantized:int4`` stands for
+        `Quantized`, see `pruninfersim.pruning.quantized.read`.
     sparsity : Ratio, optional
-        Of every method that is given by name or class; needed there, and refused where there is none.
+        Of every method that is given by name or class and has one; needed there, and refused where there is none.
 
     Raises
     ------
@@ -158,7 +166,15 @@ def resolve(method: Method, sparsity: Ratio | None = None) -> PruningMethod:
 
     >>> resolve(["static-depth", SemiStructured()], 0.25).name
     'static-depth + semi-structured'
+    >>> resolve("quantized:int4+static-width", 0.25).name
+    'quantized:int4 + static-width'
     """
+    if isinstance(method, str) and THEN in method:
+        return resolve([part.strip() for part in method.split(THEN)], sparsity)
+    if isinstance(method, str) and quantized.named(method):
+        if sparsity is not None:
+            raise InvalidInputError(f"{method} has no sparsity; leave it out, or add a method that has one with +")
+        return quantized.read(method)
     if isinstance(method, str):
         if sparsity is None:
             raise InvalidInputError(f"method {shown(method)} needs a sparsity, for instance sparsity=0.5")
@@ -176,14 +192,15 @@ def resolve(method: Method, sparsity: Ratio | None = None) -> PruningMethod:
         return method
     if isinstance(method, Iterable):
         several = list(method)
-        named = any(isinstance(each, str | type) for each in several)
+        named = any(takes_sparsity(each) for each in several)
         if not several or (sparsity is not None and not named):
             what = "no method" if not several else "a sparsity for no name"
             raise InvalidInputError(f"{what} in the sequence of methods; give names with a sparsity, or method objects")
-        found = tuple(resolve(each, sparsity if isinstance(each, str | type) else None) for each in several)
+        found = tuple(resolve(each, sparsity if takes_sparsity(each) else None) for each in several)
         return found[0] if len(found) == 1 else Composed(found)
     raise InvalidInputError(
-        f"method must be a name ({', '.join(EVERY)}), a method object, or a sequence of them; got {shown(method)}"
+        f"method must be a name ({', '.join(EVERY)}, {quantized.NAME}), a method object, or a sequence of them; "
+        f"got {shown(method)}"
     )
 
 
@@ -193,11 +210,15 @@ def takes_sparsity(method: Method) -> bool:
 
     >>> takes_sparsity("low-rank"), takes_sparsity(["low-rank", SemiStructured()]), takes_sparsity(SemiStructured())
     (True, True, False)
+    >>> takes_sparsity("quantized:int4"), takes_sparsity("quantized+low-rank")
+    (False, True)
     """
-    if isinstance(method, str | type):
-        return True
+    if isinstance(method, str):
+        return not all(quantized.named(part) for part in method.split(THEN))
+    if isinstance(method, type):
+        return method is not quantized.Quantized
     several = isinstance(method, Iterable) and not hasattr(method, "apply")
-    return several and any(isinstance(each, str | type) for each in method)  # type: ignore[union-attr]
+    return several and any(takes_sparsity(each) for each in method)  # type: ignore[union-attr]
 
 
 @door

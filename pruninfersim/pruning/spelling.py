@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from pruninfersim._util.numerals import fraction
 from pruninfersim.errors import InvalidInputError
-from pruninfersim.pruning import aliases
+from pruninfersim.pruning import aliases, quantized
 from pruninfersim.pruning.ratios import Axis, PerBlock, Ratio
 from pruninfersim.pruning.registry import EVERY, Composed
 from pruninfersim.trace import PruningMethod
@@ -80,6 +80,8 @@ def parts(text: str) -> tuple[Part, ...]:
 
 def _part(text: str) -> Part:
     name, at, ratio = text.partition(AT)
+    if at and quantized.named(name):
+        raise InvalidInputError(f"{text}: quantized has no ratio; name its format, such as quantized:int4")
     if not at or not name.strip():
         raise InvalidInputError(f"{text!r} is not a method with a ratio, such as static-width@0.5")
     known = name.strip() if name.strip() in EVERY else aliases.find(name.strip(), EVERY)

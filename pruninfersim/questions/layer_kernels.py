@@ -16,9 +16,9 @@ from pruninfersim.errors import InvalidInputError, unknown_name
 from pruninfersim.hardware import HardwareProfile, precision, traits
 from pruninfersim.kernels import all_reduce, mla, moe
 from pruninfersim.kernels.base import Cache, ceilings
-from pruninfersim.models.architectures.routing import checked_routing
 from pruninfersim.questions.single_kernel import CACHES, operands
 from pruninfersim.trace import OpTrace
+from pruninfersim.workload import checked_routing
 
 #: Library -> kind of the calibrations of its fused mixture of experts.
 MOE_LIBRARIES = {"trtllm": "moe", "sglang": "moe_triton"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,8 +90,7 @@ def _reach(method: Any) -> list[float]:
     """Return the sparsities of a curve that a method can do; one with a sparsity of its own is a single point."""
     if not pruning.takes_sparsity(method):
         return [0.0]
-    parts = [method] if isinstance(method, str) else [part for part in method if isinstance(part, str)]
-    end = min(pruning.largest(pruning.resolve(part, 0.0)) for part in parts)
+    end = pruning.largest(pruning.at(method, 0.0))
     return [s for s in CURVE if s <= end]
 
 
@@ -99,7 +99,7 @@ def _like(workload: Workload, batch: Any = None, context: Any = None) -> Workloa
     of = Workload.of(
         workload.phase, workload.batch if batch is None else batch, workload.context if context is None else context
     )
-    return Workload(of.phase, of.batch, of.query_len, of.context, logits=workload.logits, causal=workload.causal)
+    return replace(workload, batch=of.batch, query_len=of.query_len, context=of.context)
 
 
 def _joined(frames: list[pd.DataFrame]) -> pd.DataFrame:

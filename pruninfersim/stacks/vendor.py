@@ -29,23 +29,25 @@ from pruninfersim.kernels.attention_pruned import BlockSparseAttention, Gathered
 from pruninfersim.kernels.base import KernelModel
 from pruninfersim.kernels.compressed import ColumnGemm, ExitAttention, ExitGemm, MaskedGemm
 from pruninfersim.kernels.gemm import Gemm
-from pruninfersim.kernels.gemm_2of4 import Vendor24
+from pruninfersim.kernels.gemm_2of4 import SparseGemm24
 from pruninfersim.kernels.library_gemm import LibraryGemm
 from pruninfersim.kernels.linear_attention import LinearScan
 from pruninfersim.kernels.quantise import STEPS
 from pruninfersim.kernels.token_gemm import BatchedGemm, MaskSort, TokenCopy, VendorTokenGemm
 from pruninfersim.stacks.copies import with_token_copies
-from pruninfersim.stacks.quantisation import narrow_names, widening, with_narrow_cache, with_quantisation
+from pruninfersim.stacks.quantisation import narrow_names, of_other_width, with_narrow_cache, with_quantisation
 from pruninfersim.stacks.systolic import systolic
 from pruninfersim.trace import OpTrace
 
 #: Format -> kind of its GEMM where that is not cuBLAS; "fp4" is nvfp4 by another name.
-OTHER_KINDS = dict.fromkeys(("fp8_block", "nvfp4", "int8_wo", "int4_wo"), "gemm_trtllm")
+OTHER_KINDS = dict.fromkeys(("fp8_block", "nvfp4", "int8_wo", "int4_wo", "mxfp4"), "gemm_trtllm")
 #: Libraries of an engine -> its kinds: TensorRT-LLM runs what the vendor's stack runs, SGLang kernels of its own.
 LIBRARIES = {
     "trtllm": OTHER_KINDS,
     "sglang": OTHER_KINDS | dict.fromkeys(("fp8", "fp8_block", "nvfp4"), "gemm_sglang"),
 }
+#: Narrow formats whose mixtures of experts were timed.
+TIMED_EXPERTS = ("fp8", "fp8_block")
 #: Half-width at 90 % of two measurements of one speedup of a whole model: 2.7 % in arXiv 2606.09080 (its figures
 #: against its grid), the only repetition of such measurements at hand.
 REPEATABILITY = 0.027
@@ -120,7 +122,7 @@ def vendor(
         "attention_prefill_kv8": replace(prefill8, model=ChunkAttention(prefill8.model, decode8.model)),
         "attention_decode_kv8": decode8,
         "moe": fitted("moe", "bf16"),
-        "moe/fp8": fitted("moe", "fp8"),
+        **{f"moe/{dtype}": fitted("moe", dtype) for dtype in TIMED_EXPERTS},
         "per_head_gemm": _beside(BatchedGemm(), gemm, "batched GEMM"),
         "attention_decode": decode,
         "token_attention_prefill": _composed(GatheredAttention(chunk.model, "prefill"), prefill, "packed rows"),
@@ -143,7 +145,7 @@ def vendor(
         form = "nvfp4" if dtype == "fp4" else dtype
         kind = LIBRARIES[library or "trtllm"].get(form, "gemm")
         if precision.PRECISIONS[form].weight_only and not timed(kind, form, hardware):
-            dense = widening(gemm, dtype)
+            dense = of_other_width(gemm, dtype)
         else:
             dense = fitted(kind, form)
         if isinstance(dense.model, Gemm) and not any(c.kind == kind for c in calibrations):
@@ -151,6 +153,8 @@ def vendor(
             dense = replace(dense, model=replace(dense.model, protocol=library or "trtllm"))
         if isinstance(dense.model, LibraryGemm):
             kernels[f"quantise_token/{dtype}"] = _beside(dense.model.quantise, dense, "one kernel per input")
+        if dtype not in TIMED_EXPERTS:
+            kernels[f"moe/{dtype}"] = of_other_width(kernels["moe"], dtype)
         kernels[f"gemm/{dtype}"] = kernels[f"shared_gemm/{dtype}"] = dense
         kernels |= {f"{key}/{dtype}": priced for key, priced in _without_library(dense).items()}
         kernels[f"gemm_2of4/{dtype}"] = _sparse(dense, fitted("gemm_2of4", precision.rate(dtype)))
@@ -206,9 +210,11 @@ def _fitted(kind: str, dtype: str, *, hardware: HardwareProfile, own: Sequence[C
 
 def _sparse(dense: Priced, ratio: Priced) -> Priced:
     """Return the 2:4 kernel beside a dense one: its error is that of the dense time and of the ratio."""
+    assert isinstance(ratio.model, SparseGemm24)
+    assert isinstance(dense.model, Gemm)
     return replace(
         dense,
-        model=Vendor24(dense.model, ratio.model),  # type: ignore[arg-type]
+        model=ratio.model.beside(dense.model),
         provenance="calibrated" if dense.provenance == ratio.provenance == "calibrated" else "extrapolated",
         spread=dense.spread.with_independent(ratio.spread.half_width),
         source=f"{dense.source}; {ratio.source}",

@@ -74,7 +74,8 @@ class Block:
         points = len(self.sparsity) * (1 if self.lengths else math.prod(self.workload.shape))
         stack = stacks.get(self.stack, self.hardware).stack
         methods = [method if isinstance(method, str) else repr(method) for method in self.methods]
-        labels = [stack, self.dtype, self.workload.phase, self.workload.logits, self.workload.causal, methods]
+        kind = [getattr(self.workload, name) for name in ("phase", "logits", "causal", "routing")]
+        labels = [stack, self.dtype, *kind, methods]
         asks = [*labels, workload, self.sparsity.tolist(), self.lengths, repr(self.model), repr(self.hardware)]
         return {
             "model": self.model.name,

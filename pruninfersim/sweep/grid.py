@@ -330,6 +330,11 @@ def _merged(workloads: Sequence[Workload]) -> list[Workload]:
     Fields that vary along axes of their own (batches crossed with lengths) stay short: what depends on one of them is
     then worked out once for all values of the other.
     """
+    routings = {workload.routing for workload in workloads}
+    if len(routings) > 1:
+        raise InvalidInputError(
+            f"a sweep takes workloads of one routing: its table has no column of it; got {', '.join(sorted(routings))}"
+        )
     kinds: dict[tuple[Any, ...], list[Workload]] = {}
     for i, workload in enumerate(workloads):
         points = math.prod(workload.shape)
@@ -345,7 +350,7 @@ def _merged(workloads: Sequence[Workload]) -> list[Workload]:
                 np.concatenate([np.broadcast_to(getattr(w, name), w.shape).reshape(-1) for w in members])
                 for name in FIELDS
             ]
-        merged.append(Workload(phase, fields[0], fields[1], fields[2], logits, causal))
+        merged.append(Workload(phase, fields[0], fields[1], fields[2], logits, causal, *routings))
     return merged
 
 

@@ -73,7 +73,7 @@ def check_pruning(
         for what, before, after in zip(("FLOPs", "bytes"), totals(pruned), totals(unfolded), strict=True):
             same = np.allclose(before, after, rtol=CLOSE, atol=0)
             require(same, f"{label}: {what} differ if layers are folded ({before}) or apart ({after})")
-        kind = (workload.phase, workload.logits, workload.causal)
+        kind = (workload.phase, workload.logits, workload.causal, workload.routing)
         by_kind.setdefault(kind, []).append((workload, pruned))
     for points in by_kind.values():
         _check_sweep(method, config, points, label)
@@ -164,9 +164,11 @@ def _check_sweep(
         for name in ("batch", "query_len", "context")
     )
     if first.phase == "prefill":
-        sweep = Workload.prefill(batch, query, prefix=context - query, logits=first.logits, causal=first.causal)
+        sweep = Workload.prefill(
+            batch, query, prefix=context - query, logits=first.logits, causal=first.causal, routing=first.routing
+        )
     else:
-        sweep = Workload.decode(batch, context)
+        sweep = Workload.decode(batch, context, routing=first.routing)
     together = _apply(method, trace(config, sweep), label)
     shape = (len(points), *own)
     with reported(f"{label}: sweep of shape {shape}"):

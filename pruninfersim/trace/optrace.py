@@ -389,10 +389,8 @@ def picked(labels: tuple[Any, ...], places: Sequence[int]) -> tuple[Any, ...]:
     >>> picked(("q", "k", "v"), [2, 0])
     ('v', 'q')
     """
-    if len(places) < 2:  # of one place, `itemgetter` returns the label itself
-        return tuple([labels[place] for place in places])
-    found: tuple[Any, ...] = itemgetter(*places)(labels)
-    return found
+    # Of one place, `itemgetter` returns the label itself; of none, it is an error.
+    return tuple(itemgetter(*places)(labels)) if len(places) > 1 else tuple([labels[place] for place in places])
 
 
 def _ends(values: FloatArray) -> str:

@@ -28,6 +28,9 @@ class MoE(Record):
         One bias per expert (DeepSeek-V3's score correction).
     biases : bool
         Experts with biases (gpt-oss).
+    latent : int
+        Width that routed experts read and write, between two projections that all tokens pass (Nemotron-3 Super); 0 if
+        it is the hidden size.
 
     >>> MoE(experts=8, top_k=2, inter=14336).parameters(4096)
     1409318912
@@ -41,17 +44,21 @@ class MoE(Record):
     shared_gate: bool = False
     router_bias: bool = False
     biases: bool = False
+    latent: int = 0
 
     def _expert(self, hidden: int) -> int:
-        return MLP(inter=self.inter, gated=self.gated, bias=self.biases).parameters(hidden)
+        return MLP(inter=self.inter, gated=self.gated, bias=self.biases).parameters(self.latent or hidden)
 
     def _common(self, hidden: int) -> int:
         shared = MLP(inter=self.shared_inter, gated=self.gated).parameters(hidden) if self.shared_inter else 0
-        return shared + self.shared_gate * hidden + self.experts * hidden + self.router_bias * self.experts
+        router = self.experts * hidden + self.router_bias * self.experts
+        return shared + self.shared_gate * hidden + router + 2 * self.latent * hidden
 
     def weights(self, hidden: int) -> int:
         """Return the weights of the GEMMs, router left out."""
-        return (2 + self.gated) * hidden * (self.experts * self.inter + self.shared_inter)
+        width = self.latent or hidden
+        routed = (2 + self.gated) * width * self.experts * self.inter
+        return routed + (2 + self.gated) * hidden * self.shared_inter + 2 * self.latent * hidden
 
     def parameters(self, hidden: int) -> int:
         """Return all parameters."""
@@ -63,10 +70,15 @@ class MoE(Record):
 
     def rows(self, make: Rows, layers: Sequence[int], hidden: int) -> list[Row]:
         """Return the rows of some layers, folded."""
+        width = self.latent or hidden
         rows = [
             make.router(layers, self.experts, hidden),
-            make.experts(layers, self.experts, self.top_k, hidden, self.inter, gated=self.gated),
+            make.experts(layers, self.experts, self.top_k, width, self.inter, gated=self.gated),
         ]
+        if self.latent:
+            rows[1] |= {"k_axis": "latent"}
+            rows.insert(1, make.gemm("latent_in", "mlp", layers, self.latent, hidden, "latent", "hidden"))
+            rows.append(make.gemm("latent_out", "mlp", layers, hidden, self.latent, "hidden", "latent"))
         if self.shared_inter:
             rows += MLP(inter=self.shared_inter, gated=self.gated).rows(make, layers, hidden)
             rows += [make.elementwise("add_shared", "elementwise", "mlp", layers, hidden, "hidden", reads=2.0)]

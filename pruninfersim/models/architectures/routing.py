@@ -1,7 +1,6 @@
 """How tokens spread over experts: expected experts in use, and tokens of each, under a stated routing.
 
-"uniform": every token picks its experts at random; "balanced": as even as whole tokens allow; "power_law_a": the
-popularity of experts is drawn from x^-a, the more skewed the larger a (the skew that ai-dynamo/aiconfigurator replays).
+`pruninfersim.workload.ROUTINGS` says what they mean; the skew of a power law is what ai-dynamo/aiconfigurator replays.
 """
 
 from __future__ import annotations
@@ -13,28 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import FloatArray
-from pruninfersim.errors import unknown_name
+from pruninfersim.workload import checked_routing
 
-#: The routings that are known.
-ROUTINGS = ("uniform", "balanced", "power_law_1.01", "power_law_1.2")
 #: Popularities are drawn from [1, SPAN x tokens], or from LOW where there are fewer pairs than experts.
 SPAN, LOW = 0.8, (0.01, 2.0)
-
-
-def checked_routing(routing: str) -> str:
-    """Return the name of a routing.
-
-    Raises
-    ------
-    UnknownNameError
-        If it is none of `ROUTINGS`.
-
-    >>> checked_routing("balanced")
-    'balanced'
-    """
-    if routing not in ROUTINGS:
-        raise unknown_name("routing", routing, ROUTINGS)
-    return routing
 
 
 def skewed_counts(tokens: float, mean: float, experts: int, routing: str) -> FloatArray:
@@ -88,6 +69,28 @@ def _busiest(tokens: float, top_k: float, experts: int, ranks: float, routing: s
     largest = NormalDist().inv_cdf((ranks - 0.375) / (ranks + 0.25))
     spread = variation * np.sqrt(ranks / max(experts - 1.0, 1.0))
     return float(min(1.0 + largest * spread, ranks))
+
+
+def busiest_share(
+    tokens: ArrayLike, top_k: ArrayLike, experts: ArrayLike, ranks: ArrayLike, routing: str
+) -> FloatArray:
+    """Return the share of its own experts that tokens of the most loaded rank go to, shape broadcast.
+
+    >>> [round(float(busiest_share(16, 8, 128, ranks, "uniform")), 2) for ranks in (1, 8)]
+    [0.64, 0.76]
+    """
+    if routing == "balanced":
+        return active_share(tokens, top_k, experts, routing)
+    load = busiest_rank(tokens, top_k, experts, ranks, routing)
+    if routing == "uniform":
+        return active_share(tokens, np.minimum(load * np.asarray(top_k), experts), experts, routing)
+    found = []
+    wide = np.broadcast_arrays(*(np.asarray(x, dtype=np.float64) for x in (tokens, top_k, experts, ranks, load)))
+    for t, k, e, n, more in zip(*(x.ravel() for x in wide), strict=True):
+        local, mean = e / n, more * t * k / e
+        used = float((skewed_counts(t, mean, int(local), routing) > 0).sum()) if t > 1 else min(mean * local, local)
+        found.append(min(max(used, np.ceil(k / n)) / local, 1.0))
+    return np.reshape(found, load.shape)
 
 
 def active_share(tokens: ArrayLike, top_k: ArrayLike, experts: ArrayLike, routing: str = "uniform") -> FloatArray:

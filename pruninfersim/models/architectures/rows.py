@@ -152,7 +152,6 @@ class Rows:
         inter: float,
         *,
         gated: bool = True,
-        routing: str = "uniform",
     ) -> Row:
         """Return the routed experts of some layers as one fused op: all their matrices, top-k and permutation.
 
@@ -160,7 +159,7 @@ class Rows:
         them on average, ``sequences`` the tokens that are routed; ``b_reads`` is the expected share of the experts that
         any token goes to, whose weights cross HBM.
         """
-        tokens = np.asarray(self.workload.tokens, dtype=np.float64)
+        tokens, routing = np.asarray(self.workload.tokens, dtype=np.float64), self.workload.routing
         return self.gemm("experts", "mlp", layers, inter, hidden, "ffn", "hidden", kernel="moe") | {
             "gemms": 3.0 if gated else 2.0,
             "m": tokens * top_k / experts,
