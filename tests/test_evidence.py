@@ -36,9 +36,9 @@ def slower():
     return pis.calibrate("gemm", rows, hardware=H100, source="made up")
 
 
-@pytest.mark.parametrize(("method", "both_move"), [("semi-structured", 1.48), ("dynamic-depth", 1.64)])
+@pytest.mark.parametrize(("method", "both_move"), [("semi-structured", 1.50), ("dynamic-depth", 1.64)])
 def test_a_calibration_moves_both_sides_of_a_speedup(slower, method, both_move):
-    """2:4 and token-wise GEMMs contain a GEMM: were theirs left as shipped, the speedups would be 1.64 and 1.80."""
+    """2:4 and token-wise GEMMs contain a GEMM: were theirs left as shipped, the speedups would be 1.65 and 1.80."""
     stack = pis.stacks.vendor(H100, calibrations=[slower])
     case = {"model": MODEL, "hardware": H100, "method": method, "sparsity": 0.5, "context": 4096}
     assert pis.speedup(**case, stack=stack).estimated == pytest.approx(both_move, abs=0.01)
