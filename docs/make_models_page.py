@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pruninfersim as pis
 from pruninfersim.cost.memory import weight_memory
-from pruninfersim.errors import PruninfersimError
+from pruninfersim.errors import MissingValueError, PruninfersimError
 from pruninfersim.models.hf import supported
 
 PAGE = Path(__file__).with_name("models.md")
@@ -19,6 +19,8 @@ VALIDATION = Path(__file__).resolve().parents[1] / "validation"
 #: Reference counts of parameters; keys of configurations that are not built in.
 COUNTS, FILES = VALIDATION / "model_counts.csv", VALIDATION / "model_files.json"
 GPU, SPARSITY = "h100-sxm", 0.5
+#: For what is stored in 4-bit floats, which the other has no rate for.
+FP4_GPU = "b200-sxm"
 GROUPS = (1, 2, 4, 8, 16, 32)
 INTRODUCTION = """\
 # Models
@@ -84,7 +86,7 @@ SIZES = """
 On {gpu}, stack `vendor`: the fewest GPUs (`tp`) on which a decode step of 16 sequences of 4096 tokens fits, the weights
 of the model, the time of that step, and of a prefill of 2048 tokens. Above 8 GPUs the times are those of as many on one
 NVLink switch. *priced as*: the precision of the linear layers that the file states, where it is one that is
-supported. *off*: the larger of the deviations of total and active parameters from a reference table of {counted} models
+supported, and another GPU where this one has no rate for it. *off*: the larger of the deviations of total and active parameters from a reference table of {counted} models
 with three decimals (`validation/model_counts.csv`); none is above {worst:.3f} %, where the table rounds.
 
 ### Built-in models
@@ -122,24 +124,33 @@ def row(model: pis.ModelConfig, reference: tuple[float, float] | None) -> Row:
     """Return what the page says of one model; `reference`: parameters in total and active [1e9]."""
     context = min(4096, model.max_position)
     decode, prefill = pis.Workload.decode(batch=16, context=context), pis.Workload.prefill(1, min(2048, context))
-    for tp in GROUPS:
-        setup = pis.Setup(model, GPU, tp=tp)
-        step = setup.estimate(decode)
-        if bool(step.fits):
-            break
+    try:
+        gpu, (setup, step) = GPU, placed(model, GPU, decode)
+    except MissingValueError:
+        gpu, (setup, step) = FP4_GPU, placed(model, FP4_GPU, decode)
     found = (model.parameters / 1e9, model.active_parameters / 1e9)
     off = max(100 * abs(f / r - 1) for f, r in zip(found, reference, strict=True)) if reference else None
     sizes = (
         model.name,
-        model.dtype,
+        model.dtype if gpu == GPU else f"{model.dtype}, {gpu}",
         *(f"{count:.2f}" for count in found),
         "–" if off is None else f"{off:.3f}",
-        f"{float(weight_memory(pis.Setup(model, GPU).trace(decode))) / 1e9:.1f}",
-        str(tp),
+        f"{float(weight_memory(pis.Setup(model, gpu).trace(decode))) / 1e9:.1f}",
+        str(setup.tp),
         f"{float(step.latency) * 1e3:.1f}",
         f"{float(setup.estimate(prefill).latency) * 1e3:.1f}",
     )
     return Row(sizes, (model.name, *(speedup(setup, family, decode) for family in pis.pruning.METHODS)), off)
+
+
+def placed(model: pis.ModelConfig, gpu: str, workload: pis.Workload) -> tuple[pis.Setup, pis.Estimate]:
+    """Return the smallest group of GPUs that a step fits on, or the largest one, and the step on it."""
+    for tp in GROUPS:
+        setup = pis.Setup(model, gpu, tp=tp)
+        step = setup.estimate(workload)
+        if bool(step.fits):
+            break
+    return setup, step
 
 
 def speedup(setup: pis.Setup, family: str, workload: pis.Workload) -> str:

@@ -87,7 +87,7 @@ def test_parquet(tmp_path):
 
 def test_the_command_writes_what_the_functions_write(tmp_path, monkeypatch, capsys):
     asked = ["--model", "llama-3.2-1b", "--phase", "decode", "--batch", "4", "--method", "static-width"]
-    dense = pis.trace("llama-3.2-1b", pis.Workload.decode(4, 2048))
+    dense = pis.trace("llama-3.2-1b", pis.Workload.decode(4))
     pruned = dense.prune(StaticWidth(0.5))
     step = pis.Setup("llama-3.2-1b", "h100-sxm").estimate(pruned)
     own = tmp_path / "own.json"
