@@ -86,8 +86,9 @@ SIZES = """
 On {gpu}, stack `vendor`: the fewest GPUs (`tp`) on which a decode step of 16 sequences of 4096 tokens fits, the weights
 of the model, the time of that step, and of a prefill of 2048 tokens. Above 8 GPUs the times are those of as many on one
 NVLink switch. *priced as*: the precision of the linear layers that the file states, where it is one that is
-supported, and another GPU where this one has no rate for it. *off*: the larger of the deviations of total and active parameters from a reference table of {counted} models
-with three decimals (`validation/model_counts.csv`); none is above {worst:.3f} %, where the table rounds.
+supported, and another GPU where this one has no rate for it. *off*: the larger of the deviations of total and active
+parameters from a reference table of {counted} models with three decimals (`validation/model_counts.csv`); none is above
+{worst:.3f} %, where the table rounds.
 
 ### Built-in models
 

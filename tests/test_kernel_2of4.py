@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pruninfersim as pis
 from pruninfersim import calibration, hardware, stacks
 from pruninfersim.calibration import nearest
 from pruninfersim.errors import MissingValueError
@@ -91,7 +92,7 @@ def test_equals_the_scalar_oracle(gpu, cache, searched):
     model, ops = SparseGemm24(searched=searched, protocol="cuBLASLt"), sparse_ops(m, n, k)
     for sparse, trace in ((True, ops), (False, dense_twin(ops))):
         expected = np.array([oracle(model, *shape, gpu, sparse, cache) for shape in zip(m, n, k, strict=True)])
-        np.testing.assert_allclose(model.latency(trace, hardware.get(gpu), cache=cache)[:, 0], expected, rtol=1e-9)
+        np.testing.assert_allclose(model.latency(trace, hardware.get(gpu), cache=cache)[:, 0], expected, rtol=1e-12)
 
 
 def test_dense_twin_has_the_bytes_and_macs_of_the_dense_gemm():
@@ -219,6 +220,19 @@ def test_layers_of_llama_2_on_a100(hidden, ffn, kv, published):
     ops, device, model = sparse_ops(2048.0, n, k), hardware.get("a100-sxm-80gb"), kernel("a100-sxm-80gb")
     dense, sparse = model.dense_latency(ops, device).sum(), model.latency(ops, device).sum()
     assert dense / sparse == pytest.approx(published, rel=0.06)
+
+
+@pytest.mark.xfail(strict=True, reason="what GEMMs of an A100 are fitted to is 5 to 10 % faster than this")
+@pytest.mark.parametrize(
+    ("hidden", "ffn", "kv", "milliseconds"),
+    [(4096, 11008, 4096, 3.99), (5120, 13824, 5120, 5.93)],
+)
+def test_dense_layers_of_llama_2_on_a100(hidden, ffn, kv, milliseconds):
+    # SliceGPT, as above: the dense GEMMs of one layer.
+    shapes = [(hidden, hidden)] * 2 + [(kv, hidden)] * 2 + [(ffn, hidden)] * 2 + [(hidden, ffn)]
+    n, k = np.array(shapes, dtype=float).T
+    dense = pis.gemm_latency(2048.0, n, k, hardware="a100-sxm-80gb").sum()
+    assert dense == pytest.approx(milliseconds * 1e-3, rel=0.06)
 
 
 @pytest.mark.parametrize(("n", "k"), [(10240.0, 5120.0), (51200.0, 5120.0), (5120.0, 8192.0), (5120.0, 25600.0)])
