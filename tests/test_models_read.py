@@ -141,6 +141,7 @@ def test_experts_between_projections():
     ops = pis.trace(model, pis.Workload.decode(batch=8))
     row = {name: ops.select(ops.mask(names=[name])) for name in ("latent_in", "experts", "latent_out")}
     assert [float(part.k[0]) for part in row.values()] == [4096.0, 1024.0, 1024.0]
+    assert [part.k_axis for part in row.values()] == [("hidden",), ("latent",), ("latent",)]
     assert float(weight_memory(ops)) / 2.0 == pytest.approx(model.parameters, rel=1e-3)
     letters = {"M": "mamba", "*": "attention", "E": "moe"}
     newer = dict(NEMOTRON_3_SUPER)
@@ -261,6 +262,18 @@ def test_expected_active_experts():
     for routing, share in (("uniform", 0.64), ("balanced", 1.0), ("power_law_1.2", 0.45)):
         ops = pis.trace("qwen3-30b-a3b", pis.Workload.decode(batch=16, routing=routing))
         assert float(ops.b_reads[ops.mask(kernels=["moe"])][0]) == pytest.approx(share, abs=0.03)
+
+
+def test_a_step_of_the_gated_delta_rule_passes_over_its_state_three_times():
+    # Yang et al., arXiv 2412.06464: read the old value, write the new one, read the output; key x value each.
+    delta = {
+        "linear_num_value_heads": 48, "linear_key_head_dim": 128, "linear_value_head_dim": 128,
+    }  # fmt: skip
+    config = json.loads((ROOT / "validation" / "model_files.json").read_text())["Qwen/Qwen3.5-27B"]["config"]
+    assert config | delta == config
+    ops = pis.trace(ModelConfig.from_hf(config, name="delta"), pis.Workload.decode(batch=3, context=100))
+    scan = ops.select(ops.mask(names=["scan"]))
+    assert scan.macs.tolist() == [3 * 48 * 3 * 128 * 128]
 
 
 def test_the_cache_of_mla_is_the_latent():

@@ -68,6 +68,21 @@ def test_a_ratio_per_block_prunes_that_block_only():
         assert pruned.applied[0].asked == pytest.approx(0.5 * 3 * 14336 / (3 * 14336 + 2 * 4096 + 2 * 1024), rel=1e-12)
 
 
+def test_token_wise_layers_claim_what_their_block_was_asked_for():
+    dense = pis.trace("llama-3.1-8b", pis.Workload.prefill(1, 512))
+    (note,) = dense.prune(DynamicDepth(PerBlock(attention=0.25, mlp=0.5))).applied
+    asked = {"q": 0.25, "k": 0.25, "v": 0.25, "o": 0.25, "gate": 0.5, "up": 0.5, "down": 0.5}
+    assert {role: float(note.by_role[role]) for role in asked} == asked
+
+
+def test_memory_along_a_sweep_is_that_of_its_points():
+    # Of this method, the table of embeddings shrinks along the sweep.
+    dense = pis.trace("llama-3.1-8b", pis.Workload.decode())
+    sparsity = [0.0, 0.25, 0.5]
+    along = pis.memory(dense.prune(StaticWidthCross(np.array(sparsity)))).total
+    np.testing.assert_allclose(along, [pis.memory(dense.prune(StaticWidthCross(s))).total for s in sparsity], rtol=1e-12)
+
+
 def test_unequal_ratios_per_layer_prune_their_own_layer():
     dense = pis.trace("llama-3.1-8b", workload("decode", 1, 4096))
     ratios = np.zeros(32)

@@ -137,3 +137,14 @@ def test_width_of_ops_without_attention():
     for name in ("gate", "up", "act", "down"):
         for column in ("n", "k"):
             assert float(getattr(rows(alone, name), column)[0]) == float(getattr(rows(whole, name), column)[0])
+
+
+def test_a_rank_and_a_sparsity_say_the_same_twice():
+    assert pis.pruning.LowRank(rank=64).rank == 64
+    with pytest.raises(InvalidInputError, match="a sparsity or a rank of the factors, not both"):
+        pis.pruning.LowRank(0.5, rank=64)
+
+
+def test_memory_of_a_trace_takes_no_second_workload():
+    with pytest.raises(InvalidInputError, match="leave batch out"):
+        pis.memory(DENSE, batch=4)
