@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks import calls, speed_of_light, sweeps, workers
 from benchmarks.table import Part, machine, page, table
 
-PARTS = ("grid", "random", "scalar", "call", "import", "speed-of-light", "dask")
+PARTS = ("grid", "random", "scalar", "call", "import", "speed-of-light", "dask", "huge")
 
 
 def options(arguments: list[str] | None) -> argparse.Namespace:
@@ -29,6 +29,7 @@ def options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--scalar", type=int, default=200, help="comparisons in the loop")
     parser.add_argument("--light", type=int, default=1_000_000, help="configurations beside aiconfigurator-core")
     parser.add_argument("--dask", type=int, default=20_000_000, help="configurations on Dask workers")
+    parser.add_argument("--huge", type=int, default=100_000_000, help="configurations of a grid that no memory holds")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the page of the documentation")
     given = parser.parse_args(arguments)
     given.parts = given.parts.split(",")
@@ -56,8 +57,10 @@ def run(given: argparse.Namespace) -> list[Part]:
             part = calls.importing()
         elif name == "speed-of-light":
             part = speed_of_light.speed_of_light(given.light)
-        else:
+        elif name == "dask":
             part = workers.dask(given.dask)
+        else:
+            part = sweeps.huge(given.huge)
         done.append(part)
     return done
 

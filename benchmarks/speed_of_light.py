@@ -19,14 +19,14 @@ MODEL, GPU = "llama-3.1-8b", "h100-sxm"
 THEIR_CONFIG, SYSTEM, BACKEND, RELEASE = "meta-llama--Meta-Llama-3.1-8B_config.json", "h100_sxm", "trtllm", "1.3.0rc20"
 #: Twelve sparsities of static width, whose result is a smaller model that both sides can describe.
 SPARSITY = np.linspace(0.05, 0.6, 12)
-AIM, LEAST = "> 20 times", 20.0
 #: Size at which the aim is judged: what the other side prepares for each model weighs less the more passes there are.
 FULL = 1_000_000
-#: Ways to ask the other side (methods of `Theirs`): what the table calls them, and one pass in how many is timed.
+#: Ways to ask the other side (methods of `Theirs`): what the table calls them, one pass in how many is timed, and how
+#: many times our time is aimed at.
 WAYS = {
-    "compiled": ("an engine compiled for each model", 1),
-    "listed": ("ops of each model handed over with every pass", 4),
-    "by_name": ("`run_static`, every op by name", 10),
+    "compiled": ("an engine compiled for each model", 1, 1.5),
+    "listed": ("ops of each model handed over with every pass", 4, 20.0),
+    "by_name": ("`run_static`, every op by name", 10, 20.0),
 }
 
 Passes = list[tuple[str, int, int]]
@@ -50,12 +50,18 @@ def speed_of_light(points: int) -> Part:
     passes = [single for workload in wanted for single in _passes(workload)]
     with tempfile.TemporaryDirectory() as folder:
         theirs = Theirs([_config(Path(folder), i, s) for i, s in enumerate((0.0, *SPARSITY))])
-        for name, (label, share) in WAYS.items():
+        for name, (label, share, aim) in WAYS.items():
             way, some = getattr(theirs, name), passes[::share]
             times: list[np.ndarray] = []
             theirs.start()
             took = timed(lambda way=way, some=some, times=times: times.append(way(some)))
-            lines += _beside(label, len(some) * len(SPARSITY), took, ours, points >= FULL)
+            passed = len(some) * len(SPARSITY)
+            gain = took / passed / ours
+            met = gain >= aim if points >= FULL else None
+            lines += [
+                Line(f"aiconfigurator-core, {label}", f"{passed:,}", duration(took), duration(took / passed)),
+                Line("- its time over ours", "", f"{gain:.2g} times", "", f">= {aim:g} times", met),
+            ]
             if share == 1:
                 same = _difference(frames[0], times[0])
                 lines.append(Line("- speedups of the two differ by, median", "", f"{same:.2%}"))
@@ -66,16 +72,6 @@ def _passes(workload: pis.Workload) -> Passes:
     """Return the single passes of a workload with array fields: phase, batch, context."""
     batch, context = np.broadcast_arrays(workload.batch, workload.context)
     return [(workload.phase, int(b), int(c)) for b, c in zip(batch.ravel(), context.ravel(), strict=True)]
-
-
-def _beside(what: str, count: int, took: float, ours: float, large: bool) -> list[Line]:
-    """Return the lines of one way of the other side, and how much faster this side is."""
-    each = took / count
-    met = each / ours >= LEAST if large else None
-    return [
-        Line(f"aiconfigurator-core, {what}", f"{count:,}", duration(took), duration(each)),
-        Line("- its time over ours", "", f"{each / ours:.2g} times", "", AIM, met),
-    ]
 
 
 class Theirs:

@@ -80,7 +80,7 @@ def test_growth_and_aims_of_a_machine_whose_times_are_known(monkeypatch, power, 
 
     def run(order):
         rows = round(1.03 * order.points) if order.points < 5_000_000 else order.points
-        return child.Result(rows, 3.0 * (rows / 1e6) ** power, 500_000_000, 70 * rows)
+        return child.Result(rows, 1.2 * (rows / 1e6) ** power, 500_000_000, 70 * rows)
 
     monkeypatch.setattr(child, "run", run)
     part, inside = sweeps.grid(1_000_000)

@@ -270,7 +270,7 @@ def test_a_step_of_the_gated_delta_rule_passes_over_its_state_three_times():
         "linear_num_value_heads": 48, "linear_key_head_dim": 128, "linear_value_head_dim": 128,
     }  # fmt: skip
     config = json.loads((ROOT / "validation" / "model_files.json").read_text())["Qwen/Qwen3.5-27B"]["config"]
-    assert config | delta == config
+    assert config["text_config"] | delta == config["text_config"]
     ops = pis.trace(ModelConfig.from_hf(config, name="delta"), pis.Workload.decode(batch=3, context=100))
     scan = ops.select(ops.mask(names=["scan"]))
     assert scan.macs.tolist() == [3 * 48 * 3 * 128 * 128]

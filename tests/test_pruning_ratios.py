@@ -80,7 +80,9 @@ def test_memory_along_a_sweep_is_that_of_its_points():
     dense = pis.trace("llama-3.1-8b", pis.Workload.decode())
     sparsity = [0.0, 0.25, 0.5]
     along = pis.memory(dense.prune(StaticWidthCross(np.array(sparsity)))).total
-    np.testing.assert_allclose(along, [pis.memory(dense.prune(StaticWidthCross(s))).total for s in sparsity], rtol=1e-12)
+    np.testing.assert_allclose(
+        along, [pis.memory(dense.prune(StaticWidthCross(s))).total for s in sparsity], rtol=1e-12
+    )
 
 
 def test_unequal_ratios_per_layer_prune_their_own_layer():
