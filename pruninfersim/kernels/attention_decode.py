@@ -93,8 +93,8 @@ def least_blocks(tiles: FloatArray, blocks: FloatArray, algorithm: str, sms: flo
 
     FlashAttention 3: CTAs of one wave on 1 / 1.1 of the SMs, at most 32 parts (its varlen scheduler); the kernels of
     TensorRT-LLM and FlashInfer likewise, up to 64. FlashAttention 2: one wave on two CTAs per SM, at most 128 parts, no
-    split from 80 % of such a wave on; what `splits_fa2` aims at,
-    without its search, so that more tiles or blocks never mean fewer blocks per CTA.
+    split from 80 % of such a wave on; what `splits_fa2` aims at, without its search, so that more tiles or blocks never
+    mean fewer blocks per CTA.
 
     Parameters
     ----------

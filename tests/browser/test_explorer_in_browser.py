@@ -74,8 +74,8 @@ def page(opened, served):
         opened.run("window.first = document.querySelector('#python').innerText")
         return opened
     opened.run(
-        "window.turn = window.turn === '2049' ? '2048' : '2049', "
-        "history.replaceState({}, '', window.turn === '2049' ? '/?prompt=2049' : '/'), "
+        "window.turn = window.turn === '1025' ? '1024' : '1025', "
+        "history.replaceState({}, '', window.turn === '1025' ? '/?prompt=1025' : '/'), "
         "void dispatchEvent(new PopStateEvent('popstate'))"
     )
     opened.wait(DEFAULT.strip().replace("\n", " "))
