@@ -65,7 +65,7 @@ def huge(points: int) -> Part:
         Line("grid to Parquet", sized(whole), duration(whole.seconds), each(whole)),
         Line("- peak memory", sized(whole), memory(whole)),
         Line("- over that of a tenth", sized(tenth), f"{growth:.2f} times", "", f"<= {FLAT:g} times",
-             judged(whole, growth <= FLAT, 100 * FULL)),
+             judged(whole, growth <= FLAT, 90 * FULL)),
     )  # fmt: skip
     meaning = """
 **a grid that no memory holds**: the grid above with more lengths, to Parquet, part by part; pieces of a grid have a

@@ -278,7 +278,7 @@ def page(found: tuple[list[Compared], list[dict[str, str]]] | None = None) -> st
         what = f"{row['phase']} {row['part']}".strip()
         cells = {name: said(row[name]) for name in ALTERNATIVES}
         lines.append(
-            f"| {linked(row)} | {recipe(row)} | {cells['model']} | {cells['hardware']} | "
+            f"| {linked(row)} | {recipe(row)} | {cells['model']} | {unbroken(cells['hardware'])} | "
             f"{cells['stack'] or 'vendor'} | {what} | {cells['batch']} | {cells['prompt']} | "
             f"{float(row['measured']):.2f} | {one.predicted:.2f} | {one.low:.2f} to {one.high:.2f} | "
             f"{'yes' if one.inside else 'no'} |"
@@ -294,6 +294,11 @@ def page(found: tuple[list[Compared], list[dict[str, str]]] | None = None) -> st
         shown = (said(row[name]) for name in ("model", "hardware", "measured", "confidence", "reason"))
         lines.append(f"| {linked(row)} | {' | '.join(shown)} |")
     return "\n".join([*lines, ""])
+
+
+def unbroken(names: str) -> str:
+    """Return names that no browser breaks at their hyphens, for a narrow column."""
+    return names.replace("-", "&#8209;")
 
 
 def said(cell: str) -> str:
