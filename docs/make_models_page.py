@@ -31,8 +31,8 @@ INTRODUCTION = """\
 the file says, layer by layer: routed and shared experts, latent attention, windows, parallel blocks, MLPs without a
 gate, states in place of a cache, and what pruning has left (`block_configs` of Puzzle and Nemotron-NAS,
 `per_layer_config`, lists of sizes). A key that contradicts what would be built is refused by name. Weights that a file
-declares as quantised are priced as they are stored ([Pruning a quantised model](quantised.md)). Weights that it declares
-as 2:4 are taken as dense, and a note with every estimate says so.
+declares as quantised are priced as they are stored ([Pruning a quantised model](quantised.md)). Weights declared as 2:4
+are taken as dense, and a note with every estimate says so.
 
 ```python
 >>> import pruninfersim as pis
