@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.hardware import HardwareProfile, traits
+from pruninfersim.kernels.attention_prefill import l2_miss
 from pruninfersim.kernels.base import Cache, parameter, pnorm
 from pruninfersim.kernels.evidence import Quantity, Spread, keys, sequences
 from pruninfersim.kernels.kind import Kind, Regime, rows_as_ops
@@ -71,7 +72,7 @@ class LatentDecode:
         size = ops.b_traffic
         miss = np.ones_like(size)
         if cache == "replayed" and hardware.l2_size is not None:
-            miss = 1.0 / (1.0 + (self.l2_share * hardware.l2_size / np.maximum(size, 1.0)) ** self.MISS)
+            miss = l2_miss(np.maximum(size, 1.0), self.l2_share, hardware, self.MISS)
         dram = size * miss / (hardware.memory_bandwidth * self.memory_efficiency)
         work = self.block * per * ops.k / ABSORBED + self.walk * turns
         split = np.where(per < blocks * turns, self.combine, 0.0)
@@ -142,7 +143,7 @@ class LatentPrefill:
         moved = ops.traffic
         miss = np.ones_like(moved)
         if cache == "replayed" and hardware.l2_size is not None:
-            miss = 1.0 / (1.0 + (self.l2_share * hardware.l2_size / np.maximum(moved, 1.0)) ** self.MISS)
+            miss = l2_miss(np.maximum(moved, 1.0), self.l2_share, hardware, self.MISS)
         rate = miss / self.memory_efficiency + (1.0 - miss) / (self.memory_efficiency * self.HIT)
         dram = moved * rate / hardware.memory_bandwidth
         return np.asarray(self.launch + pnorm(compute, dram, self.overlap) + self.write * batch * ops.m)
