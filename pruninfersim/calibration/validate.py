@@ -13,13 +13,13 @@ from pruninfersim import hardware as profiles
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim._util.doors import door
 from pruninfersim.calibration import kinds
-from pruninfersim.calibration.checks import possible, rows_of
+from pruninfersim.calibration.checks import check_cache, possible, rows_of
 from pruninfersim.calibration.least_squares import fit_logs, folds, mape, pairs
 from pruninfersim.calibration.nearest import band, nearest_calibration
 from pruninfersim.calibration.record import Calibration
 from pruninfersim.calibration.timings import parse
 from pruninfersim.cost import Provenance
-from pruninfersim.errors import InvalidInputError, shown
+from pruninfersim.errors import InvalidInputError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import Cache, compute_time, roofline
 from pruninfersim.kernels.evidence import Spread
@@ -132,8 +132,7 @@ def judged_rows(
 ) -> list[Judged]:
     """Return the rows behind `validate`, one entry per kind and dtype. Parameters and errors: as there."""
     gpu = profiles.get(hardware)
-    if cache not in ("cold", "replayed"):
-        raise InvalidInputError(f"cache must be 'cold' or 'replayed'; got {shown(cache)}")
+    check_cache(cache)
     where = str(timings.attrs.get("source", "timings"))
     frame = rows_of(parse(timings, kind=kind, where=where, first_line=0), gpu)[1]
     out = []
