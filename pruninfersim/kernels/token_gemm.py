@@ -72,7 +72,7 @@ class MaskSort:
 
     ``flag + step x log2(min(tokens, 1024))``: to order n flags takes a tree of log2 n steps, one after the other, over
     the 1024 threads of a CTA at most; what more tokens there are, each thread counts in its registers. A step is
-    latency, in clocks of an SM, so that it goes with the boost clock. One token has no order: a kernel that looks at
+    latency, in clocks of an SM, so that it goes with their clock. One token has no order: a kernel that looks at
     its flag is all.
 
     The step is the one number fitted to "GEMM-M naive" in the published timings of dynamic-pruning kernels on an RTX
@@ -94,7 +94,7 @@ class MaskSort:
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
         """Return the time of one run of each op, shape (*sweep, op) [s]."""
-        slower = self.TIMED_CLOCK / (hardware.boost_clock or self.TIMED_CLOCK)
+        slower = self.TIMED_CLOCK / hardware.clock
         copied = ops.traffic / (hardware.memory_bandwidth * Elementwise.COPY_EFFICIENCY)
         steps = np.log2(np.clip(ops.batch * ops.m, 1.0, self.THREADS))
         return np.asarray(SMALL_KERNEL + np.maximum(self.step * slower * steps, copied))
