@@ -157,8 +157,18 @@ def test_one_side_of_a_ratio_is_not_fitted(tmp_path):
     cases = [case for case in suites.two_of_four() if case.shape["sparsity"] == "dense"]
     for case in cases:
         recorder(tmp_path).success(case, RESULT)
-    with pytest.raises(InvalidInputError, match="no file with at least 5 timings to fit"):
+    with pytest.raises(InvalidInputError, match="no file with at least 8 timings to fit"):
         fit.fit_folder(tmp_path)
+
+
+def test_a_budget_that_took_few_shapes_of_one_kind_fits_the_others(tmp_path):
+    """A calibration needs eight rows; a run under a budget takes as few of a kind as it has time for."""
+    few = list(suites.attention())[:6]
+    for number, case in enumerate(few):
+        recorder(tmp_path).success(case, {**RESULT, "latency_us": 10.0 + number})
+    cases = some_gemms(12)
+    written(tmp_path, cases, truth(cases)[1])
+    assert [found.kind for found in fit.fit_folder(tmp_path)] == ["gemm"]
 
 
 def test_fit_command_writes_calibrations(tmp_path, capsys):
