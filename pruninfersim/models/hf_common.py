@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pruninfersim.errors import InvalidInputError
 from pruninfersim.models.architectures.attention import Attention
 from pruninfersim.models.architectures.layered import Layer
 from pruninfersim.models.keys import Keys, whole_heads
@@ -33,11 +32,9 @@ def attention(keys: Keys, **more: Any) -> Attention:
 
 def windows(keys: Keys, layers: int) -> list[bool]:
     """Return which layers see a window only, from ``layer_types``."""
-    kinds = keys.get("layer_types")
+    kinds = keys.layer_types(layers)
     if kinds is None:
         return [False] * layers
-    if len(kinds) != layers:
-        raise InvalidInputError(f"layer_types has {len(kinds)} entries for {layers} layers")
     return [kind in ("sliding_attention", "chunked_attention") for kind in kinds]
 
 

@@ -20,17 +20,21 @@ def mixtral(keys: Keys) -> Read:
     return Read((Layer(mixer=mixer, ffn=moe),) * keys["num_hidden_layers"])
 
 
-def qwen_moe(keys: Keys) -> Read:
-    """Return the layers of qwen_moe models."""
-    qwen2 = keys["model_type"] == "qwen2_moe"
+def qwen_experts(keys: Keys) -> MoE:
+    """Return the mixture that the keys of Qwen's families describe, with a gated shared expert where there is one."""
     shared = keys.get("shared_expert_intermediate_size", 0)
-    moe = MoE(
+    return MoE(
         experts=keys["num_experts"],
         top_k=keys["num_experts_per_tok"],
         inter=keys["moe_intermediate_size"],
         shared_inter=shared,
         shared_gate=bool(shared),
     )
+
+
+def qwen_moe(keys: Keys) -> Read:
+    """Return the layers of qwen_moe models."""
+    qwen2, moe = keys["model_type"] == "qwen2_moe", qwen_experts(keys)
     bias = bool(keys.get("qkv_bias", qwen2))
     mixer = attention(
         keys,
@@ -101,7 +105,7 @@ def deepseek(keys: Keys) -> Read:
         shared_inter=keys.get("n_shared_experts", 0) * keys["moe_intermediate_size"],
         router_bias=keys["model_type"] != "deepseek_v2",
     )
-    dense, first, step = MLP(inter=keys["intermediate_size"]), keys.get("first_k_dense_replace", 0), 1
+    dense, first = MLP(inter=keys["intermediate_size"]), keys.get("first_k_dense_replace", 0)
     step = keys.get("moe_layer_freq", 1)
     listed = keys.get("mlp_layer_types")
 
@@ -197,9 +201,9 @@ def gemma4(keys: Keys) -> Read:
         if keys.get(key):
             raise InvalidInputError(f"the key {key} ({keys.get(key)}) is not supported for gemma4")
     keys.read(["vocab_size_per_layer_input"])
-    keys.get("enable_moe_block")
+    mixture = bool(keys.get("enable_moe_block"))
     ffn: MLP | MoE = MLP(inter=keys["intermediate_size"])
-    if keys.get("enable_moe_block"):  # the dense MLP runs beside the experts
+    if mixture:  # the dense MLP runs beside the experts
         ffn = MoE(
             experts=keys["num_experts"],
             top_k=keys["top_k_experts"],
@@ -207,7 +211,6 @@ def gemma4(keys: Keys) -> Read:
             shared_inter=keys["intermediate_size"],
             router_bias=True,
         )
-    norms = 7 if keys.get("enable_moe_block") else 4
     whole = {
         "head_dim": keys.get("global_head_dim", keys.get("head_dim", 256)),
         "kv_heads": keys.get("num_global_key_value_heads", keys["num_key_value_heads"]),
@@ -217,4 +220,4 @@ def gemma4(keys: Keys) -> Read:
         True: attention(keys, qk_norm="head", window=keys["sliding_window"]),
         False: attention(keys, qk_norm="head", **whole),
     }
-    return Read(tuple(Layer(mixer=mixers[local], ffn=ffn, norms=norms) for local in windows(keys, count)))
+    return Read(tuple(Layer(mixer=mixers[local], ffn=ffn, norms=7 if mixture else 4) for local in windows(keys, count)))
