@@ -216,6 +216,24 @@ def test_quantised_and_sparse_checkpoints_say_so():
     assert any("int4_wo" in note for note in notes)
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {**MIXTRAL, "model_type": "gpt_oss", "sliding_window": 128},
+        {**LLAMA, "model_type": "cohere2", "sliding_window": 4096},
+        {**MIXTRAL, "model_type": "llama4", "attention_chunk_size": 8192},
+        {**LLAMA, "model_type": "gemma3", "sliding_window": 1024},
+    ],
+)
+def test_layer_types_of_null_mean_the_rule_of_the_family(config):
+    """As the configuration classes of transformers do, which fill in their pattern where `layer_types` is None."""
+    missing, null = (ModelConfig.from_hf(each, name="it") for each in (config, {**config, "layer_types": None}))
+    assert null == missing
+    windows = [layer.mixer.window is not None for layer in null.layers] or list(null.window_layers)
+    assert any(windows)
+    assert not all(windows)
+
+
 def test_an_object_with_to_dict(tmp_path):
     class Config:
         def to_dict(self):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,12 +31,10 @@ def attention(keys: Keys, **more: Any) -> Attention:
     return Attention(**given | more)
 
 
-def windows(keys: Keys, layers: int) -> list[bool]:
-    """Return which layers see a window only, from ``layer_types``."""
-    kinds = keys.layer_types(layers)
-    if kinds is None:
-        return [False] * layers
-    return [kind in ("sliding_attention", "chunked_attention") for kind in kinds]
+def windows(keys: Keys, rule: Sequence[bool]) -> Sequence[bool]:
+    """Return which layers see a window only, from ``layer_types``; without it what the rule of the family says."""
+    kinds = keys.layer_types(len(rule))
+    return rule if kinds is None else [kind in ("sliding_attention", "chunked_attention") for kind in kinds]
 
 
 def window(keys: Keys) -> int | None:

@@ -63,7 +63,7 @@ def gpt_oss(keys: Keys) -> Read:
         router_bias=True,
         biases=True,
     )
-    local = windows(keys, count) if "layer_types" in keys else [i % 2 == 0 for i in range(count)]
+    local = windows(keys, [i % 2 == 0 for i in range(count)])
     bias = bool(keys.get("attention_bias", True))
     return Read(
         tuple(
@@ -181,14 +181,13 @@ def llama4(keys: Keys) -> Read:
     named = keys.get("moe_layers")
     dense = MLP(inter=keys.get("intermediate_size_mlp", 16384))
     norm = "unweighted" if keys.get("use_qk_norm", True) else "none"
-    kinds = windows(keys, count) if "layer_types" in keys else []
+    rotary = [bool(listed[i]) if listed else (i + 1) % every != 0 for i in range(count)]
+    local = windows(keys, rotary)
 
     def layer(index: int) -> Layer:
-        rotary = bool(listed[index]) if listed else (index + 1) % every != 0
-        local = kinds[index] if kinds else rotary
-        chunk = keys.get("attention_chunk_size") if local else None
+        chunk = keys.get("attention_chunk_size") if local[index] else None
         sparse = index in named if named is not None else (index + 1) % step == 0
-        mixer = attention(keys, window=chunk, rotary=rotary, qk_norm=norm if rotary else "none")
+        mixer = attention(keys, window=chunk, rotary=rotary[index], qk_norm=norm if rotary[index] else "none")
         return Layer(mixer=mixer, ffn=moe if sparse else dense)
 
     return Read(tuple(layer(i) for i in range(count)))
@@ -220,4 +219,8 @@ def gemma4(keys: Keys) -> Read:
         True: attention(keys, qk_norm="head", window=keys["sliding_window"]),
         False: attention(keys, qk_norm="head", **whole),
     }
-    return Read(tuple(Layer(mixer=mixers[local], ffn=ffn, norms=7 if mixture else 4) for local in windows(keys, count)))
+    return Read(
+        tuple(
+            Layer(mixer=mixers[local], ffn=ffn, norms=7 if mixture else 4) for local in windows(keys, [False] * count)
+        )
+    )

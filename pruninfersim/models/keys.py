@@ -43,9 +43,6 @@ class Keys:
         self._read.add(key)
         return self._config[key]
 
-    def __contains__(self, key: str) -> bool:
-        return key in self._config
-
     def get(self, key: str, default: Any = None) -> Any:
         """Return a value, or the default where the key is missing or null."""
         self._read.add(key)
@@ -85,7 +82,7 @@ class Keys:
             )
 
     def layer_types(self, layers: int) -> Any:
-        """Return ``layer_types``, one entry per layer; None where the key is missing.
+        """Return ``layer_types``, one entry per layer; None where the key is missing or null.
 
         Raises
         ------
