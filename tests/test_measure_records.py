@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
+from cases import some_gemms
 
 import pruninfersim as pis
 from pruninfersim.calibration import kinds, timings
@@ -22,10 +23,6 @@ RESULT = {
 def recorder(folder, digest="abc"):
     header = {"device": "a GPU", "torch": "2.13.0", "protocol": {"repeats": 25}}
     return records.Recorder(folder, header, digest, gpu="h100-sxm", backend="torch 2.13.0")
-
-
-def some_gemms(count=6):
-    return [case for case in suites.gemm() if case.kind == "gemm" and case.dtype == "bf16"][:count]
 
 
 # --- files --------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 import pruninfersim as pis
 from pruninfersim.cost.memory import kv_memory, weight_memory
@@ -17,7 +18,6 @@ from pruninfersim.errors import FileFormatError, InvalidInputError
 from pruninfersim.models import ModelConfig
 from pruninfersim.models.architectures.routing import active_share
 
-ROOT = Path(__file__).resolve().parents[1]
 DATA = os.environ.get("PRUNINFERSIM_VALIDATION_DATA")
 LLAMA = {
     "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
