@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pruninfersim as pis
 from pruninfersim.cost.memory import weight_memory
 from pruninfersim.errors import MissingValueError, PruninfersimError
-from pruninfersim.models.hf import supported
+from pruninfersim.models.hf.fields import supported
 
 PAGE = Path(__file__).with_name("models.md")
 VALIDATION = Path(__file__).resolve().parents[1] / "validation"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pruninfersim.models.hf import supported as supported_types
+from pruninfersim.models.hf.fields import supported as supported_types
 
 SCRIPT = Path(__file__).resolve().parents[1] / "validation" / "models_table.py"
 VARIABLE = "PRUNINFERSIM_VALIDATION_DATA"

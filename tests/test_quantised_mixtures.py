@@ -13,7 +13,7 @@ from cases import IGNORE_PROVENANCE, rows
 import pruninfersim as pis
 from pruninfersim.cost.memory import kv_memory, weight_memory
 from pruninfersim.errors import InvalidInputError, MissingValueError
-from pruninfersim.models.quantisation import storage_of
+from pruninfersim.models.hf.quantisation import storage_of
 from pruninfersim.models.stored import matches, modules
 from pruninfersim.pruning import ExpertPruning, Quantized, StaticWidth
 

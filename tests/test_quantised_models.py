@@ -10,7 +10,7 @@ import pytest
 import pruninfersim as pis
 from pruninfersim.cost.memory import kv_memory, weight_memory
 from pruninfersim.errors import InvalidInputError, UnknownNameError
-from pruninfersim.models.quantisation import storage_of
+from pruninfersim.models.hf.quantisation import storage_of
 from pruninfersim.pruning import LowRank, Quantized, SemiStructured, StaticDepth, StaticWidth
 
 #: Sizes of Qwen2.5-72B-Instruct.

@@ -12,7 +12,7 @@ from pruninfersim._util.words import refuse
 from pruninfersim.app import uploads
 from pruninfersim.app.state import State, read
 from pruninfersim.errors import InvalidInputError, MissingValueError
-from pruninfersim.models.reading import read_json
+from pruninfersim.models.hf.reading import read_json
 
 if TYPE_CHECKING:
     from dash import Dash

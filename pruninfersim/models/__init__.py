@@ -1,7 +1,8 @@
 """Model configurations, from names and Hugging Face files, and the architectures that turn them into rows."""
 
 from pruninfersim._util.lazy import shows
-from pruninfersim.models.config import ModelConfig, get, names, table
+from pruninfersim.models.config import ModelConfig
+from pruninfersim.models.registry import get, names, table
 
 __all__ = ["ModelConfig", "get", "names", "table"]
 

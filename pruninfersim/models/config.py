@@ -1,32 +1,26 @@
-"""Model configurations: the sizes of a decoder-only transformer, and the named ones with their source."""
+"""Model configurations: the sizes of a decoder-only transformer, and what follows from them."""
 
 from __future__ import annotations
 
 import math
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from pruninfersim._util.arrays import TOO_LARGE
-from pruninfersim._util.doors import door, doors
+from pruninfersim._util.doors import doors
 from pruninfersim._util.records import Record, modified_from
 from pruninfersim.errors import shown, unknown_name
 from pruninfersim.hardware.precision import PRECISIONS
 from pruninfersim.models.architectures import ARCHITECTURES, Row
 from pruninfersim.models.architectures.layered import Layer, layered_rows
-from pruninfersim.models.keys import MOST_LAYERS
-from pruninfersim.models.names import find
-from pruninfersim.models.quantisation import Storage
-from pruninfersim.models.reading import read_config, read_json
+from pruninfersim.models.hf.keys import MOST_LAYERS
+from pruninfersim.models.hf.quantisation import Storage
+from pruninfersim.models.hf.reading import read_config
 from pruninfersim.models.stored import as_stored
 from pruninfersim.workload import Workload
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-__all__ = ["ModelConfig", "get", "names", "table"]
+__all__ = ["ModelConfig"]
 
 
 def _positive_whole(value: Any) -> int:
@@ -98,7 +92,8 @@ class ModelConfig(Record):
     InvalidInputError
         If a field is missing, unknown or not allowed.
 
-    >>> get("llama-3.1-8b").parameters
+    >>> from pruninfersim import models
+    >>> models.get("llama-3.1-8b").parameters
     8030261248
     """
 
@@ -179,7 +174,8 @@ class ModelConfig(Record):
     def window_layers(self) -> tuple[bool, ...]:
         """Whether each layer is windowed, one entry per layer.
 
-        >>> get("gemma-3-1b").window_layers[:7]
+        >>> from pruninfersim import models
+        >>> models.get("gemma-3-1b").window_layers[:7]
         (True, True, True, True, True, False, True)
         """
         pattern = self.window_pattern or (False,)
@@ -209,7 +205,8 @@ class ModelConfig(Record):
     def parameters(self) -> int:
         """All parameters; a head tied to the embedding counts once.
 
-        >>> get("qwen2.5-0.5b").parameters
+        >>> from pruninfersim import models
+        >>> models.get("qwen2.5-0.5b").parameters
         494032768
         """
         if self.layers:
@@ -255,8 +252,8 @@ class ModelConfig(Record):
         UnknownNameError
             If there is no architecture for the family.
 
-        >>> from pruninfersim import Workload
-        >>> [row["name"] for row in get("llama-3.1-8b").rows(Workload.decode(), "bf16")][:3]
+        >>> from pruninfersim import Workload, models
+        >>> [row["name"] for row in models.get("llama-3.1-8b").rows(Workload.decode(), "bf16")][:3]
         ['embedding', 'attn_norm', 'q']
         """
         if not self.layers and self.family not in ARCHITECTURES:
@@ -275,7 +272,8 @@ class ModelConfig(Record):
         InvalidInputError
             If a field is unknown or a value is not allowed.
 
-        >>> get("llama-3.1-8b").clone("llama-3.1-4b", num_layers=16).reference[:40]
+        >>> from pruninfersim import models
+        >>> models.get("llama-3.1-8b").clone("llama-3.1-4b", num_layers=16).reference[:40]
         'modified from llama-3.1-8b (num_layers);'
         """
         fields = {key: getattr(self, key) for key in type(self).model_fields} | changes
@@ -319,81 +317,3 @@ class ModelConfig(Record):
 
     def __str__(self) -> str:
         return repr(self)
-
-
-@door
-def get(name: str | Path | ModelConfig) -> ModelConfig:
-    """Return a model configuration.
-
-    Parameters
-    ----------
-    name : str, Path or ModelConfig
-        Registry name, or what the Hugging Face hub calls the model or a tuned one of the same shapes, such as
-        ``"meta-llama/Llama-3.1-8B-Instruct"``; path of a ``config.json`` (or of a directory that holds one); or a
-        configuration, which is returned as it is.
-
-    Raises
-    ------
-    UnknownNameError
-        If there is no such model, with the nearest.
-    FileFormatError
-        If the file cannot be understood.
-
-    >>> get("qwen3-14b").num_kv_heads, get("Qwen/Qwen3-14B").name
-    (8, 'qwen3-14b')
-    """
-    if isinstance(name, ModelConfig):
-        return name
-    if isinstance(name, Path) or str(name).endswith(".json"):
-        return ModelConfig.from_hf(name)
-    known = _identifiers()
-    return _named(name if name in known else find(str(name), known))
-
-
-@door
-def names() -> list[str]:
-    """Return the names of all built-in configurations, sorted.
-
-    >>> "gemma-2-9b" in names()
-    True
-    """
-    return sorted(_entries())
-
-
-@door
-def table() -> pd.DataFrame:
-    """Return the built-in configurations as a table: one row per name, one column per field, and the counts.
-
-    >>> int(table().loc["llama-3.1-8b", "hidden_size"])
-    4096
-    """
-    import pandas as pd
-
-    rows = []
-    for name in names():
-        model = get(name)
-        counts = {key: getattr(model, key) for key in ("parameters", "gemm_parameters", "layer_parameters")}
-        fields = model.model_dump(exclude={"reference", "layers", "notes", "storage"})
-        rows.append({**fields, **counts, "reference": model.reference})
-    return pd.DataFrame(rows).set_index("name")
-
-
-@cache
-def _entries() -> dict[str, Any]:
-    """Return the file of built-in configurations; it has Hugging Face keys, so that there is one way to read them."""
-    return dict(read_json(Path(__file__).with_name("named.json")))
-
-
-@cache
-def _named(name: str) -> ModelConfig:
-    """Return a built-in configuration."""
-    entry = _entries()[name]
-    model = ModelConfig.from_hf(entry["config"], name=name)
-    reference = f"Hugging Face {entry['id']}; figures from {entry['source']}"
-    return model.model_copy(update={"reference": reference})
-
-
-@cache
-def _identifiers() -> dict[str, str]:
-    """Return what the Hugging Face hub calls each built-in configuration."""
-    return {name: str(entry["id"]) for name, entry in _entries().items()}

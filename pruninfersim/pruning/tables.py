@@ -11,7 +11,7 @@ from typing import Any
 
 from pruninfersim._util.files import read_text
 from pruninfersim.errors import FileFormatError, shown
-from pruninfersim.models.keys import MOST_LAYERS
+from pruninfersim.models.hf.keys import MOST_LAYERS
 from pruninfersim.pruning.ratios import PerBlock, PerLayer, PerRole, Ratio
 
 #: Names of linear layers in checkpoints of Hugging Face -> roles here.

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.models.architectures.layered import Layer
 from pruninfersim.models.architectures.mlp import MLP
-from pruninfersim.models.hf_common import Read, attention, window, windows
-from pruninfersim.models.keys import Keys
+from pruninfersim.models.hf.common import Read, attention, window, windows
+from pruninfersim.models.hf.keys import Keys
 
 
 def opt(keys: Keys) -> Read:

@@ -9,9 +9,9 @@ from pruninfersim.models.architectures.layered import Layer
 from pruninfersim.models.architectures.linear_attention import DeltaNet, Mamba2
 from pruninfersim.models.architectures.mlp import MLP
 from pruninfersim.models.architectures.moe import MoE
-from pruninfersim.models.hf_common import Read, attention
-from pruninfersim.models.hf_mixtures import qwen_experts
-from pruninfersim.models.keys import Keys
+from pruninfersim.models.hf.common import Read, attention
+from pruninfersim.models.hf.keys import Keys
+from pruninfersim.models.hf.mixtures import qwen_experts
 
 #: What newer files of Nemotron-H call a layer -> its letter in the pattern of older ones.
 LETTERS = {"mamba": "M", "attention": "*", "mlp": "-", "moe": "E"}

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pruninfersim.models import hf_dense as dense
-from pruninfersim.models import hf_hybrids as hybrids
-from pruninfersim.models import hf_mixtures as mix
-from pruninfersim.models.hf_common import Read
-from pruninfersim.models.keys import Keys
+from pruninfersim.models.hf import dense, hybrids
+from pruninfersim.models.hf import mixtures as mix
+from pruninfersim.models.hf.common import Read
+from pruninfersim.models.hf.keys import Keys
 
 #: Family (``model_type`` without ``_text``) -> reader of its layers.
 LAYERED: dict[str, Callable[[Keys], Read]] = {

@@ -8,7 +8,7 @@ from typing import Any
 
 from pruninfersim.models.architectures.attention import Attention
 from pruninfersim.models.architectures.layered import Layer
-from pruninfersim.models.keys import Keys, whole_heads
+from pruninfersim.models.hf.keys import Keys, whole_heads
 
 
 @dataclass(frozen=True)

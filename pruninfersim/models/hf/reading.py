@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 from pruninfersim._util.files import read_text
 from pruninfersim.errors import FileFormatError, InvalidInputError, UnknownNameError, shown
-from pruninfersim.models.hf import DEFAULTS, family_of, fields_from_hf, supported, text_part
-from pruninfersim.models.hf_layers import LAYERED
-from pruninfersim.models.quantisation import storage_of
+from pruninfersim.models.hf.families import LAYERED
+from pruninfersim.models.hf.fields import DEFAULTS, family_of, fields_from_hf, supported, text_part
+from pruninfersim.models.hf.quantisation import storage_of
 
 M = TypeVar("M")
 

@@ -13,7 +13,7 @@ from pruninfersim.errors import InvalidInputError, shown
 from pruninfersim.models.architectures.attention import Attention
 from pruninfersim.models.architectures.layered import Layer
 from pruninfersim.models.architectures.mlp import MLP, Linear
-from pruninfersim.models.keys import Keys
+from pruninfersim.models.hf.keys import Keys
 
 #: Widths that come from a factor are rounded up to a multiple of this (DeciLM: ``_ffn_mult_to_intermediate_size``).
 MULTIPLE = 256

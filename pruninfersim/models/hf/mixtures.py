@@ -7,8 +7,8 @@ from pruninfersim.models.architectures.layered import Layer
 from pruninfersim.models.architectures.mla import MLA
 from pruninfersim.models.architectures.mlp import MLP
 from pruninfersim.models.architectures.moe import MoE
-from pruninfersim.models.hf_common import Read, attention, window, windows
-from pruninfersim.models.keys import Keys
+from pruninfersim.models.hf.common import Read, attention, window, windows
+from pruninfersim.models.hf.keys import Keys
 
 
 def mixtral(keys: Keys) -> Read:

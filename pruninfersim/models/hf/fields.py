@@ -15,9 +15,9 @@ from pruninfersim.models.architectures.layered import Layer
 from pruninfersim.models.architectures.mla import MLA
 from pruninfersim.models.architectures.mlp import MLP
 from pruninfersim.models.architectures.moe import MoE
-from pruninfersim.models.hf_layers import LAYERED, TIED
-from pruninfersim.models.hf_pruned import differing_layers
-from pruninfersim.models.keys import MOST_LAYERS, Keys, whole_heads
+from pruninfersim.models.hf.families import LAYERED, TIED
+from pruninfersim.models.hf.keys import MOST_LAYERS, Keys, whole_heads
+from pruninfersim.models.hf.pruned import differing_layers
 
 #: Defaults per model type. ``None`` for key-value heads means as many as query heads; for head_dim, hidden / heads.
 DEFAULTS: dict[str, dict[str, Any]] = {
