@@ -137,7 +137,7 @@ def test_absolute_times():
 
 def test_a_bigger_share_is_slower_than_none_on_few_tokens():
     """Crossover: dynamic depth beats dense only above about 512 tokens of GEMM work (paper, finding 3)."""
-    kernels = paper.kernels(pis.hardware.get("rtx-pro-6000"))
+    kernels = paper.kernels_from(paper.constants())
     tokens = np.array([128, 256, 512, 4096])
     columns = {"gemms": 1.0, "m": tokens, "n": 14336, "k": 4096}
     dense = OpTrace.from_rows([{**columns, "kernel": "gemm"}])
@@ -167,7 +167,7 @@ def test_any_positive_shape_is_finite():
     rows = {"gemms": 1.0, "m": np.array([1.0, 1.5, 17.0, 70.0, 1e6])[:, None], "n": np.array([1.0, 50000.0]), "k": 1.0}
     for key in ("gemm", "lm_head", "gemm_2of4", "token_gemm"):
         ops = OpTrace.from_rows([{**rows, "kernel": key, "mac_fraction": 0.5}])
-        seconds = paper.kernels(hardware)[key].latency(ops, hardware)
+        seconds = paper.kernels_from(paper.constants())[key].latency(ops, hardware)
         assert np.isfinite(seconds).all()
         assert (seconds > 0).all()
 
@@ -176,13 +176,13 @@ def test_every_constant_has_unit_meaning_and_anchor():
     content = paper._table()["constants"]
     assert set(content) == set(paper.constants())
     assert all(str(entry[part]).strip() for entry in content.values() for part in ("unit", "meaning", "anchor"))
-    assert set(paper.bands()) == set(paper.kernels(pis.hardware.get("h100-sxm")))
+    assert set(paper.bands()) == set(paper.kernels_from(paper.constants()))
 
 
 def test_without_quantisation_is_never_slower():
     hardware = pis.hardware.get("rtx-pro-6000")
     ops = OpTrace.from_rows([{"kernel": "gemm", "gemms": 1.0, "m": np.array([100, 1024, 5000]), "n": 3072, "k": 4096}])
-    gemm = paper.kernels(hardware)["gemm"]
+    gemm = paper.kernels_from(paper.constants())["gemm"]
     smooth = gemm.without_quantisation()
     assert smooth == replace(gemm, quantised=False)
     assert (smooth.latency(ops, hardware) <= gemm.latency(ops, hardware)).all()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pruninfersim._util.doors import door
-from pruninfersim.cost import CostModel, Priced, Spread
+from pruninfersim.cost import CostModel, Priced, Provenance, Spread
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import Roofline
 from pruninfersim.kernels.compressed import ExitAttention
@@ -35,9 +35,9 @@ def fused_dynamic(hardware: HardwareProfile) -> CostModel:
     base = vendor(hardware)
     own = hardware.name == TIMED
     width = LEFT_OUT if own else ELSEWHERE
-    evidence = "calibrated" if own else "extrapolated"
+    evidence: Provenance = "calibrated" if own else "extrapolated"
     # Timed in a CUDA graph, gap and all.
-    timed = Priced(Roofline(), evidence, Spread(-width, width), source=SOURCE, launches=0.0)  # type: ignore[arg-type]
+    timed = Priced(Roofline(), evidence, Spread(-width, width), source=SOURCE, launches=0.0)
     fused = {
         key.replace("gemm", name, 1): replace(timed, model=FusedGemm(priced.model))
         for key, priced in base.kernels.items()

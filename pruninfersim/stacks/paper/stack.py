@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def paper(hardware: HardwareProfile) -> CostModel:
     'all'
     """
     on_card = hardware.name in MEASURED_ON
-    factor, spreads = 1.0 if on_card else CARRIED_OVER, bands()
+    factor, spreads, known = 1.0 if on_card else CARRIED_OVER, bands(), constants()
     priced = {
         key: Priced(
             model,
@@ -61,14 +62,14 @@ def paper(hardware: HardwareProfile) -> CostModel:
             catalogue.get(key).group,
             SOURCE,
         )
-        for key, model in kernels(hardware).items()
+        for key, model in kernels_from(known).items()
     }
     return CostModel(
         "paper",
         hardware,
         priced,
-        lower=Launches(tuple(launches_from(constants()).items())),
-        clock=Graph(launch_gap()),
+        lower=Launches(tuple(launches_from(known).items())),
+        clock=Graph(known["launch_gap"]),
         protocol=PROTOCOL,
     )
 
@@ -110,7 +111,7 @@ def launches_from(c: Mapping[str, float]) -> dict[str, float]:
 
 
 @lru_cache(maxsize=1)
-def _table() -> Mapping[str, Mapping[str, Mapping[str, object]]]:
+def _table() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
     file = profiles_directory() / "stacks" / "paper.toml"
     content = read_toml(file)
     for section in ("constants", "bands"):
@@ -132,28 +133,7 @@ def constants() -> Mapping[str, float]:
     >>> 0.86 < constants()["memory_efficiency"] < 0.96  # between what Fig. 6 and what Fig. 2 say
     True
     """
-    return MappingProxyType({n: float(str(entry["value"])) for n, entry in _table()["constants"].items()})
-
-
-def kernels(hardware: HardwareProfile) -> dict[str, KernelModel]:
-    """Return the kernel model of each kernel key.
-
-    The models read what differs between GPUs (peak, bandwidth, SMs, L2, compute capability) when they price.
-
-    >>> from pruninfersim import hardware
-    >>> round(kernels(hardware.get("rtx-pro-6000"))["norm"].passes, 2)  # an add and a norm move 5 elements, fused 4
-    1.25
-    """
-    return kernels_from(constants())
-
-
-def launch_gap() -> float:
-    """Return the time that a kernel launch inside a CUDA graph adds [s].
-
-    >>> 1e-6 < launch_gap() < 1.5e-6
-    True
-    """
-    return constants()["launch_gap"]
+    return MappingProxyType({n: float(entry["value"]) for n, entry in _table()["constants"].items()})
 
 
 def bands() -> dict[str, tuple[float, float, float]]:
@@ -163,20 +143,21 @@ def bands() -> dict[str, tuple[float, float, float]]:
     >>> low < 0 < high
     True
     """
-    table = _table()["bands"]
-    return {
-        key: (-float(str(entry["half_width"])), float(str(entry["half_width"])), float(str(entry["common"])))
-        for key, entry in table.items()
-    }
+    return {key: (-band["half_width"], band["half_width"], band["common"]) for key, band in _table()["bands"].items()}
 
 
 def kernels_from(c: Mapping[str, float]) -> dict[str, KernelModel]:
     """Return the kernel models that follow from a set of constants (a fit varies them).
 
+    The models read what differs between GPUs (peak, bandwidth, SMs, L2, compute capability) when they price.
+
     Parameters
     ----------
     c : mapping of str to float
         All names of `constants`.
+
+    >>> round(kernels_from(constants())["norm"].passes, 2)  # an add and a norm move 5 elements, fused 4
+    1.25
     """
     gemm = PaperGemm(
         compute_efficiency=c["compute_efficiency"],
