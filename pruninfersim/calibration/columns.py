@@ -38,7 +38,9 @@ MICROSECONDS = {
     "us": 1.0, "µs": 1.0, "μs": 1.0, "microseconds": 1.0, "ms": 1e3, "milliseconds": 1e3, "s": 1e6, "sec": 1e6,
     "seconds": 1e6, "ns": 1e-3, "nanoseconds": 1e-3,
 }  # fmt: skip
+#: What may separate the columns of a file.
 SEPARATORS = (",", ";", "\t", "|")
+#: Name of a column of times, with its unit.
 _TIME = re.compile(r"(?:latency|time|duration|runtime)[\s_]*[(\[]?\s*([a-zµμ]+)\s*[)\]]?", re.I)
 
 

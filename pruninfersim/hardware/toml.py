@@ -14,6 +14,7 @@ from pruninfersim._util.toml import read_toml
 from pruninfersim.errors import FileFormatError, shown, unknown_name
 from pruninfersim.hardware.precision import DTYPES
 
+# Unit of a figure -> factor to SI.
 _FLOPS = {"FLOP/s": 1.0, "GFLOP/s": 1e9, "TFLOP/s": 1e12, "PFLOP/s": 1e15}
 _OPS = {"OP/s": 1.0, "GOP/s": 1e9, "TOP/s": 1e12, "POP/s": 1e15}
 _BYTES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
@@ -32,6 +33,7 @@ UNITS: dict[str, dict[str, float]] = {
     "interconnect_bandwidth": _BANDWIDTH,
     "tdp": {"W": 1.0, "kW": 1e3},
 }
+#: Keys of a profile that are text, those that are tables of peaks by dtype, and those that it cannot do without.
 TEXTS = (
     "name", "title", "vendor", "architecture", "compute_capability", "memory_type", "silicon", "tensor_rate",
     "reference", "notes",

@@ -19,6 +19,8 @@ from pruninfersim.measure.layer import Compressed, Dense, Elementwise, Layer, Li
 from pruninfersim.models import ModelConfig
 
 Weights = Mapping[str, Tensor]
+#: Widths and ranks are rounded up to a multiple of this, and the hidden layer of a router is so wide; both as in the
+#: protocol of arXiv 2606.09080, which the families of `pruninfersim.pruning` follow.
 ALIGNMENT = 16
 ROUTER_WIDTH = 16
 

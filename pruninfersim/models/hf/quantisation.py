@@ -215,6 +215,7 @@ def _ignored(given: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(name) for key in keys for name in given.get(key) or ()))
 
 
+#: Method of quantisation, as files name it -> who reads what the file says.
 READERS = {
     "fp8": _fp8,
     "fbgemm-fp8": _fp8,

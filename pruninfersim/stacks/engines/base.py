@@ -25,7 +25,8 @@ from pruninfersim.stacks.vendor import GRAPH_GAP, vendor
 #: class of the host is known, half of that.
 OWN_TIME = (-0.7, 0.6)
 OWN_TIME_KNOWN = (-0.4, 0.4)
-#: Half-width at 90 % of two measurements of one speedup of an engine.
+#: Half-width at 90 % of two measurements of one speedup of an engine: an assumption, between that of kernels in a graph
+#: (`stacks.vendor`: 0.027) and that of host-bound prefill (`vllm`: 0.16).
 REPEATABILITY = 0.05
 
 
@@ -97,13 +98,13 @@ class Engine:
             self._kernels(base),
             lower=self._lowering(self.launched),
             clock=EngineClock(
-                GRAPH_GAP,
-                self.host.issue,
-                self.decode,
-                self.prefill,
-                self.host.low,
-                self.host.high,
-                self.repeatability,
+                gap=GRAPH_GAP,
+                issue=self.host.issue,
+                decode=self.decode,
+                prefill=self.prefill,
+                low=self.host.low,
+                high=self.host.high,
+                repeatability=self.repeatability,
             ),
             protocol=Protocol(repeatability=REPEATABILITY),
             calibrated=partial(_with_more, self, hardware, tuple(calibrations)),
