@@ -8,7 +8,7 @@ from typing import Literal, Never
 import numpy as np
 from numpy.typing import ArrayLike
 
-from pruninfersim._util.arrays import TOO_LARGE, FloatArray, ReadOnly, checked, frozen
+from pruninfersim._util.arrays import TOO_LARGE, FloatArray, ReadOnly, checked, ends, frozen
 from pruninfersim._util.defaults import CONTEXT, NEW_TOKENS
 from pruninfersim._util.doors import doors
 from pruninfersim._util.words import refuse
@@ -209,7 +209,7 @@ class Workload(ReadOnly):
         lengths = {"batch": self.batch, "new tokens": self.query_len, "context": self.context}
         if self.phase == "decode":
             del lengths["new tokens"]
-        parts = [self.phase, *(f"{name} {_ends(values)}" for name, values in lengths.items())]
+        parts = [self.phase, *(f"{name} {ends(values)}" for name, values in lengths.items())]
         parts += [f"logits {self.logits}"] if self.logits != "last" else []
         parts += ["not causal"] if not self.causal else []
         parts += [f"routing {self.routing}"] if self.routing != "uniform" else []
@@ -281,9 +281,3 @@ class RequestWorkload(ReadOnly):
     def steps(self) -> FloatArray:
         """Decode steps: the first token comes out of the prefill."""
         return np.asarray(self.new_tokens - 1.0)
-
-
-def _ends(values: FloatArray) -> str:
-    """Return one number, or the ends of those along a sweep."""
-    low, high = float(values.min()), float(values.max())
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"

@@ -221,9 +221,9 @@ def left_out_gpus(data: Data) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     table = pd.DataFrame(lines)
     summary = {}
     for family, parts in pooled.items():
-        low, high = np.quantile(np.concatenate(parts), [0.05, 0.95])
-        sd = (high - low) / 2.0 / 1.6449
-        common = 1.0 - 0.5 * float(np.mean(np.square(correlation[family]))) / sd**2
+        everything = np.concatenate(parts)
+        low, high = np.quantile(everything, [0.05, 0.95])
+        common = 1.0 - 0.5 * float(np.mean(np.square(correlation[family]))) / range90(everything) ** 2
         summary[family] = np.array([low, high, np.clip(common, 0.0, 0.95)])
     return table, summary
 

@@ -196,6 +196,16 @@ def stack_ops(values: Sequence[ArrayLike]) -> FloatArray:
     return out
 
 
+def ends(values: ArrayLike, form: str = "g") -> str:
+    """Return one number, or the ends of those along a sweep, for a reader.
+
+    >>> ends(8.0), ends([1.0, 2.5, 2.0], ".2f")
+    ('8', '1.00 to 2.50')
+    """
+    low, high = float(np.min(values)), float(np.max(values))
+    return f"{low:{form}}" if low == high else f"{low:{form}} to {high:{form}}"
+
+
 def last_first(column: NDArray[T]) -> NDArray[T]:
     """Return a view with the last axis, of a column the ops, as the first; `np.moveaxis` takes ten times as long.
 

@@ -37,6 +37,18 @@ class Precision:
     peak: str = ""
 
     @property
+    def columns(self) -> dict[str, str | float]:
+        """Columns of a trace that say how a linear layer of this precision computes and stores.
+
+        >>> PRECISIONS["fp8"].columns
+        {'dtype': 'fp8', 'a_bytes': 1.0, 'b_bytes': 1.0, 'out_bytes': 2.0}
+        """
+        return {
+            "dtype": self.dtype, "a_bytes": self.input_bytes, "b_bytes": self.weight_bytes,
+            "out_bytes": self.output_bytes,
+        }  # fmt: skip
+
+    @property
     def weight_only(self) -> bool:
         """Whether weights are narrower than what they are multiplied with: a kernel widens them on the way."""
         return self.weight_bytes < self.input_bytes and self.input_bytes >= 2.0

@@ -82,10 +82,7 @@ def _parts(row: Row, number: int, wide: dict[tuple[str, int], frozenset[int]]) -
     for kept, layers in alike.items():
         part = row | {"layers": tuple(layers), "count": row["count"] * len(layers) / len(row["layers"])}
         if number in kept:
-            part |= {
-                "dtype": plain.dtype, "a_bytes": plain.input_bytes, "b_bytes": plain.weight_bytes,
-                "out_bytes": plain.output_bytes,
-            }  # fmt: skip
+            part |= plain.columns
         yield part
 
 

@@ -8,7 +8,7 @@ from typing import Unpack
 
 import numpy as np
 
-from pruninfersim._util.arrays import Answer, FloatArray, checked
+from pruninfersim._util.arrays import Answer, FloatArray, checked, ends
 from pruninfersim._util.doors import door
 from pruninfersim.cost import scalar
 from pruninfersim.errors import InvalidInputError
@@ -48,7 +48,7 @@ class Headroom(Answer):
     amdahl: FloatArray | float
 
     def __repr__(self) -> str:
-        parts = [f"{name} {_ends(getattr(self, name))}" for name in HEADROOM]
+        parts = [f"{name} {ends(getattr(self, name), '.2f')}" for name in HEADROOM]
         return f"<Headroom: {', '.join(parts)}>"
 
     def _repr_html_(self) -> str:
@@ -59,11 +59,6 @@ class Headroom(Answer):
             for name, meaning in HEADROOM.items()
         )
         return f"<table><caption>Speedup if</caption>{cells}</table>"
-
-
-def _ends(values: FloatArray | float) -> str:
-    low, high = float(np.min(values)), float(np.max(values))
-    return f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
 
 
 @door

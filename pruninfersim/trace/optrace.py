@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pruninfersim._util.arrays import TOO_LARGE, FloatArray, ReadOnly, among, checked, frozen, sealed, stack_ops
+from pruninfersim._util.arrays import TOO_LARGE, FloatArray, ReadOnly, among, checked, ends, frozen, sealed, stack_ops
 from pruninfersim._util.doors import doors
 from pruninfersim.errors import InvalidInputError, shown, unknown_name
 from pruninfersim.models import ModelConfig
@@ -374,7 +374,7 @@ class OpTrace(ReadOnly):
         numbers = scaled | {name: getattr(self, name) for name in head[2:7]}
         lines: list[tuple[str, ...]] = [head]
         for i in range(len(self)):
-            cells = (_ends(np.asarray(numbers[name])[..., i]) for name in head[2:])
+            cells = (ends(np.asarray(numbers[name])[..., i], ".4g") for name in head[2:])
             lines.append((self.name[i], self.kernel[i], *cells))
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join([repr(self)[1:-1], *("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)])
@@ -391,9 +391,3 @@ def picked(labels: tuple[Any, ...], places: Sequence[int]) -> tuple[Any, ...]:
     """
     # Of one place, `itemgetter` returns the label itself; of none, it is an error.
     return tuple(itemgetter(*places)(labels)) if len(places) > 1 else tuple([labels[place] for place in places])
-
-
-def _ends(values: FloatArray) -> str:
-    """Return one number, or the ends of those along a sweep."""
-    low, high = float(values.min()), float(values.max())
-    return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"

@@ -38,22 +38,15 @@ class Rows:
         """Return the maker of rows for a precision of the linear layers, by its name."""
         return cls(workload, precision.get(dtype), precision.activations(dtype))
 
-    @property
-    def _plain(self) -> Row:
-        return {"dtype": self.plain.dtype, "a_bytes": self.plain.input_bytes, "out_bytes": self.plain.output_bytes}
-
     def gemm(
         self, name: str, block: str, layers: Sequence[int], n: float, k: float, n_axis: str, k_axis: str, **more: Any
     ) -> Row:
         """Return a linear layer ``x[m, k] @ W[n, k].T`` of some layers, which are folded."""
         return {
+            **self.linear.columns,
             "name": name,
             "kernel": "gemm",
             "block": block,
-            "dtype": self.linear.dtype,
-            "a_bytes": self.linear.input_bytes,
-            "b_bytes": self.linear.weight_bytes,
-            "out_bytes": self.linear.output_bytes,
             "layers": tuple(layers),
             "count": len(layers),
             "gemms": 1.0,
@@ -78,7 +71,10 @@ class Rows:
         writes: float = 1.0,
     ) -> Row:
         """Return elementwise work of `width` per token; `layers` is empty outside of the layers."""
-        return self._plain | {
+        return {
+            "dtype": self.plain.dtype,
+            "a_bytes": self.plain.input_bytes,
+            "out_bytes": self.plain.output_bytes,
             "name": name,
             "kernel": kernel,
             "block": block,
@@ -113,8 +109,7 @@ class Rows:
         workload = self.workload
         # A query sees `window` keys, so that a step of q queries touches at most q + window - 1 of them.
         keys = np.minimum(workload.context, workload.query_len + window - 1.0)
-        return self._plain | {
-            "b_bytes": self.plain.weight_bytes,
+        return self.plain.columns | {
             "name": "attention",
             "kernel": f"attention_{workload.phase}",
             "block": "attention",
@@ -141,7 +136,7 @@ class Rows:
     def router(self, layers: Sequence[int], experts: float, hidden: float) -> Row:
         """Return the router of a mixture of experts: a GEMM in 16 bit."""
         row = self.gemm("expert_router", "mlp", layers, experts, hidden, "experts", "hidden", kernel="router")
-        return row | self._plain | {"b_bytes": self.plain.weight_bytes}
+        return row | self.plain.columns
 
     def experts(
         self,
@@ -172,8 +167,7 @@ class Rows:
 
     def head(self, vocabulary: float, hidden: float) -> Row:
         """Return the LM head, on the tokens that the workload sends through it."""
-        return self._plain | {
-            "b_bytes": self.plain.weight_bytes,
+        return self.plain.columns | {
             "name": "lm_head",
             "kernel": "lm_head",
             "block": "head",
