@@ -94,7 +94,7 @@ def weight_memory(trace: OpTrace) -> FloatArray:
     if model is None or model.tie_embeddings:
         return weights
     row = trace.mask(names=["embedding"])
-    table = (model.vocab_size * np.where(row, trace.k * trace.a_bytes, 0.0)).sum(axis=-1)
+    table = (model.vocab_size * np.where(row, trace.k * trace.a_bytes / trace.ranks, 0.0)).sum(axis=-1)
     return np.asarray(weights + table)
 
 

@@ -77,7 +77,7 @@ class Setup:
         ep: int = 1,
         **other: Never,
     ) -> None:
-        refuse("Setup", other, ["model", "hardware", "stack", "dtype"])
+        refuse(Setup, other)
         one_only("a setup", model=model, hardware=hardware, stack=stack, dtype=dtype)
         if hardware is None:
             raise InvalidInputError("a setup needs a GPU: Setup(model, 'h100-sxm')")

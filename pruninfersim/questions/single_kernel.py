@@ -76,7 +76,7 @@ def gemm_latency(
     >>> bool(gemm_latency(4096, 4096, 4096, hardware="a100-sxm-80gb") > 2 * 4096**3 / 312e12)
     True
     """
-    refuse("gemm_latency", other, ["m", "n", "k", "hardware", "dtype", "kernel", "cache", "stack"])
+    refuse(gemm_latency, other)
     if kernel not in GEMM_KERNELS:
         raise unknown_name("kernel", kernel, GEMM_KERNELS)
     form = precision.get(dtype)
@@ -154,8 +154,7 @@ def attention_latency(
     >>> bool(1.5 < two / one < 2.1)
     True
     """
-    known = ("phase", "batch", "query_len", "context", "heads", "kv_heads", "head_dim")
-    refuse("attention_latency", other, [*known, "hardware", "dtype", "kv_dtype", "window", "cache", "stack"])
+    refuse(attention_latency, other)
     if phase not in ("prefill", "decode"):
         raise unknown_name("phase", phase, ["prefill", "decode"])
     given = {"batch": batch, "query_len": query_len, "context": context, "heads": heads, "head_dim": head_dim}

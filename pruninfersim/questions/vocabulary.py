@@ -50,6 +50,22 @@ def asked(function: str, question: Mapping[str, Any], known: Iterable[str] = KEY
     return {name: value for name, value in question.items() if value is not None}
 
 
+def needs_method(method: Any, sparsity: Any) -> None:
+    """Raise one clear line for a sparsity that no method takes.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is a sparsity and no method.
+
+    >>> needs_method(None, 0.5)
+    Traceback (most recent call last):
+    pruninfersim.errors.InvalidInputError: a sparsity needs a method=..., for instance method='static-width'
+    """
+    if method is None and sparsity is not None:
+        raise InvalidInputError("a sparsity needs a method=..., for instance method='static-width'")
+
+
 def one_only(function: str, **given: Any) -> None:
     """Raise one clear line where a list stands for something that a question has one of.
 

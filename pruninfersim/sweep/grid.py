@@ -31,7 +31,7 @@ from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Method
 from pruninfersim.questions.setup import Setup
-from pruninfersim.questions.vocabulary import KEYWORDS, one_only
+from pruninfersim.questions.vocabulary import one_only
 from pruninfersim.stacks import DEFAULT, Stack
 from pruninfersim.sweep.blocks import FIELDS, Block, taken
 from pruninfersim.sweep.runs import run_blocks
@@ -128,7 +128,7 @@ def sweep(
     >>> len(grid)
     6
     """
-    refuse("sweep", other, [*KEYWORDS, "models", "workloads", "methods", "stacks", "rows", "executor", "out"])
+    refuse(sweep, other)
     one_only("sweep", dtype=dtype)
     notes: list[str] = []
     if rows is not None:

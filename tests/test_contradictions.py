@@ -1,0 +1,117 @@
+"""Words that contradict the answer, or each other, are refused: nothing is left out of it in silence."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+
+import pytest
+
+import pruninfersim as pis
+from pruninfersim import cli
+from pruninfersim._util.words import ELSEWHERE, INSTEAD
+from pruninfersim.errors import InvalidInputError
+
+HERE = {"model": "llama-3.1-8b", "hardware": "h100-sxm"}
+QUESTIONS = [
+    "align_widths", "attention_latency", "break_even", "capacity", "compare", "compare_hardware", "estimate", "explain",
+    "gemm_latency", "latency_table", "max_speedup", "recommend", "request", "required_efficiency", "speedup",
+    "suggest_width", "sweep", "where_to_prune", "who_wins",
+]  # fmt: skip
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Call the program inside this process: (exit code, standard output, standard error)."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["pruninfersim", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        return caught.value.code or 0, *capsys.readouterr()
+
+    return call
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+@pytest.mark.parametrize("word", sorted({*INSTEAD, *ELSEWHERE, "workload", "logits", "axis", "new_tokens"}))
+def test_a_word_that_a_question_lacks_is_answered_with_one_that_it_has(name, word):
+    """docs/questions.md: "A word that a question does not have is answered with the one that it has."."""
+    function = getattr(pis, name)
+    has = inspect.signature(function).parameters
+    if word in has or ("question" in has and word in ("tp", "ep", "workload", "logits")):
+        pytest.skip("it has it")
+    needed = {
+        p.name: 1 for p in has.values() if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    }
+    if name == "required_efficiency":
+        needed["target"] = 1.3
+    with pytest.raises(InvalidInputError) as raised:
+        function(**needed, **{word: 1})
+    said = str(raised.value)
+    assert f"has no keyword {word!r}" in said
+    _, is_called, meant = said.partition("it is called ")
+    if is_called:
+        called = meant.removesuffix(" here").partition(",")[0]
+        assert called != word
+        assert called in has or "question" in has
+
+
+@pytest.mark.parametrize("ask", [pis.capacity, pis.request, pis.estimate])
+def test_a_sparsity_without_a_method_is_refused(ask):
+    with pytest.raises(InvalidInputError, match="a sparsity needs a method"):
+        ask(**HERE, sparsity=0.5)
+
+
+@pytest.mark.parametrize("command", ["capacity", "request"])
+def test_the_command_line_refuses_it_too(run, command):
+    code, _, said = run(command, "--sparsity", "0.5")
+    assert code == 2
+    assert "--sparsity needs a --method" in said
+    assert run(command, "--method", "static-depth")[0] == 0
+
+
+@pytest.mark.parametrize("command", ["capacity", "request", "speedup", "memory", "trace"])
+def test_a_model_by_name_beside_a_file_is_refused(run, command, tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text("{}")
+    code, _, said = run(command, "--model", "llama-3.1-8b", "--config", str(file))
+    assert code == 2
+    assert "not both" in said
+
+
+def test_a_comparison_of_checkpoints_has_no_method(run):
+    code, _, said = run("speedup", "--against", "llama-3.1-8b", "--model", "llama-3.2-1b", "--method", "low-rank")
+    assert code == 2
+    assert "leave --method and --sparsity out" in said
+
+
+@pytest.mark.parametrize("share", [90, 1.0001])
+def test_a_share_of_memory_is_no_percentage(share):
+    with pytest.raises(InvalidInputError, match=r"memory_share is a fraction, such as 0\.9"):
+        pis.capacity(**HERE, memory_share=share)
+
+
+@pytest.mark.parametrize("word", ["memory", "weight_bytes"])
+def test_bytes_are_no_gigabytes(word):
+    with pytest.raises(InvalidInputError, match="is in bytes: 80 GB is 80e9; got 80"):
+        pis.capacity(**HERE, **{word: 80})
+
+
+def test_the_bytes_of_a_key_are_counted_once():
+    """The same cache, said by the method, by the number, and by both: one byte in vLLM's fp8."""
+    by_method = pis.capacity(**HERE, stack="vllm", method="quantized:kv=fp8")
+    by_number = pis.capacity(**HERE, stack="vllm", kv_bytes_per_element=1)
+    both = pis.capacity(**HERE, stack="vllm", method="quantized:kv=fp8", kv_bytes_per_element=1)
+    assert by_method.kv_bytes_per_token == by_number.kv_bytes_per_token == both.kv_bytes_per_token
+    assert both.kv_bytes_per_token == 32 * 2 * 8 * 128  # layers, keys and values, heads, head size
+
+
+def test_a_search_from_a_large_to_a_small_batch_is_refused():
+    with pytest.raises(InvalidInputError, match="the lower one first"):
+        pis.break_even("batch", **HERE, method="low-rank", between=(256, 1))
+
+
+def test_a_workload_and_its_parts_are_refused():
+    with pytest.raises(InvalidInputError, match="workload says batch already"):
+        pis.speedup(**HERE, method="low-rank", sparsity=0.5, workload=pis.Workload.decode(16), batch=[1, 4])
