@@ -115,3 +115,44 @@ def test_a_search_from_a_large_to_a_small_batch_is_refused():
 def test_a_workload_and_its_parts_are_refused():
     with pytest.raises(InvalidInputError, match="workload says batch already"):
         pis.speedup(**HERE, method="low-rank", sparsity=0.5, workload=pis.Workload.decode(16), batch=[1, 4])
+
+
+@pytest.mark.parametrize("words", [{"phase": "prefill"}, {"batch": 1}, {"context": [1, 2]}, {"logits": "all"}])
+def test_a_trace_has_one_workload(words):
+    with pytest.raises(InvalidInputError, match=f"the workload says {next(iter(words))} already"):
+        pis.trace("llama-3.1-8b", pis.Workload.decode(), **words)
+
+
+@pytest.mark.parametrize("dtype", ["int4_wo", "int8_wo", "mxfp4", "fp8_block"])
+def test_a_pattern_without_a_kernel_has_no_time(dtype):
+    """What a method refuses (cuSPARSELt: bf16, fp16, fp8, int8) is no question about a single GEMM either."""
+    with pytest.raises(InvalidInputError, match=f"no kernel that was timed runs 2:4 weights in {dtype}") as single:
+        pis.gemm_latency(16, 4096, 4096, hardware="h100-sxm", kernel="2:4", dtype=dtype)
+    with pytest.raises(InvalidInputError) as whole:
+        pis.speedup(**HERE, method="semi-structured", sparsity=0.5, dtype=dtype)
+    assert str(single.value) == str(whole.value)
+
+
+def test_attention_that_cannot_be():
+    shape = {"hardware": "h100-sxm", "heads": 32, "kv_heads": 8}
+    with pytest.raises(InvalidInputError, match="context counts the keys"):  # a token attends to itself at least
+        pis.attention_latency(phase="prefill", query_len=[1024, 4096], context=2048, **shape)
+    with pytest.raises(InvalidInputError, match="kv_heads must divide heads"):
+        pis.attention_latency(phase="decode", context=2048, **shape | {"kv_heads": 5})
+
+
+def test_sides_that_do_different_work_are_told():
+    step = pis.trace("llama-3.1-8b", pis.Workload.decode())
+    told = pis.compare(step, pis.trace("llama-3.1-8b", pis.Workload.decode(batch=16)), hardware="h100-sxm").notes
+    assert (
+        told[0] == "the sides do different work: decode, batch 1, context 1024 against decode, batch 16, context 1024"
+    )
+    pruned = step.prune(pis.pruning.StaticDepth(0.5))
+    assert not [n for n in pis.compare(step, pruned, hardware="h100-sxm").notes if "work" in n]
+
+
+def test_a_note_on_memory_says_where():
+    """64 x 8192 x 128 KiB of keys and values beside 16.1 GB of weights are 84.8 GB; every other point fits 80 GB."""
+    batch, context = [[1], [8], [64]], [1024, 8192]
+    notes = pis.speedup(**HERE, method="static-depth", sparsity=0.5, phase="decode", batch=batch, context=context).notes
+    assert [note.partition(":")[0] for note in notes] == ["the model does not fit on one h100-sxm at 1 of 6 points"]

@@ -126,10 +126,13 @@ def memory_notes(trace: OpTrace, hardware: HardwareProfile) -> tuple[str, ...]:
     """Say so where a trace does not fit, or its context is longer than the model was made for."""
     notes = []
     side = "the pruned model" if trace.applied else "the model"
-    need = float(np.max(weight_memory(trace) + kv_memory(trace)))
-    if need > hardware.memory_size:
+    need = weight_memory(trace) + kv_memory(trace)
+    over = need > hardware.memory_size
+    if over.any():
+        where = "" if over.all() else f" at {over.sum()} of {over.size} points"
+        most = f"{'up to ' if over.size > 1 else ''}{np.max(need) / 1e9:.4g}"
         notes.append(
-            f"{side} does not fit on one {hardware.name}: weights and KV cache take {need / 1e9:.4g} GB, and it has "
+            f"{side} does not fit on one {hardware.name}{where}: weights and KV cache take {most} GB, and it has "
             f"{hardware.memory_size / 1e9:.4g} GB; the time is that of a card with enough memory"
         )
     if trace.model is not None:
