@@ -230,9 +230,12 @@ class Estimate(ReadOnly):
         total = self.total[..., None]
         return np.asarray(self.seconds / np.where(total > 0, total, 1.0))
 
-    @cached_property
+    @property
     def errors(self) -> Errors:
-        """Error bands of the ops, weighted by their share of the time and widened outside of their domain."""
+        """Error bands of the ops, weighted by their share of the time and widened outside of their domain.
+
+        Made anew each time: kept, it would hold the estimate that holds it, and with it the memory of its arrays.
+        """
         priced = self.priced
         groups = [p.group or k for p, k in zip(priced, self.trace.kernel, strict=True)]
         return Errors(lambda: self._uncertain, self.busy, [p.spread for p in priced], groups, alike(self.trace))
