@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 
+import pandas as pd
 import pytest
 
 import pruninfersim as pis
@@ -156,3 +157,55 @@ def test_a_note_on_memory_says_where():
     batch, context = [[1], [8], [64]], [1024, 8192]
     notes = pis.speedup(**HERE, method="static-depth", sparsity=0.5, phase="decode", batch=batch, context=context).notes
     assert [note.partition(":")[0] for note in notes] == ["the model does not fit on one h100-sxm at 1 of 6 points"]
+
+
+ROWS = pd.DataFrame({"model": ["llama-3.1-8b"], "hardware": "rtx-pro-6000", "method": "static-width", "sparsity": 0.5,
+                     "phase": "decode", "batch": 1, "context": 1024})  # fmt: skip
+
+
+@pytest.mark.parametrize("stack", ["paper", "ideal"])
+def test_what_is_said_once_for_all_rows_is_heard(stack):
+    said = pis.sweep(rows=ROWS, stacks=stack)
+    assert said["stack"].tolist() == [stack]
+    one = pis.speedup(model="llama-3.1-8b", hardware="rtx-pro-6000", method="static-width", sparsity=0.5,
+                      phase="decode", stack=stack)  # fmt: skip
+    assert said["estimated_speedup"].tolist() == pytest.approx([one.estimated], rel=1e-12)
+    pd.testing.assert_frame_equal(pis.sweep(rows=ROWS.assign(stack=stack)), said)
+    narrow = pis.sweep(rows=ROWS.assign(dtype="fp8"), stack=stack)
+    pd.testing.assert_frame_equal(pis.sweep(rows=ROWS, stack=stack, dtype="fp8"), narrow)
+    assert narrow["dense_seconds"][0] < said["dense_seconds"][0]  # half of the bytes
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"hardware": "l40s"}, "leave hardware out"),
+        ({"sparsity": 0.3}, "leave sparsity out"),
+        ({"phase": "prefill"}, "leave phase out"),
+        ({"methods": ["low-rank"]}, "leave methods out"),
+        ({"stacks": ["ideal", "vendor"]}, "takes one stack"),
+    ],
+)
+def test_rows_and_a_grid_are_refused(words, said):
+    with pytest.raises(InvalidInputError, match=said):
+        pis.sweep(rows=ROWS, **words)
+
+
+@pytest.mark.parametrize("column", ["tp", "ep", "logits", "kv_dtype", "host"])
+def test_a_column_that_nobody_reads_is_refused_where_it_means_something(column):
+    with pytest.raises(InvalidInputError, match=f"rows have a column {column}, which a row cannot say"):
+        pis.sweep(rows=ROWS.assign(**{column: 4}))
+    assert len(pis.sweep(rows=ROWS.assign(measured=1.7))) == 1  # the reader's own
+
+
+def test_a_column_and_a_keyword_are_refused():
+    with pytest.raises(InvalidInputError, match="rows have a column stack"):
+        pis.sweep(rows=ROWS.assign(stack="paper"), stack="ideal")
+
+
+@pytest.mark.parametrize("tp", [3, 64])
+def test_ranks_that_share_a_head_are_told(tp):
+    """vLLM: "Total number of attention heads (32) must be divisible by tensor parallel size (3)."."""
+    notes = pis.estimate(**HERE, phase="decode", tp=tp).notes
+    assert f"{tp} GPUs do not share 32 query heads evenly: engines refuse such a split" in notes
+    assert not [note for note in pis.estimate(**HERE, phase="decode", tp=8).notes if "evenly" in note]

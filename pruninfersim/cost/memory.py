@@ -135,6 +135,7 @@ def memory_notes(trace: OpTrace, hardware: HardwareProfile) -> tuple[str, ...]:
             f"{side} does not fit on one {hardware.name}{where}: weights and KV cache take {most} GB, and it has "
             f"{hardware.memory_size / 1e9:.4g} GB; the time is that of a card with enough memory"
         )
+    notes += _uneven(trace)
     if trace.model is not None:
         notes += trace.model.notes
     if trace.model is not None and trace.workload is not None:
@@ -145,6 +146,18 @@ def memory_notes(trace: OpTrace, hardware: HardwareProfile) -> tuple[str, ...]:
                 f"{trace.model.name}"
             )
     return tuple(notes)
+
+
+def _uneven(trace: OpTrace) -> list[str]:
+    """Say so where a rank would hold part of a head."""
+    attends = np.array([key.startswith(("attention", "mla")) for key in trace.kernel], dtype=bool)
+    ways = np.broadcast_to(trace.ranks, trace.shape)[..., attends]
+    mine = np.broadcast_to(trace.batch / trace.sequences, trace.shape)[..., attends]
+    part = (ways > 1) & (np.abs(mine - np.round(mine)) > 1e-6)  # 1e-6: of rounding
+    if not part.any():
+        return []
+    heads, gpus = (float(np.max(values[part])) for values in (mine * ways, ways))
+    return [f"{gpus:g} GPUs do not share {heads:g} query heads evenly: engines refuse such a split"]
 
 
 def _bytes(trace: OpTrace, where: str) -> FloatArray:

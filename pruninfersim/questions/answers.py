@@ -24,7 +24,7 @@ from pruninfersim.questions.checkpoints import both_traces
 from pruninfersim.questions.comparison import Speedup, compare_estimates
 from pruninfersim.questions.setup import Setup, warned
 from pruninfersim.questions.several import Speedups
-from pruninfersim.questions.vocabulary import Question, asked, needs_method, one_only
+from pruninfersim.questions.vocabulary import Question, asked, is_list, needs_method, one_only
 from pruninfersim.stacks import Stack
 from pruninfersim.trace import OpTrace
 from pruninfersim.workload import Logits, Workload
@@ -332,7 +332,7 @@ def speedup(
         for word in (word for word in usual if not np.array_equal(said[word], usual[word])):
             raise InvalidInputError(f"workload says {word} already; leave one of the two out")
     given = {"model": model, "hardware": hardware, "stack": stack, "dtype": dtype, "phase": phase}
-    several = methods is not None or any(_is_list(value) for value in given.values())
+    several = methods is not None or any(is_list(value) for value in given.values())
     axes = {name: _entries(name, value) for name, value in given.items()}
     alternatives = [method] if methods is None else _entries("methods", methods)
     results = []
@@ -345,12 +345,8 @@ def speedup(
     return Speedups(tuple(results)) if several else results[0]
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list | tuple | set | np.ndarray)
-
-
 def _entries(name: str, value: Any) -> list[Any]:
-    entries = list(value) if _is_list(value) else [value]
+    entries = list(value) if is_list(value) else [value]
     if not entries:
         raise InvalidInputError(f"the list {name} is empty; give at least one")
     return entries

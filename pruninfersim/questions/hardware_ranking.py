@@ -27,7 +27,7 @@ from pruninfersim.pruning import Method
 from pruninfersim.questions.comparison import compare_estimates
 from pruninfersim.questions.prices import hourly_prices, of_a_million
 from pruninfersim.questions.setup import Setup
-from pruninfersim.questions.vocabulary import one_only
+from pruninfersim.questions.vocabulary import is_list, one_only
 from pruninfersim.stacks import Stack
 from pruninfersim.trace import OpTrace, PruningMethod
 from pruninfersim.workload import Logits, Workload
@@ -346,7 +346,7 @@ def _ranks(frame: pd.DataFrame, keys: list[str], values: pd.Series[float]) -> pd
 
 
 def _several(values: Any, kind: Any, name: str) -> list[Any]:
-    one = isinstance(values, kind) or (name == "methods" and hasattr(values, "apply"))
+    one = isinstance(values, kind) or (name == "methods" and hasattr(values, "apply") and not is_list(values))
     several = [values] if one else list(values)
     if not several:
         raise InvalidInputError(f"the axis {name} is empty; give at least one")

@@ -6,27 +6,27 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pruninfersim._util.arrays import checked
-from pruninfersim._util.doors import door
-from pruninfersim.errors import InvalidInputError
+from pruninfersim.errors import InvalidInputError, shown
 from pruninfersim.hardware import HardwareProfile
 
 MILLION = 1e6
 HOUR = 3600.0
 
 
-@door
 def hourly_prices(prices: Mapping[str, float] | None, gpus: Iterable[HardwareProfile]) -> dict[str, float]:
     """Return the prices of an hour by GPU, after checking them.
 
     Raises
     ------
     InvalidInputError
-        If one is not positive, or is of a GPU that is not among those asked for.
+        If they are no mapping, one is not positive, or is of a GPU that is not among those asked for.
 
     >>> from pruninfersim import hardware
     >>> hourly_prices({"l40s": 1}, [hardware.get("l40s")])
     {'l40s': 1.0}
     """
+    if prices is not None and not isinstance(prices, Mapping):
+        raise InvalidInputError(f"price_per_hour is a price by GPU, such as {{'h100-sxm': 2.5}}; got {shown(prices)}")
     unknown = sorted(set(prices or {}) - {gpu.name for gpu in gpus})
     if unknown:
         raise InvalidInputError(f"price_per_hour has a price of {unknown[0]}, which is not among the GPUs asked for")

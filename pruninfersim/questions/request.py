@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pruninfersim import pruning
-from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.arrays import FloatArray, checked
 from pruninfersim._util.defaults import CONTEXT, NEW_TOKENS
 from pruninfersim._util.doors import door
 from pruninfersim._util.words import refuse
@@ -101,9 +101,10 @@ class Request:
 
     def price(self, per_hour: float) -> Numbers:
         """Return the price of a million output tokens if each GPU costs `per_hour`, in the same currency."""
-        if not per_hour > 0:
+        hourly = float(checked("the price of an hour", per_hour))
+        if not hourly > 0:
             raise InvalidInputError(f"the price of an hour must be above 0; got {shown(per_hour)}")
-        return of_a_million(per_hour, self.tokens_per_second, self.tp)  # type: ignore[no-any-return]
+        return of_a_million(hourly, self.tokens_per_second, self.tp)  # type: ignore[no-any-return]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as plain floats, or lists of them, ready for JSON."""

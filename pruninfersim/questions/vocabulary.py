@@ -66,6 +66,15 @@ def needs_method(method: Any, sparsity: Any) -> None:
         raise InvalidInputError("a sparsity needs a method=..., for instance method='static-width'")
 
 
+def is_list(value: object) -> bool:
+    """Return whether a value stands for several: a list, a tuple, a set, an array or a column of a frame.
+
+    >>> is_list(["l40s"]), is_list("l40s")
+    (True, False)
+    """
+    return isinstance(value, list | tuple | set | frozenset) or getattr(value, "ndim", 0) > 0
+
+
 def one_only(function: str, **given: Any) -> None:
     """Raise one clear line where a list stands for something that a question has one of.
 
@@ -79,7 +88,7 @@ def one_only(function: str, **given: Any) -> None:
     pruninfersim.errors.InvalidInputError: break_even takes one hardware, not a list; ask once for each, or use ...
     """
     for name, value in given.items():
-        if isinstance(value, list | tuple | set):
+        if is_list(value):
             raise InvalidInputError(
                 f"{function} takes one {name}, not a list; ask once for each, or use speedup or sweep, which take lists"
             )
