@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from pruninfersim._util.files import TABLE, read_text
 from pruninfersim.calibration import kinds, timings
 from pruninfersim.calibration.fit import calibrate
 from pruninfersim.calibration.record import Calibration
@@ -26,7 +28,8 @@ def read(path: Path, kind: str) -> pd.DataFrame:
         If a line is bad.
     """
     try:
-        text = pd.read_csv(path, comment="#", dtype=str, keep_default_na=False)
+        written = io.StringIO(read_text(path, TABLE), newline=None)
+        text = pd.read_csv(written, comment="#", dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise FileFormatError(f"{path}: not a readable CSV file ({str(error).strip()})") from None
     return timings.parse(text, kind=kind, where=path.name)
