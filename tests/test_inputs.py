@@ -271,6 +271,12 @@ def test_importances_are_numbers_of_layers_and_roles(tmp_path, rows, says):
     assert says in complaint(lambda: importances(tmp_path / "own.csv"))
 
 
+@pytest.mark.parametrize("stack", [int, dict, 7, None])
+def test_a_class_is_no_stack(stack):
+    with pytest.raises(InvalidInputError, match="stack must be a name"):
+        pis.capacity(model="llama-3.2-1b", hardware="l40s", stack=stack)
+
+
 @pytest.mark.parametrize("count", [0, -1, True, 2.5, 4097, 10**400])
 def test_a_group_of_gpus_is_a_count(count):
     with pytest.raises(InvalidInputError, match="tp must be a positive whole number of GPUs, at most 4096; got"):

@@ -61,7 +61,7 @@ def get(
         if stack not in registry:
             raise unknown_name("stack", stack, registry)
         return _build(registry[stack], hardware)
-    if not callable(stack):
+    if not callable(stack) or isinstance(stack, type):
         raise InvalidInputError(
             f"stack must be a name ({', '.join(sorted(registry))}), a function from a GPU to a CostModel, or a "
             f"CostModel; got {type(stack).__name__}"
