@@ -117,6 +117,49 @@ def test_patterns_in_memory_need_no_sparse_tensor_cores():
         setup.speedup(pis.pruning.NOfM(kept=2, of=8), work)
 
 
+def test_what_a_pattern_needs_is_what_its_backend_runs_on():
+    """Windows run on sparse tensor cores, as 2:4 itself does; memory runs on any."""
+    assert pis.pruning.NOfM(backend="windows").needs == pis.pruning.SemiStructured(0.5).needs != ""
+    assert pis.pruning.NOfM(backend="memory").needs == ""
+
+
+@pytest.mark.parametrize(("kept", "of", "wider"), [(6, 8, 1.5), (5, 8, 1.25), (2, 4, 1.0), (2, 8, 1.0), (1, 16, 1.0)])
+def test_activations_are_spread_out_for_dense_patterns_only(kept, of, wider):
+    """K' = 2 kept / of x K of denser patterns than 2:4; sparser ones gather from all of K as they load."""
+    pruned = PREFILL.prune(pis.pruning.NOfM(kept=kept, of=of))
+    for name in ("q", "up", "down"):
+        assert float(rows(pruned, name).a_traffic[0]) == pytest.approx(wider * float(rows(PREFILL, name).a_traffic[0]))
+
+
+@pytest.mark.parametrize(("trace", "phase"), [(PREFILL, "prefill"), (DECODE, "decode")])
+@pytest.mark.parametrize("method", [pis.pruning.DynamicWidth(0.5), pis.pruning.DynamicDepth(0.5)])
+def test_attention_of_some_queries_stays_that_of_its_phase(trace, phase, method):
+    """A prompt reads every key whichever query is kept; a step of one query reads those that it needs."""
+    attention = rows(trace.prune(method), "attention")
+    assert attention.kernel == (f"token_attention_{phase}",)
+    assert (float(attention.b_reads.max()) == 1.0) == (phase == "prefill")
+
+
+@pytest.mark.parametrize("prefix", [0, 1536])
+def test_merging_halves_what_is_new_and_not_what_is_cached(prefix):
+    trace = pis.trace("llama-3.1-8b", pis.Workload.prefill(1, 512, prefix=prefix))
+    ups = rows(trace.prune(pis.pruning.TokenMerging(0.5)), "up")
+    assert float(ups.m[-1]) == 256.0
+
+
+def test_zeros_weigh_as_often_as_a_layer_runs():
+    """q three times as often: 3/4 of its zeros count three times."""
+    often = DECODE.with_columns(count=DECODE.count * np.where(DECODE.mask(names=["q"]), 3.0, 1.0))
+    achieved = often.prune(pis.pruning.Unstructured(pis.pruning.PerRole(q=0.75))).applied[0].achieved
+    assert float(achieved["attention"]) == pytest.approx(0.75 * 3 * 4096 / (3 * 4096 + 4096 + 2 * 1024), rel=1e-12)
+
+
+@pytest.mark.parametrize("column", ["ratio", "sparsity", "pruning_ratio"])
+def test_names_of_the_one_ratio_of_a_layer(tmp_path, column):
+    (tmp_path / "ratios.csv").write_text(f"layer,{column}\n0,0.25\n1,0.5\n")
+    assert np.asarray(read_ratios(tmp_path / "ratios.csv").values).tolist() == [0.25, 0.5]
+
+
 REFUSED = {
     "index_heads": (lambda: pis.pruning.KVSelection(0.5, index_heads=-1), "index_heads must be .*; got -1"),
     "vocabulary": (lambda: pis.pruning.Vocabulary(size=1000.5), "size must be a whole number.*; got 1000.5"),
@@ -124,11 +167,16 @@ REFUSED = {
     "unit": (lambda: pis.pruning.StaticDepth(0.5, unit="block"), "unknown unit .block.. Known: layer, sublayer"),
     "kv of an exit": (
         lambda: pis.pruning.EarlyExit(0.5, kv="filed"),
-        "unknown kv .filed.. Did you mean .filled.. Known: filled, skipped",
+        "unknown kv .filed.. Did you mean .filled.",
     ),
     "tokens": (lambda: pis.pruning.TokenPruning(1.0), "sparsity must be .*; got 1"),
     "merged tokens": (lambda: pis.pruning.TokenMerging(1.0), "sparsity must be .*; got 1"),
     "pattern": (lambda: pis.pruning.NOfM(0.8), "sparsity must be .*2:8 keeps 2 of 8 weights"),
+    "heads of a layer": (
+        lambda: DECODE.prune(pis.pruning.LayerChoices(("keep",) * 31 + (16,), ("keep",) * 32)),
+        "KV heads of the table is above the 8 of the model",
+    ),
+    "kept columns": (lambda: pis.pruning.low_rank_rank(64, 64, 0.5, columns=-1), "columns must be .*; got -1"),
     "fused": (lambda: PREFILL.fuse_projections().prune(pis.pruning.PrefillDepth(0.5)), "not fused yet; this trace has"),
     "state": (
         lambda: pis.trace("deepseek-v2-lite", pis.Workload.prefill(1, 512)).prune(pis.pruning.PrefillDepth(0.5)),

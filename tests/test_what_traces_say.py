@@ -1,4 +1,4 @@
-"""What a trace says of itself: weights that a method removed, twins, arrays that nobody can write to, ends of a sweep."""
+"""What a trace says of itself: weights that a method removed, twins, arrays that nobody can write to, ends."""
 
 from __future__ import annotations
 
@@ -75,6 +75,16 @@ def test_nobody_can_write_to_a_trace(change, batch):
     trace = change(pis.trace("llama-3.1-8b", pis.Workload.decode(batch=batch, context=1024)))
     for name in (*NEUTRAL, *DERIVED):
         assert not getattr(trace, name).flags.writeable, name
+
+
+@pytest.mark.parametrize("batch", [2, (2, 8), [[1], [2], [4], [8], [16]]], ids=["one", "sweep", "parts"])
+@pytest.mark.parametrize("stack", ["ideal", "vendor", "vllm"])
+def test_nobody_can_write_to_an_estimate(stack, batch):
+    context = 1024 if np.ndim(batch) < 2 else np.arange(1, 9) * 512
+    work = pis.Workload.decode(batch=batch, context=context)
+    estimate = pis.Setup("llama-3.1-8b", "h100-sxm", stack).estimate(work)
+    for name in ("run", "gap", "floor", "limit", "widening", "total", "busy"):
+        assert not getattr(estimate, name).flags.writeable, name
 
 
 @pytest.mark.parametrize("wrong", [-1.0, np.nan, np.inf])
