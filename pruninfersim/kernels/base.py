@@ -138,5 +138,11 @@ class Roofline:
     """The ideal kernel: exactly its roofline. Stack ``"ideal"`` is this for every op."""
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
-        """Return the roofline time of one run of each op, shape (*sweep, op) [s]."""
+        """Return the roofline time of one run of each op, shape (*sweep, op) [s].
+
+        Raises
+        ------
+        MissingValueError
+            If the profile lacks a peak that an op needs.
+        """
         return roofline(ops, hardware)

@@ -28,12 +28,19 @@ class LinearScan:
     True
     """
 
+    #: Start-up and drain [s], share of tensor-core peak, share of DRAM rate; see above.
     launch: ClassVar[float] = 4e-6
     compute_efficiency: ClassVar[float] = 0.33
     memory_efficiency: ClassVar[float] = 0.85
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
-        """Return the time of one run of each op, shape (*sweep, op) [s]."""
+        """Return the time of one run of each op, shape (*sweep, op) [s].
+
+        Raises
+        ------
+        MissingValueError
+            If the profile lacks the peak of the op's dtype.
+        """
         compute = compute_time(ops, hardware) / self.compute_efficiency
         memory = ops.traffic / (hardware.memory_bandwidth * self.memory_efficiency)
         return np.asarray(self.launch + pnorm(compute, memory, 2.0))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import pruninfersim as pis
-from pruninfersim.models import reading
+from pruninfersim.models import registry
 from pruninfersim.pruning.study import read_results, read_study
 from pruninfersim.pruning.tables import read_ratios
 from validation.fuzz import values
@@ -46,7 +46,7 @@ NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 @cache
 def configs() -> list[dict[str, Any]]:
     """Return the configurations that are shipped."""
-    entries = json.loads(Path(reading.__file__).with_name("named.json").read_text(encoding="utf-8"))
+    entries = json.loads(Path(registry.__file__).with_name("named.json").read_text(encoding="utf-8"))
     return [entry["config"] for entry in entries.values()]
 
 
