@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pruninfersim._util.toml import write_toml
+from pruninfersim._util.toml import read_toml, write_toml
 from pruninfersim.calibration import kinds
 from pruninfersim.calibration.record import Band, Calibration, Residuals
 from pruninfersim.errors import InvalidInputError, MissingValueError
@@ -253,7 +252,7 @@ def _load_errors(file: Path) -> dict[str, dict[str, float]]:
 
 @lru_cache(maxsize=2)
 def _errors(file: Path, modified: int) -> dict[str, dict[str, float]]:
-    return tomllib.loads(file.read_text(encoding="utf-8"))
+    return read_toml(file)
 
 
 def _shipped(kind: str, dtype: str) -> dict[str, Path]:
