@@ -96,7 +96,7 @@ def sample_ops(key: str, model: str | ModelConfig = "llama-3.1-8b") -> OpTrace:
         raise unknown_name("kernel key", key, catalogue.CATALOGUE)
     own = catalogue.get(key).model
     for phase in ("prefill", "decode"):
-        passes = _passes(own or model, phase, own is None)
+        passes = _passes(own or model, phase, not own)
         for ops in (*passes, *((shard(passes[0], 2),) if key == REDUCE else ())):
             chosen: OpTrace = ops.select(ops.mask(kernels=[catalogue.get(key).stand_in or key]))
             if len(chosen):
