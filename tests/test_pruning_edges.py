@@ -160,6 +160,21 @@ def test_names_of_the_one_ratio_of_a_layer(tmp_path, column):
     assert np.asarray(read_ratios(tmp_path / "ratios.csv").values).tolist() == [0.25, 0.5]
 
 
+#: Which family a published method belongs to: arXiv 2606.09080, its Table 1.
+PUBLISHED = {
+    "ShortGPT": "static-depth", "SVD-LLM": "low-rank", "SparseGPT": "semi-structured", "Wanda": "semi-structured",
+    "MaskLLM": "semi-structured", "FLAP": "static-width", "LLM-Pruner": "static-width",
+    "SliceGPT": "static-width-cross", "SkipGPT": "dynamic-depth", "MoD": "dynamic-depth",
+    "SeerAttention": "sparse-attention",
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::pruninfersim.errors.NameWarning")
+@pytest.mark.parametrize("paper", PUBLISHED)
+def test_a_published_method_is_of_its_family(paper):
+    assert pis.pruning.get(paper, 0.5).name == PUBLISHED[paper]
+
+
 REFUSED = {
     "index_heads": (lambda: pis.pruning.KVSelection(0.5, index_heads=-1), "index_heads must be .*; got -1"),
     "vocabulary": (lambda: pis.pruning.Vocabulary(size=1000.5), "size must be a whole number.*; got 1000.5"),
