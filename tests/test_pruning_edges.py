@@ -141,10 +141,13 @@ def test_attention_of_some_queries_stays_that_of_its_phase(trace, phase, method)
 
 
 @pytest.mark.parametrize("prefix", [0, 1536])
-def test_merging_halves_what_is_new_and_not_what_is_cached(prefix):
+@pytest.mark.parametrize(
+    "method", [pis.pruning.TokenMerging(0.5), pis.pruning.TokenMerging(merged=8)], ids=["half", "8"]
+)
+def test_merging_takes_what_is_new_and_not_what_is_cached(method, prefix):
+    """Half of 512 tokens, or 8 in each of 32 layers."""
     trace = pis.trace("llama-3.1-8b", pis.Workload.prefill(1, 512, prefix=prefix))
-    ups = rows(trace.prune(pis.pruning.TokenMerging(0.5)), "up")
-    assert float(ups.m[-1]) == 256.0
+    assert float(rows(trace.prune(method), "up").m[-1]) == 256.0
 
 
 def test_zeros_weigh_as_often_as_a_layer_runs():
