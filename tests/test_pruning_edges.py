@@ -141,10 +141,13 @@ def test_attention_of_some_queries_stays_that_of_its_phase(trace, phase, method)
 
 
 @pytest.mark.parametrize("prefix", [0, 1536])
-def test_merging_halves_what_is_new_and_not_what_is_cached(prefix):
+@pytest.mark.parametrize(
+    "method", [pis.pruning.TokenMerging(0.5), pis.pruning.TokenMerging(merged=8)], ids=["half", "8"]
+)
+def test_merging_takes_what_is_new_and_not_what_is_cached(method, prefix):
+    """Half of 512 tokens, or 8 in each of 32 layers."""
     trace = pis.trace("llama-3.1-8b", pis.Workload.prefill(1, 512, prefix=prefix))
-    ups = rows(trace.prune(pis.pruning.TokenMerging(0.5)), "up")
-    assert float(ups.m[-1]) == 256.0
+    assert float(rows(trace.prune(method), "up").m[-1]) == 256.0
 
 
 def test_zeros_weigh_as_often_as_a_layer_runs():
@@ -158,6 +161,21 @@ def test_zeros_weigh_as_often_as_a_layer_runs():
 def test_names_of_the_one_ratio_of_a_layer(tmp_path, column):
     (tmp_path / "ratios.csv").write_text(f"layer,{column}\n0,0.25\n1,0.5\n")
     assert np.asarray(read_ratios(tmp_path / "ratios.csv").values).tolist() == [0.25, 0.5]
+
+
+#: Which family a published method belongs to: arXiv 2606.09080, its Table 1.
+PUBLISHED = {
+    "ShortGPT": "static-depth", "SVD-LLM": "low-rank", "SparseGPT": "semi-structured", "Wanda": "semi-structured",
+    "MaskLLM": "semi-structured", "FLAP": "static-width", "LLM-Pruner": "static-width",
+    "SliceGPT": "static-width-cross", "SkipGPT": "dynamic-depth", "MoD": "dynamic-depth",
+    "SeerAttention": "sparse-attention",
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::pruninfersim.errors.NameWarning")
+@pytest.mark.parametrize("paper", PUBLISHED)
+def test_a_published_method_is_of_its_family(paper):
+    assert pis.pruning.get(paper, 0.5).name == PUBLISHED[paper]
 
 
 REFUSED = {
