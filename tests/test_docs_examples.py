@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 import pruninfersim
 from pruninfersim import cli
 
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(pruninfersim.__file__).parent
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 #: Packages of the optional extras: a module that needs one is skipped where it is not installed.

@@ -15,6 +15,7 @@ from pruninfersim._util.arrays import FloatArray, ReadOnly, first_last, real, se
 from pruninfersim._util.doors import doors
 from pruninfersim._util.lazy import drawn
 from pruninfersim.cost.clock import Chain
+from pruninfersim.cost.experts import routing_notes
 from pruninfersim.cost.memory import fits, memory_notes
 from pruninfersim.cost.uncertainty import Errors
 from pruninfersim.errors import InvalidInputError
@@ -276,7 +277,8 @@ class Estimate(ReadOnly):
     @property
     def notes(self) -> tuple[str, ...]:
         """What to know before quoting the time: does it fit, and which ops are outside of what was timed, how far."""
-        return memory_notes(self.trace, self.hardware) + self._told() + self._outside() + self._host_bound()
+        before = memory_notes(self.trace, self.hardware) + routing_notes(self.trace)
+        return before + self._told() + self._outside() + self._host_bound()
 
     def _host_bound(self) -> tuple[str, ...]:
         """Say so where the host, not the GPU, sets the time of a step."""

@@ -143,12 +143,15 @@ def activations(name: str) -> Precision:
 DENSE_ONLY = ("fp8_block", "nvfp4", "int8_wo", "int4_wo", "mxfp4")
 
 
-def sparse_bytes(weight_bytes: T) -> T:
-    """Return bytes stored per dense weight element under 2:4: half of the values and one bit of metadata each.
+#: Bytes of 2:4 metadata per dense weight element: a 2-bit index for each of the two kept values of four (Mishra et al.,
+#: arXiv 2104.08378).
+METADATA = 0.125
 
-    A kept value carries a 2-bit index (Mishra et al., arXiv 2104.08378), that is 1 bit per dense element.
+
+def sparse_bytes(weight_bytes: T) -> T:
+    """Return bytes stored per dense weight element under 2:4: half of the values, and `METADATA` [B].
 
     >>> sparse_bytes(2.0) / 2.0, sparse_bytes(1.0)
     (0.5625, 0.625)
     """
-    return weight_bytes / 2.0 + 0.125
+    return weight_bytes / 2.0 + METADATA
