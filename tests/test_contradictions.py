@@ -241,3 +241,16 @@ def test_one_method_by_name_is_a_list_of_one():
 def test_a_kernel_runs_on_one_gpu():
     with pytest.raises(InvalidInputError, match="a kernel takes one hardware, not a list"):
         pis.gemm_latency(16, 4096, 4096, hardware=["h100-sxm", "l40s"])
+
+
+@pytest.mark.parametrize("method", ["dynamic-depth", "sparse-attention"])
+def test_a_method_that_an_architecture_has_no_kernel_for_blames_no_other_method(method):
+    with pytest.raises(InvalidInputError, match="deepseek-v3 has mla_prefill: the method does not go with this arch"):
+        pis.speedup(**HERE | {"model": "deepseek-v3"}, method=method, sparsity=0.5)
+
+
+def test_memory_takes_the_word_of_every_question():
+    step = {"batch": 16, "context": 4096}
+    assert pis.memory(model="llama-3.1-8b", **step) == pis.memory("llama-3.1-8b", **step)
+    with pytest.raises(InvalidInputError, match="leave model out"):
+        pis.memory(pis.trace("llama-3.1-8b", pis.Workload.decode()), model="qwen3-8b")

@@ -32,8 +32,12 @@ def parallel(cost_model: CostModel, tp: int = 1, ep: int = 1) -> CostModel:
         return cost_model
     shard(OpTrace.from_rows([{}]), tp, ep)  # says what is wrong with the numbers
     label = f", tp {tp}" + (f", ep {ep}" if ep > 1 else "")
+    serving = cost_model.serving
+    if serving.lower is not None:
+        serving = replace(serving, lower=partial(_lowered, serving.lower, tp, ep))
     return replace(
         cost_model,
+        serving=serving,
         stack=cost_model.stack + label,
         gpus=cost_model.gpus * tp,
         lower=partial(_lowered, cost_model.lower, tp, ep),
