@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -55,10 +55,10 @@ def run(order: Order) -> Result:
     return Result(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def warm_up() -> None:
-    """Load all calibrations, pandas and pyarrow."""
+def warm_up(models: Sequence[str], gpus: Sequence[str]) -> None:
+    """Load all calibrations of what will be asked, pandas and pyarrow."""
     singles = [pis.Workload.prefill(1, 128), pis.Workload.decode(1, 128)]
-    asked = questions.grid(1) | {"workloads": singles, "sparsity": 0.5}
+    asked = questions.grid(1) | {"models": models, "hardware": gpus, "workloads": singles, "sparsity": 0.5}
     with tempfile.TemporaryDirectory() as folder:
         pis.sweep(**asked, progress=False, out=Path(folder) / "grid")
 
@@ -66,6 +66,7 @@ def warm_up() -> None:
 @contextmanager
 def started(name: str) -> Iterator[Executor | None]:
     """Start an executor whose threads or processes are warm."""
+    asked = (questions.MODELS, questions.GPUS)
     if name == "dask":
         import dask
         from distributed import Client, LocalCluster
@@ -79,14 +80,14 @@ def started(name: str) -> Iterator[Executor | None]:
             ) as cluster,
             Client(cluster) as client,
         ):
-            client.run(warm_up)
+            client.run(warm_up, *asked)
             yield client.get_executor()
     elif name == "pool":
-        with ProcessPoolExecutor(2, mp_context=get_context("spawn"), initializer=warm_up) as executor:
+        with ProcessPoolExecutor(2, mp_context=get_context("spawn"), initializer=warm_up, initargs=asked) as executor:
             wait([executor.submit(time.sleep, 0.1) for _ in range(4)])  # enough for both to start and warm up
             yield executor
     else:
-        warm_up()
+        warm_up(*asked)
         yield None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from cases import (
@@ -19,8 +21,8 @@ from cases import (
 
 import pruninfersim as pis
 
-BATCH = np.array([1, 8, 32])[:, None, None]
-CONTEXT = np.array([128, 1024, 8192, 32768, 131072])[:, None]
+BATCHES = (1, 8, 32)
+CONTEXTS = (128, 1024, 8192, 32768, 131072)
 #: Share of the speed that one more per cent of sparsity may cost; another simulator had steps of 48 %.
 STEP = 0.10
 GPU_OF = [(stack, gpu) for stack in STACKS for gpu in MAIN_GPUS]
@@ -32,9 +34,17 @@ def runs_on(family: str, gpu: str) -> bool:
     return family != "semi-structured" or native(gpu) in pis.hardware.get(gpu).peak_2of4
 
 
-def compared(family, sparsity, gpu, stack, phase, batch, context):
-    dense = pis.trace("llama-3.1-8b", workload(phase, batch, context), dtype=native(gpu))
-    return pis.compare(dense, dense.prune(pis.pruning.get(family, sparsity)), hardware=gpu, stack=stack)
+@cache
+def passes(dtype, family, sparsities, phase, batches, contexts):
+    """Dense and pruned, which all GPUs and stacks share; axes are batch, context and sparsity."""
+    batch, context = np.array(batches)[:, None, None], np.array(contexts)[:, None]
+    dense = pis.trace("llama-3.1-8b", workload(phase, batch, context), dtype=dtype)
+    return dense, dense.prune(pis.pruning.get(family, np.array(sparsities)))
+
+
+def compared(family, sparsity, gpu, stack, phase, batches=BATCHES, contexts=CONTEXTS):
+    dense, pruned = passes(native(gpu), family, tuple(np.ravel(sparsity)), phase, batches, contexts)
+    return pis.compare(dense, pruned, hardware=gpu, stack=stack)
 
 
 def test_definitions():
@@ -58,7 +68,7 @@ def test_definitions():
 )
 def test_headroom_is_of_the_changed_ops_and_the_bound_of_all(family, headroom, bound):
     """Static depth changes no kernel, and has none to improve. Fused act, rope and transposes alone allow 2.5."""
-    result = compared(family, 0.5, "h100-sxm", "vendor", "prefill", 1, 2048)
+    result = compared(family, 0.5, "h100-sxm", "vendor", "prefill", (1,), (2048,))
     assert result.estimated <= result.headroom * (1 + 1e-12)
     assert result.headroom >= headroom - 0.01
     assert bound < result.bound
@@ -71,7 +81,7 @@ def test_headroom_is_of_the_changed_ops_and_the_bound_of_all(family, headroom, b
 @pytest.mark.parametrize(("stack", "gpu"), GPU_OF)
 def test_bound_holds(stack, gpu, family, phase):
     sparsity = np.linspace(0, top_sparsity(family), 4)
-    result = compared(family, sparsity, gpu, stack, phase, BATCH, CONTEXT)
+    result = compared(family, sparsity, gpu, stack, phase)
     assert result.estimated.shape == result.bound.shape == (3, 5, 4)
     assert np.all(result.estimated <= result.bound * (1 + 1e-12))
     low, high = result.interval
@@ -83,7 +93,7 @@ def test_bound_holds(stack, gpu, family, phase):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_in_the_ideal_stack_all_three_times_agree(family):
-    result = compared(family, np.linspace(0, 0.5, 3), "h100-sxm", "ideal", "decode", BATCH, CONTEXT)
+    result = compared(family, np.linspace(0, 0.5, 3), "h100-sxm", "ideal", "decode")
     np.testing.assert_allclose(result.estimated, result.headroom, rtol=1e-12)
     np.testing.assert_allclose(result.estimated, result.ideal, rtol=1e-12)
 
@@ -92,9 +102,7 @@ def test_in_the_ideal_stack_all_three_times_agree(family):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("stack", "gpu"), GPU_OF)
 def test_at_sparsity_zero_nothing_is_gained(stack, gpu, family, phase):
-    estimated = compared(
-        family, 0.0, gpu, stack, phase, np.array([1, 8, 32])[:, None], [128, 1024, 8192, 32768]
-    ).estimated
+    estimated = compared(family, 0.0, gpu, stack, phase, BATCHES, CONTEXTS[:4]).estimated
     if family == "low-rank" and stack != "ideal":
         # With the kernels of arXiv 2606.09080 two thin GEMMs of the same FLOPs can fill tiles and waves better than
         # one: it measured 0.91 to 1.04 for low-rank pairs at sparsity 0. A library chooses tiles for the one as well.
@@ -117,8 +125,7 @@ def test_ideal_speedup_never_falls_with_sparsity(gpu, family, phase):
     if not runs_on(family, gpu):
         pytest.skip(f"{gpu} has no 2:4 peak")
     sparsity = np.arange(0, top_sparsity(family) + 1e-9, 0.01)
-    batch, context = np.array([1, 16])[:, None, None], np.array([512, 16384])[:, None]
-    estimated = compared(family, sparsity, gpu, "ideal", phase, batch, context).estimated
+    estimated = compared(family, sparsity, gpu, "ideal", phase, (1, 16), (512, 16384)).estimated
     assert np.all(np.diff(estimated, axis=-1) >= -1e-12)
 
 
@@ -127,9 +134,7 @@ def test_ideal_speedup_never_falls_with_sparsity(gpu, family, phase):
 @pytest.mark.parametrize(("stack", "gpu"), GPU_OF)
 def test_one_per_cent_more_sparsity_is_no_cliff(stack, gpu, family, phase):
     sparsity = np.arange(0, top_sparsity(family) + 1e-9, 0.01)
-    estimated = compared(
-        family, sparsity, gpu, stack, phase, np.array([1, 8])[:, None, None], [[128], [2048]]
-    ).estimated
+    estimated = compared(family, sparsity, gpu, stack, phase, (1, 8), (128, 2048)).estimated
     drop = estimated[..., 1:] / estimated[..., :-1]
     assert drop.min() > 1 - STEP
 
@@ -139,7 +144,7 @@ def test_one_per_cent_more_sparsity_is_no_cliff(stack, gpu, family, phase):
 def test_no_family_beats_its_claim_where_everything_else_is_negligible(family, phase):
     """Against the roofline, nothing is faster than 1/(1 - s) of what was achieved at most."""
     sparsity = np.linspace(0, top_sparsity(family), 7)
-    result = compared(family, sparsity, "h100-sxm", "ideal", phase, BATCH, CONTEXT)
+    result = compared(family, sparsity, "h100-sxm", "ideal", phase)
     achieved = np.max(list(result.achieved[family].values()), axis=0)
     slack = 1.02 if family == "low-rank" else 1 + 1e-12  # a thin pair may fall below the ridge point, a wide one not
     assert np.all(result.ideal <= slack / (1 - achieved))

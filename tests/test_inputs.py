@@ -18,6 +18,7 @@ from pruninfersim import errors, hardware
 from pruninfersim._util.arrays import checked
 from pruninfersim._util.doors import door
 from pruninfersim.errors import FileFormatError, InvalidInputError, PruninfersimError
+from pruninfersim.pruning.study import read_results, read_study
 from pruninfersim.pruning.tables import read_ratios
 
 TINY = {
@@ -222,11 +223,18 @@ def test_a_layer_that_no_model_has(tmp_path, layer):
     assert "whole number from 0 to 4095" in complaint(lambda: read_ratios(tmp_path / "r.csv"))
 
 
+def importances(file: Path) -> object:
+    return pis.where_to_prune("llama-3.2-1b", "l40s", "ideal", method="static-width", importance=file)
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the platform has no named pipes")
 @pytest.mark.parametrize(
     "read",
-    [pis.ModelConfig.from_hf, hardware.load, pis.Calibration.from_toml, pis.read_timings, pis.pareto.read_quality],
-)
+    [
+        pis.ModelConfig.from_hf, hardware.load, pis.Calibration.from_toml, pis.read_timings, pis.pareto.read_quality,
+        read_ratios, read_study, read_results, importances,
+    ],
+)  # fmt: skip
 def test_what_is_no_plain_file_is_never_waited_for(tmp_path, read):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
@@ -246,6 +254,33 @@ def test_a_name_is_never_a_path_of_a_profile(tmp_path, monkeypatch):
     monkeypatch.setenv(hardware.SEARCH_PATH_VARIABLE, str(tmp_path / "inside"))
     for name in ("../outside", "inside/../../outside", "x" * 5000):
         complaint(lambda name=name: hardware.get(name))
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ("one,mlp,1", "layer must hold numbers"),
+        ("0,mlp,x", "importance must hold numbers"),
+        ("0,mlp,true", "importance must hold numbers"),
+        ("0,7,1", "no importance of layer"),
+        ("0,mlp,1\n0.0,mlp,2", "two rows"),
+    ],
+)
+def test_importances_are_numbers_of_layers_and_roles(tmp_path, rows, says):
+    (tmp_path / "own.csv").write_text(f"layer,role,importance\n{rows}\n")
+    assert says in complaint(lambda: importances(tmp_path / "own.csv"))
+
+
+@pytest.mark.parametrize("stack", [int, dict, 7, None])
+def test_a_class_is_no_stack(stack):
+    with pytest.raises(InvalidInputError, match="stack must be a name"):
+        pis.capacity(model="llama-3.2-1b", hardware="l40s", stack=stack)
+
+
+@pytest.mark.parametrize("count", [0, -1, True, 2.5, 4097, 10**400])
+def test_a_group_of_gpus_is_a_count(count):
+    with pytest.raises(InvalidInputError, match="tp must be a positive whole number of GPUs, at most 4096; got"):
+        pis.stacks.parallel(pis.stacks.get("ideal", hardware.get("l40s")), tp=count)
 
 
 # --- messages --------------------------------------------------------------------------------------------------------

@@ -242,7 +242,9 @@ def test_page(tmp_path, monkeypatch, capsys):
         assert wrong not in text
 
 
-def test_page_needs_a_directory(tmp_path):
+def test_page_needs_a_directory(tmp_path, monkeypatch):
+    """Who waits for a page is told before, not after."""
+    monkeypatch.setattr("pruninfersim.reproduce.write.full_grid", lambda: pytest.fail("worked out in vain"))
     with pytest.raises(InvalidInputError, match="directory that exists"):
         reproduce.write_reproduction(tmp_path / "missing" / "p.html")
 

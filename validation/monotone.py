@@ -25,12 +25,7 @@ from pruninfersim.hardware import HardwareProfile
 #: What makes a card faster. "sm_count" brings the peaks along; "peak" is of dense products, "peak_2of4" of 2:4 ones.
 FIGURES = ("peak", "peak_2of4", "memory_bandwidth", "sm_count", "boost_clock", "l2_size", "tdp")
 FACTORS = (0.5, 0.7, 0.75, 0.8, 0.9, 0.97, 1.0, 1.03, 1.1, 1.3, 1.31, 2.0)
-WORKLOADS = (
-    pis.Workload.prefill(1, 777),
-    pis.Workload.prefill(1, 8192),
-    pis.Workload.decode(1, 4096),
-    pis.Workload.decode(64, 3000),
-)
+WORKLOADS = (pis.Workload.prefill(1, [777, 8192]), pis.Workload.decode([1, 64], [4096, 3000]))
 MODEL = "llama-3.1-8b"
 #: Arithmetic of floating-point numbers.
 ROUNDING = 1e-9
@@ -92,8 +87,8 @@ def slower(name: str, figures: Iterable[str] = FIGURES, factors: Iterable[float]
             for old, new in zip(before or estimates, estimates, strict=True):
                 # Copies of a single token take no time.
                 ratio = np.divide(new.run, old.run, out=np.ones(new.run.shape), where=old.run > 0)
-                for i in np.flatnonzero(ratio > 1.0 + ROUNDING):
-                    yield Slower(name, figure, factor, new.trace.kernel[i], float(ratio[i]))
+                for at in np.argwhere(ratio > 1.0 + ROUNDING):
+                    yield Slower(name, figure, factor, new.trace.kernel[at[-1]], float(ratio[tuple(at)]))
             before = estimates
 
 

@@ -8,7 +8,7 @@ import gzip
 import os
 import secrets
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pruninfersim.errors import InvalidInputError
@@ -79,7 +79,7 @@ def atomically(path: Path, write: Callable[[Path], object], *, replace: bool = T
     if path.exists() and not path.is_file():  # a device or a pipe is written to, never replaced
         write(path)
         return
-    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.tmp")
+    temporary = _beside(path)
     try:
         write(temporary)
         if replace:
@@ -107,13 +107,41 @@ def write_text(path: Path, text: str, *, make_folder: bool = False) -> Path:
     >>> write_text(Path("page.html"), "whole").read_text()
     'whole'
     """
-    try:
+    with _one_line(path):
         if make_folder:
             path.parent.mkdir(parents=True, exist_ok=True)
         atomically(path, lambda temporary: temporary.write_bytes(text.encode("utf-8", "replace")))
+    return path
+
+
+def check_place(path: Path) -> None:
+    """Say at once what `write_text` would say, before a page is worked out that takes seconds.
+
+    Raises
+    ------
+    InvalidInputError
+        If the directory does not exist or takes no file.
+
+    >>> check_place(Path("page.html"))
+    """
+    with _one_line(path):
+        if path.is_file() or not path.exists():
+            temporary = _beside(path)
+            temporary.touch()
+            temporary.unlink()
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}.tmp")
+
+
+@contextlib.contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Raise InvalidInputError where a file cannot be written."""
+    try:
+        yield
     except (OSError, ValueError) as error:  # ValueError: a name with a null character
         reason = getattr(error, "strerror", None) or str(error)
         raise InvalidInputError(
             f"cannot write {path}: {reason}. Choose another file, in a directory that exists"
         ) from None
-    return path

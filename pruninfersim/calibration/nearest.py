@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -179,14 +180,16 @@ def starting_kernel(kind: str, dtype: str, hardware: HardwareProfile) -> Any:
 
 def _carried_over(kind: str, known: dict[str, Calibration], hardware: HardwareProfile) -> Calibration:
     """Average the calibrations of the GPUs most alike `hardware`."""
+    spec = kinds.get(kind)
+    timed_on = {c.hardware: get(c.hardware) for c in known.values()}
     alike = list(known.values())
-    for trait in kinds.get(kind).similarity or SIMILARITY:
-        matching = [c for c in known.values() if trait(get(c.hardware)) == trait(hardware)]
+    for trait in spec.similarity or SIMILARITY:
+        matching = [c for c in known.values() if trait(timed_on[c.hardware]) == trait(hardware)]
         if matching:
             alike = matching
             break
-    first, spec = alike[0], kinds.get(kind)
-    carried = [spec.carry(c.kernel, get(c.hardware), hardware) if spec.carry else c.kernel for c in alike]
+    first = alike[0]
+    carried = [spec.carry(c.kernel, timed_on[c.hardware], hardware) if spec.carry else c.kernel for c in alike]
     means: dict[str, Any] = {
         name: float(np.exp(np.mean([np.log(getattr(kernel, name)) for kernel in carried])))
         for name in parameters(first.kernel)
@@ -245,14 +248,29 @@ def write_carried_over_error(key: str, residual: Residuals, error: float, direct
 
 
 def _load_errors(file: Path) -> dict[str, dict[str, float]]:
-    return tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return _errors(file, file.stat().st_mtime_ns) if file.exists() else {}
+
+
+@lru_cache(maxsize=2)
+def _errors(file: Path, modified: int) -> dict[str, dict[str, float]]:
+    return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
 def _shipped(kind: str, dtype: str) -> dict[str, Path]:
     """Return the files of the shipped calibrations of a kind and precision by GPU name."""
-    directory = profiles_directory() / "calibrations"
-    files = sorted(directory.glob(f"*/{kind}-{dtype}.toml"))
-    return {file.parent.name: file for file in files}
+    with os.scandir(profiles_directory() / "calibrations") as entries:
+        folders = sorted((entry.path, entry.stat().st_mtime_ns) for entry in entries if entry.is_dir())
+    return _listed(tuple(folders)).get(f"{kind}-{dtype}", {})
+
+
+@lru_cache(maxsize=2)
+def _listed(folders: tuple[tuple[str, int], ...]) -> dict[str, dict[str, Path]]:
+    """Return the files of folders by their name and that of the folder; listed again if a folder has changed."""
+    listed: dict[str, dict[str, Path]] = {}
+    for folder, _ in folders:
+        for file in Path(folder).glob("*.toml"):
+            listed.setdefault(file.stem, {})[file.parent.name] = file
+    return listed
 
 
 def _own_files(kind: str, dtype: str, hardware: HardwareProfile) -> list[str]:

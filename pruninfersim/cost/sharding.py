@@ -22,6 +22,8 @@ from pruninfersim.trace.optrace import OpTrace
 
 #: Axes that are divided by the size of the group.
 SPLIT = ("heads", "mla_heads", "ffn", "state", "vocab", "index")
+#: GPUs of a group at most, far above what one switch joins.
+MOST_GPUS = 4096
 #: Kernels of attention, whose heads are divided.
 HEADS = "head_dim"
 
@@ -44,7 +46,7 @@ def shard(trace: OpTrace, tp: int = 1, ep: int = 1) -> OpTrace:
     Raises
     ------
     InvalidInputError
-        If `tp` or `ep` is not a positive whole number, or ep does not divide tp.
+        If `tp` or `ep` is not a positive whole number, or above `MOST_GPUS`, or ep does not divide tp.
 
     >>> from pruninfersim.trace import trace
     >>> from pruninfersim.workload import Workload
@@ -53,8 +55,10 @@ def shard(trace: OpTrace, tp: int = 1, ep: int = 1) -> OpTrace:
     (1024.0, 65.0)
     """
     for name, value in (("tp", tp), ("ep", ep)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise InvalidInputError(f"{name} must be a positive whole number of GPUs; got {shown(value)}")
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= MOST_GPUS:
+            raise InvalidInputError(
+                f"{name} must be a positive whole number of GPUs, at most {MOST_GPUS}; got {shown(value)}"
+            )
     if tp % ep:
         raise InvalidInputError(f"ep must divide tp: experts are spread within the group; got tp={tp}, ep={ep}")
     if tp == 1 or bool((trace.ranks > 1).any()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pruninfersim.hardware import precision
@@ -64,10 +65,13 @@ def as_stored(rows: list[Row], model: ModelConfig) -> list[Row]:
         return rows
     wide: dict[tuple[str, int], frozenset[int]] = {}
     for number, row in enumerate(rows):
-        for layer in row.get("layers", ()):
-            kept = row["dtype"] == storage.dtype and "gemms" in row and _wide(row, layer, model)
+        layers = row.get("layers", ())
+        stored = row["dtype"] == storage.dtype and "gemms" in row
+        shared = tuple(_shared(row["name"], layer, model) for layer in layers if stored)
+        kept = _wide(row["name"], row["block"], layers, shared, storage.ignored, storage.only) if stored else ()
+        for layer in layers:
             place = (row["block"], layer)
-            wide[place] = wide.get(place, frozenset()) | ({number} if kept else frozenset())
+            wide[place] = wide.get(place, frozenset()) | ({number} if layer in kept else frozenset())
     return [part for number, row in enumerate(rows) for part in _parts(row, number, wide)]
 
 
@@ -97,13 +101,19 @@ def _cached(row: Row) -> Row:
     return row | {"b_bytes": CACHE_BYTES} if kernel.startswith(("attention_", "mla_")) else row
 
 
-def _wide(row: Row, layer: int, model: ModelConfig) -> bool:
-    """Whether a GEMM of a layer is left in 16 bit."""
-    storage = model.storage
-    names = modules(row["name"], row["block"], layer, shared=_shared(row["name"], layer, model))
-    if any(matches(pattern, names) for pattern in storage.ignored):
-        return True
-    return bool(storage.only) and not any(matches(pattern, names) for pattern in storage.only)
+@lru_cache(maxsize=1024)
+def _wide(
+    name: str, block: str, layers: tuple[int, ...], shared: tuple[bool, ...], ignored: tuple[str, ...],
+    only: tuple[str, ...],
+) -> frozenset[int]:  # fmt: skip
+    """Return the layers in which a GEMM is left in 16 bit."""
+    found = []
+    for layer, with_shared in zip(layers, shared, strict=True):
+        names = modules(name, block, layer, shared=with_shared)
+        left = any(matches(pattern, names) for pattern in ignored)
+        if left or (only and not any(matches(pattern, names) for pattern in only)):
+            found.append(layer)
+    return frozenset(found)
 
 
 def _shared(name: str, layer: int, model: ModelConfig) -> bool:

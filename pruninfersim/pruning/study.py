@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pruninfersim.errors import FileFormatError, MissingValueError
+from pruninfersim._util.files import read_text
+from pruninfersim.errors import FileFormatError, MissingValueError, shown
 from pruninfersim.pruning.ratios import PerBlock
 from pruninfersim.pruning.registry import get
 from pruninfersim.trace import PruningMethod
@@ -36,6 +39,13 @@ FAMILIES = {
 BLOCKS = {"attention": "attention", "attn": "attention", "self_attn": "attention", "mlp": "mlp", "ffn": "mlp"}
 #: Targets that are all of the layers.
 EVERYTHING = ("", "all", "both", "layer", "layers", "model")
+#: Largest file that is read [B], a thousand times what a configuration takes: PyYAML reads some 100 kB per second.
+LARGEST = 2**20
+#: Deepest nesting of YAML, and what each of its tokens adds to it.
+DEEPEST = 100
+OPENS = dict.fromkeys(
+    ("BlockMappingStartToken", "BlockSequenceStartToken", "FlowMappingStartToken", "FlowSequenceStartToken"), 1
+) | dict.fromkeys(("BlockEndToken", "FlowMappingEndToken", "FlowSequenceEndToken"), -1)
 #: Keys of an entry.
 KEYS = ("type", "target", "sparsity", "ratio", "estimated_sparsity", "name", "method", "enabled")
 #: Columns of a printed table as people call them, without what is in brackets -> columns of `pruninfersim.sweep`.
@@ -98,7 +108,7 @@ def read_study(path: str | Path, sparsity: float | None = None) -> list[PruningM
     file = Path(path)
     content = _json(_text(file), file.name) if file.suffix == ".json" else _yaml(_text(file), file.name)
     chosen: dict[str, dict[str, float]] = {}
-    for entry in _entries(content):
+    for entry in _entries(content, file.name):
         name, block = _family(entry, file.name)
         blocks = chosen.setdefault(name, {})
         if block in blocks or (blocks and "" in (block, *blocks)):
@@ -142,7 +152,10 @@ def read_results(path: str | Path) -> pd.DataFrame:
     head: list[str] = []
     rows: list[dict[str, Any]] = []
     for line in _text(file).splitlines():
-        cells = _cells(line)
+        try:
+            cells = _cells(line)
+        except csv.Error as error:
+            raise FileFormatError(f"{file.name} is no CSV: {error}") from None
         names = [NAMES.get(_plain(cell), "") for cell in cells]
         if not head and "method" in names and ("speedup" in names or {"dense", "pruned"} <= set(names)):
             head = names
@@ -160,7 +173,7 @@ def read_results(path: str | Path) -> pd.DataFrame:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return read_text(file, LARGEST)
     except (OSError, UnicodeDecodeError) as error:
         raise FileFormatError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from None
 
@@ -168,7 +181,7 @@ def _text(file: Path) -> str:
 def _json(text: str, name: str) -> Any:
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{name} is no JSON: {error}") from None
 
 
@@ -181,21 +194,25 @@ def _yaml(text: str, name: str) -> Any:
             f"reading {name} needs PyYAML: pip install 'pruninfersim[yaml]', or write it as JSON"
         ) from None
 
+    depth = 0
     try:
         for token in yaml.scan(text, Loader=yaml.SafeLoader):
+            depth += OPENS.get(type(token).__name__, 0)
+            if depth > DEEPEST:
+                raise FileFormatError(f"{name} is nested too deep, in line {token.start_mark.line + 1}")
             if isinstance(token, yaml.TagToken | yaml.AnchorToken | yaml.AliasToken):
                 what = type(token).__name__.removesuffix("Token").lower()
                 raise FileFormatError(f"{name}: a YAML {what} in line {token.start_mark.line + 1}; write plain values")
         for node in _nodes(yaml.compose(text, Loader=yaml.SafeLoader)):
             if isinstance(node, yaml.MappingNode):
-                keys = [key.value for key, _ in node.value]
-                if twice := next((key for key in keys if keys.count(key) > 1), None):
+                keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+                if twice := next((key for key, times in keys.items() if times > 1), None):
                     raise FileFormatError(f"{name} has the key {twice!r} twice in line {node.start_mark.line + 1}")
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except FileFormatError:
+        raise
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: numbers and dates that are none
         raise FileFormatError(f"{name} is no YAML: {str(error).splitlines()[0]}") from None
-    except RecursionError:
-        raise FileFormatError(f"{name} is nested too deep") from None
 
 
 def _nodes(node: Any) -> Iterator[Any]:
@@ -208,7 +225,9 @@ def _nodes(node: Any) -> Iterator[Any]:
                 yield from _nodes(each)
 
 
-def _entries(content: Any) -> Iterator[Mapping[str, Any]]:
+def _entries(content: Any, name: str, depth: int = 0) -> Iterator[Mapping[str, Any]]:
+    if depth > DEEPEST:
+        raise FileFormatError(f"{name} is nested too deep")
     if isinstance(content, Mapping):
         if "type" in content and "target" in content:
             if content.get("enabled", True):
@@ -217,7 +236,7 @@ def _entries(content: Any) -> Iterator[Mapping[str, Any]]:
         content = list(content.values())
     if isinstance(content, list):
         for each in content:
-            yield from _entries(each)
+            yield from _entries(each, name, depth + 1)
 
 
 def _family(entry: Mapping[str, Any], name: str) -> tuple[str, str]:
@@ -283,7 +302,10 @@ def _row(cells: Mapping[str, str], name: str) -> dict[str, Any]:
 def _number(value: Any, name: str) -> float:
     """Return a number, also one written as 50%, 1.5x, 8k or 12.3 ms."""
     text = str(value).strip().lower()
-    found = re.fullmatch(r"([-+]?[\d.]+(?:e[-+]?\d+)?)\s*(%|x|×|k|ms|us|s)?", text)
+    found = re.fullmatch(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(%|x|×|k|ms|us|s)?", text)
     if found is None or isinstance(value, bool):
-        raise FileFormatError(f"{name}: {value!r} is no number")
-    return float(found[1]) * {"%": 0.01, "k": 1024.0}.get(found[2] or "", 1.0)
+        raise FileFormatError(f"{name}: {shown(value)} is no number")
+    number = float(found[1])
+    if not math.isfinite(number):
+        raise FileFormatError(f"{name}: {shown(value)} is too large")
+    return number * {"%": 0.01, "k": 1024.0}.get(found[2] or "", 1.0)

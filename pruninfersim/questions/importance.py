@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pruninfersim._util.arrays import FloatArray, checked
+from pruninfersim._util.files import TABLE, read_text
 from pruninfersim.errors import FileFormatError, InvalidInputError
 
 if TYPE_CHECKING:
@@ -69,9 +71,10 @@ def _from_table(given: Any, layer: NDArray[np.intp], role: tuple[str, ...], spar
     if isinstance(given, str | Path):
         name = Path(given).name
         try:
-            given = pd.read_csv(given, comment="#")
-        except (OSError, ValueError, UnicodeDecodeError) as error:
-            raise FileFormatError(f"{name}: cannot be read as a CSV table: {error}") from None
+            given = pd.read_csv(io.StringIO(read_text(given, TABLE), newline=None), comment="#")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise FileFormatError(f"{name}: cannot be read as a CSV table: {reason}") from None
     missing = [column for column in ("layer", "role", "importance") if column not in given.columns]
     if missing:
         raise FileFormatError(
@@ -81,7 +84,12 @@ def _from_table(given: Any, layer: NDArray[np.intp], role: tuple[str, ...], spar
     wanted = pd.DataFrame({"layer": layer, "role": role, "sparsity": sparsity})
     if given.duplicated(keys).any():
         raise FileFormatError(f"{name}: two rows of one {' and '.join(keys)}")
-    found = wanted.merge(given[[*keys, "importance"]], how="left", on=keys)["importance"].to_numpy(dtype=float)
+    numbers = [column for column in (*keys, "importance") if column != "role"]
+    for column in numbers:
+        if not pd.api.types.is_numeric_dtype(given[column]) or pd.api.types.is_bool_dtype(given[column]):
+            raise FileFormatError(f"{name}: column {column} must hold numbers")
+    plain = given[[*keys, "importance"]].astype({"role": str} | dict.fromkeys(numbers, float))
+    found = wanted.astype({"layer": float}).merge(plain, how="left", on=keys)["importance"].to_numpy()
     if np.isnan(found).any():
         first = wanted.iloc[int(np.flatnonzero(np.isnan(found))[0])]
         raise FileFormatError(

@@ -13,7 +13,7 @@ from pruninfersim import pruning, stacks
 from pruninfersim._util.arrays import checked
 from pruninfersim._util.defaults import CONTEXT
 from pruninfersim._util.doors import door
-from pruninfersim._util.files import write_text
+from pruninfersim._util.files import check_place, write_text
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel
 from pruninfersim.errors import InvalidInputError, unknown_name
@@ -76,6 +76,7 @@ def write_report(out: str | Path, *, plotlyjs: PlotlyJs = "inline", **asked: Unp
     if plotlyjs not in get_args(PlotlyJs):
         raise unknown_name("value of plotlyjs", plotlyjs, get_args(PlotlyJs))
     path = Path(out)
+    check_place(path)
     text = html_report(plotlyjs=plotlyjs, **asked)
     if plotlyjs == "directory":
         write_text(path.parent / SCRIPT_FILE, get_plotlyjs())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -227,10 +228,14 @@ def sampled_winners(
     families = list(dict.fromkeys(table.index.get_level_values("method")))
     leads: dict[str, FloatArray] = {}
     gap: FloatArray = np.zeros(0)
+    # Draws change the speeds alone: curves of the numbers of their points, the dense model being 1, say where they go.
+    numbered = pareto.curves(quality, {key: 2.0 + i for i, key in enumerate(points)})
     for _ in range(draws):
         normal = dict(zip(families, random.standard_normal(len(families)) / NORMAL_90, strict=True))
-        speed = {key: _drawn(normal[key[0]], *values) for key, values in points.items()}
-        best = pareto.frontier(pareto.curves(quality, speed))
+        speed = np.array([np.nan, 1.0, *(_drawn(normal[key[0]], *values) for key, values in points.items())])
+        best = pareto.frontier(
+            {f: replace(curve, speed=speed[curve.speed.astype(int)]) for f, curve in numbered.items()}
+        )
         gap, names, kept = best.gap, np.array(best.family), undominated(best)
         for family in families:
             leads[family] = leads.get(family, np.zeros(len(gap))) + (kept & (names == family)) / draws

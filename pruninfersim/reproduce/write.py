@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pruninfersim._util.doors import door
-from pruninfersim._util.files import write_text
+from pruninfersim._util.files import check_place, write_text
 from pruninfersim.questions import pareto
 from pruninfersim.report.blocks import Points, Section, to_html, to_markdown
 from pruninfersim.reproduce import kernels, targets
@@ -96,8 +96,11 @@ def write_reproduction(out: str | Path, markdown: str | Path | None = None) -> l
     >>> [path.name for path in paths]
     ['page.html', 'page-grid.csv']
     """
-    page, grid = Path(out), full_grid()
+    page = Path(out)
     csv = page.with_name(f"{page.stem}-grid.csv")
+    for path in (page, csv) if markdown is None else (page, csv, Path(markdown)):
+        check_place(path)
+    grid = full_grid()
     blocks = sections(grid, csv.name)
     title, lead = words.TITLE, words.LEAD
     texts = {

@@ -28,9 +28,9 @@ def parallel(cost_model: CostModel, tp: int = 1, ep: int = 1) -> CostModel:
     >>> split.stack, split.gpus
     ('vendor, tp 4', 4)
     """
+    shard(OpTrace.from_rows([{}]), tp, ep)  # says what is wrong with the numbers
     if isinstance(cost_model, CostModel) and tp == ep == 1:
         return cost_model
-    shard(OpTrace.from_rows([{}]), tp, ep)  # says what is wrong with the numbers
     label = f", tp {tp}" + (f", ep {ep}" if ep > 1 else "")
     serving = cost_model.serving
     if serving.lower is not None:

@@ -60,7 +60,7 @@ def get(
         return stack
     if isinstance(stack, str):
         return _build(registry[find(stack, registry)], hardware)
-    if not callable(stack):
+    if not callable(stack) or isinstance(stack, type):
         raise InvalidInputError(
             f"stack must be a name ({', '.join(sorted(registry))}), a function from a GPU to a CostModel, or a "
             f"CostModel; got {type(stack).__name__}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import lru_cache
 
 import numpy as np
 
@@ -93,18 +94,21 @@ def sample_ops(key: str, model: str | ModelConfig = "llama-3.1-8b") -> OpTrace:
     """
     if key not in catalogue.CATALOGUE:
         raise unknown_name("kernel key", key, catalogue.CATALOGUE)
-    batch, context = np.array([1, 16])[:, None], np.array([128, 1000, 8192])
-    found: list[OpTrace] = []
-    for workload in (Workload.prefill(batch, context), Workload.decode(batch, context)):
-        dense = trace(catalogue.get(key).model or model, workload)
-        pruned = () if catalogue.get(key).model else tuple(dense.prune(method) for method in HALVED)
-        for ops in (dense, *pruned, *((shard(dense, 2),) if key == REDUCE else ())):
-            chosen = ops.select(ops.mask(kernels=[catalogue.get(key).stand_in or key]))
+    own = catalogue.get(key).model
+    for phase in ("prefill", "decode"):
+        passes = _passes(own or model, phase, own is None)
+        for ops in (*passes, *((shard(passes[0], 2),) if key == REDUCE else ())):
+            chosen: OpTrace = ops.select(ops.mask(kernels=[catalogue.get(key).stand_in or key]))
             if len(chosen):
-                found.append(chosen.with_columns(kernel=(key,) * len(chosen)))
-        if found:
-            break
-    return found[0]
+                return chosen.with_columns(kernel=(key,) * len(chosen))
+    raise AssertionError(f"no trace has an op of {key}")
+
+
+@lru_cache(maxsize=8)
+def _passes(model: str | ModelConfig, phase: str, halved: bool) -> tuple[OpTrace, ...]:
+    """Return the dense pass of a model over a sweep of (batch, context), and those of all families."""
+    dense = trace(model, Workload.of(phase, np.array([1, 16])[:, None], np.array([128, 1000, 8192])))
+    return (dense, *(dense.prune(method) for method in HALVED if halved))
 
 
 def awkward_ops(key: str, model: str | ModelConfig = "llama-3.1-8b") -> OpTrace:

@@ -15,6 +15,7 @@ import numpy as np
 
 import pruninfersim as pis
 from pruninfersim.models import reading
+from pruninfersim.pruning.study import read_results, read_study
 from pruninfersim.pruning.tables import read_ratios
 from validation.fuzz import values
 from validation.fuzz.judge import Verdict, judged
@@ -29,6 +30,15 @@ TOKENS = (
     '"../../etc"', '"\\u0000"', '"<b>"', "-0.0", "1e-320", "\r", "\n", "\t", ",", ";", '"', "#",
     "\ufeff", "\u2028", "'",
 )  # fmt: skip
+STUDY = """model: meta-llama/Llama-3.1-8B
+pruning:
+  - {type: static, target: NK, sparsity: 0.5, estimated_sparsity: -1}
+  - type: dynamic_nk
+    target: attention
+    estimated_sparsity: 0.42
+  - {type: static_m, target: all, sparsity: 0.9, enabled: false}
+"""
+STUDY_JSON = '{"pruning": [{"type": "static", "target": "NK", "ratio": 0.5}, {"type": "static_m", "target": "all"}]}'
 GPU = pis.hardware.get("h100-sxm")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 
@@ -84,6 +94,25 @@ def _used_quality(path: Path) -> Any:
     return [pis.pareto.frontier(made).hypervolume, pis.pareto.best_method(made, 5.0)[1]]
 
 
+@cache
+def _importances() -> str:
+    rows = [f"{layer},{role},{1 + layer},0.5" for layer in range(16) for role in ("attention", "mlp")]
+    return "\n".join(["layer,role,importance,sparsity", *rows]) + "\n"
+
+
+def _used_importances(path: Path) -> Any:
+    sites = pis.where_to_prune("llama-3.2-1b", GPU, "ideal", method="static-width", importance=path)
+    return [sites.greedy(0.9 * sites.dense).latency, sites.importance]
+
+
+def _results(chance: random.Random) -> str:
+    return chance.choice((
+        "family | phase | sparsity | dense (ms) | pruned (ms)\nstatic_m | TPOT | 50% | 15.0 | 7.9\n",
+        "method,sparsity,batch,speedup\nstatic_nk,0.5,8,1.31\ndynamic_m,25%,8k,1.5x\n",
+        "some text\nmethod  speedup  model\nstatic_m   1.9x   Llama-3.1-8B\nstatic_k_24  1.2   Llama-3.1-8B\n",
+    ))  # fmt: skip
+
+
 #: Reader -> file name, valid content, what is done with the file.
 READERS: dict[str, tuple[str, Callable[[random.Random], str], Callable[[Path], Any]]] = {
     "config.json": ("config.json", lambda chance: json.dumps(chance.choice(configs())), _used_config),
@@ -92,6 +121,10 @@ READERS: dict[str, tuple[str, Callable[[random.Random], str], Callable[[Path], A
     "timings": ("rows.csv", lambda _: _table("rows"), pis.read_timings),
     "quality": ("quality.csv", lambda _: _table("quality"), _used_quality),
     "ratios": ("ratios.csv", _ratios, lambda path: [len(part) for part in _lists(read_ratios(path))]),
+    "importances": ("importances.csv", lambda _: _importances(), _used_importances),
+    "study": ("study.yaml", lambda _: STUDY, lambda path: [method.name for method in read_study(path, 0.5)]),
+    "study as JSON": ("study.json", lambda _: STUDY_JSON, lambda path: [m.name for m in read_study(path, 0.5)]),
+    "results": ("results.txt", _results, lambda path: read_results(path).measured.to_numpy()),
     "ratios as JSON": ("ratios.json", lambda _: '{"0": 0.5, "1": {"attention": 0.1, "mlp": 0.2}}', read_ratios),
 }
 
