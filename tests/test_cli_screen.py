@@ -246,3 +246,40 @@ def test_a_report_with_plotly_beside_it(monkeypatch, capsys, tmp_path):
         cli.main()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["plotly.min.js", "r.html"]
     assert 'src="plotly.min.js"' in (tmp_path / "r.html").read_text(encoding="utf-8").replace("'", '"')
+
+
+def test_one_end_of_an_interval_takes_the_other_along():
+    rows = [{"method": "low-rank", "estimated": 1.5, "low": 1.25, "high": 2.25}]
+    assert fitting(rows, 40, ["low", "high"]) == ["method", "estimated", "low", "high"]
+    assert fitting(rows, 30, ["low", "high"]) == ["method", "estimated"]
+
+
+ASKED = {
+    ("capacity", "--context", "8k"): "What fits at 8192 tokens per sequence",
+    ("request", "--prompt", "2k", "--new-tokens", "64"): "Request of 2048 + 64 tokens",
+    ("request", "--model", "llama-3.1-70b", "--tp", "4"): ", tp 4",
+    ("recommend", "--target", "latency=5ms", "--max-loss", "12"): "latency at most 5 ms, quality loss at most 12 %: ",
+}
+
+
+@pytest.mark.parametrize("command", ASKED, ids=" ".join)
+def test_the_title_says_the_whole_question(command, monkeypatch, capsys):
+    from pruninfersim import cli
+
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(sys, "argv", ["pruninfersim", *command])
+    with pytest.raises(SystemExit):
+        cli.main()
+    screen = capsys.readouterr().out
+    assert ASKED[command] in screen.partition("\n\n")[0]
+    assert "e+0" not in screen  # tokens are counted, not measured
+
+
+def test_a_percentage_is_suggested_where_it_can_be_one(monkeypatch, capsys):
+    from pruninfersim import cli
+
+    for given, said in {"50": "got 50. Did you mean 50%?\n", "150%": "got 1.5\n", "250": "got 250\n"}.items():
+        monkeypatch.setattr(sys, "argv", ["pruninfersim", "speedup", "--sparsity", given])
+        with pytest.raises(SystemExit):
+            cli.main()
+        assert capsys.readouterr().err.endswith(said)

@@ -209,3 +209,48 @@ def test_ranks_that_share_a_head_are_told(tp):
     notes = pis.estimate(**HERE, phase="decode", tp=tp).notes
     assert f"{tp} GPUs do not share 32 query heads evenly: engines refuse such a split" in notes
     assert not [note for note in pis.estimate(**HERE, phase="decode", tp=8).notes if "evenly" in note]
+
+
+def test_a_setup_prices_its_own_model_and_precision():
+    here, step = pis.Setup("llama-3.1-8b", "h100-sxm", dtype="fp8"), pis.Workload.decode()
+    with pytest.raises(InvalidInputError, match=r"the trace is of qwen3-8b, and the setup of llama-3\.1-8b"):
+        here.estimate(pis.trace("qwen3-8b", step))
+    plain = pis.trace("llama-3.1-8b", step)
+    for ask in (here.estimate, lambda trace: here.compare(trace, trace)):
+        with pytest.raises(InvalidInputError, match="the trace is in bf16, and the setup in fp8"):
+            ask(plain)
+    assert here.estimate(here.trace(step)).latency < pis.Setup("llama-3.1-8b", "h100-sxm").estimate(plain).latency
+
+
+def test_two_methods_for_each_phase_are_refused():
+    with pytest.raises(InvalidInputError, match="leave method out"):
+        pis.request(
+            **HERE, method="low-rank", prefill_method="static-depth", decode_method="static-width", sparsity=0.5
+        )
+
+
+def test_one_method_by_name_is_a_list_of_one():
+    ask = HERE | {"stack": "ideal", "phase": "decode"}
+    assert pis.recommend(**ask, target={"speedup": 1.2}, methods="static-depth").best.method == "static-depth"
+    with pytest.raises(InvalidInputError, match="two or more different methods; got static-depth"):
+        pis.who_wins("static-depth", **ask)
+    pages = [pis.report.html_report(**ask, methods=methods) for methods in ("static-depth", ["static-depth"])]
+    assert pages[0] == pages[1]
+
+
+def test_a_kernel_runs_on_one_gpu():
+    with pytest.raises(InvalidInputError, match="a kernel takes one hardware, not a list"):
+        pis.gemm_latency(16, 4096, 4096, hardware=["h100-sxm", "l40s"])
+
+
+@pytest.mark.parametrize("method", ["dynamic-depth", "sparse-attention"])
+def test_a_method_that_an_architecture_has_no_kernel_for_blames_no_other_method(method):
+    with pytest.raises(InvalidInputError, match="deepseek-v3 has mla_prefill: the method does not go with this arch"):
+        pis.speedup(**HERE | {"model": "deepseek-v3"}, method=method, sparsity=0.5)
+
+
+def test_memory_takes_the_word_of_every_question():
+    step = {"batch": 16, "context": 4096}
+    assert pis.memory(model="llama-3.1-8b", **step) == pis.memory("llama-3.1-8b", **step)
+    with pytest.raises(InvalidInputError, match="leave model out"):
+        pis.memory(pis.trace("llama-3.1-8b", pis.Workload.decode()), model="qwen3-8b")

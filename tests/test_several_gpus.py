@@ -79,3 +79,13 @@ def test_a_function_without_a_word_for_it_says_how():
     assert frame.estimated_speedup[0] == pytest.approx(
         pis.speedup(**LARGE, method="static-width", sparsity=0.5, tp=4).estimated
     )
+
+
+@pytest.mark.parametrize("engine", ["vendor", "vllm", "vllm-0.5", "sglang", "transformers"])
+def test_a_stack_on_several_gpus_is_a_setup_on_several_gpus(engine):
+    ask = {"model": "llama-3.1-70b", "hardware": "h100-sxm", "dtype": "fp8"}
+    split = pis.stacks.parallel(pis.stacks.get(engine, pis.hardware.get("h100-sxm")), tp=4)
+    assert pis.capacity(**ask, stack=split).to_dict() == pis.capacity(**ask, stack=engine, tp=4).to_dict()
+    served = [pis.request(**ask, **how) for how in ({"stack": split}, {"stack": engine, "tp": 4})]
+    assert served[0].to_dict() == served[1].to_dict()
+    assert served[0].price(2.0) == served[1].price(2.0)

@@ -77,7 +77,7 @@ def refuse(function: str | Callable[..., Any], given: Iterable[str], known: Iter
             kept = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
             function, known = function.__name__, [p.name for p in kept]
         words = list(known or ())
-        if name in ELSEWHERE:
+        if name in ELSEWHERE and (ELSEWHERE[name] != SPLIT or not {"stack", "stacks"}.isdisjoint(words)):
             raise InvalidInputError(f"{function} has no keyword {name!r}: {ELSEWHERE[name]}")
         meant = INSTEAD.get(name, name.removesuffix("s"))
         if meant.partition(",")[0] not in words or meant == name:

@@ -107,7 +107,8 @@ def recommend(
             said += [("", text) for text in ("nothing meets the target", *found.would)]
     kept = {HEADS[name][0] for name in wanted if name in HEADS}
     drop = [name for name in SPARE if name not in kept]
-    show(rows, output, title=f"To reach {pis.Target.of(wanted)}", legend=LEGEND, drop=drop, own=("method", "sparsity"))
+    asked = str(pis.Target.of(wanted)) + ("" if max_loss is None else f", quality loss at most {max_loss:g} %")
+    show(rows, output, title=f"To reach {asked}", legend=LEGEND, drop=drop, own=("method", "sparsity"))
     notes(said, 0)
 
 

@@ -25,7 +25,7 @@ __dir__ = shows(__all__)
 
 
 #: Keywords of the workload of a model.
-WORDS = ("phase", "batch", "context", "dtype", "logits")
+WORDS = ("model", "phase", "batch", "context", "dtype", "logits")
 
 
 class Memory(NamedTuple):
@@ -41,7 +41,7 @@ class Memory(NamedTuple):
 
 
 @door
-def memory_of(what: Any, **workload: Any) -> Memory:
+def memory_of(what: Any = None, **workload: Any) -> Memory:
     """Return weights and KV cache of a trace, of an estimate, of the pruned side of a speedup, or of a model.
 
     ``pruninfersim.memory(trace)`` is this function.
@@ -50,7 +50,8 @@ def memory_of(what: Any, **workload: Any) -> Memory:
     ----------
     what : OpTrace, Estimate, Speedup or model
     **workload
-        Of a model: `phase`, `batch`, `context`, `dtype`, as `pruninfersim.trace` takes them; default is decode.
+        Of a model, which may be one of them: `phase`, `batch`, `context`, `dtype`, as `pruninfersim.trace` takes them;
+        default is decode.
 
     Raises
     ------
@@ -64,6 +65,8 @@ def memory_of(what: Any, **workload: Any) -> Memory:
     24.65
     """
     refuse("memory", [name for name in workload if name not in WORDS], WORDS)
+    if what is None:
+        what = workload.pop("model", None)
     if isinstance(what, str | Path | ModelConfig):
         what = build(what if isinstance(what, ModelConfig) else str(what), **{"phase": "decode"} | workload)
     elif workload:

@@ -35,14 +35,20 @@ def targets(
     Raises
     ------
     InvalidInputError
-        If another method has already given one of these roles a kernel that this method cannot change: it would be
-        passed over in silence.
+        If the model, or another method, has given one of these roles a kernel that this method cannot change: it would
+        be passed over in silence.
     """
     named = among(trace.roles, roles)
     ready = named & trace.mask(kernels=kernels)
     taken = sorted({trace.kernel[i] for i in np.flatnonzero(named & ~ready)})
     if taken:
-        earlier = " and ".join(dict.fromkeys(applied.method for applied in trace.applied)) or "another method"
+        earlier = " and ".join(dict.fromkeys(applied.method for applied in trace.applied))
+        if not earlier:
+            where = trace.model.name if trace.model else "this trace"
+            raise InvalidInputError(
+                f"{method} changes {' and '.join(kernels)} ops, and {where} has {', '.join(taken)}: the method does "
+                "not go with this architecture"
+            )
         advice = (
             f"Apply {method} first, and {earlier} after it"
             if keeps_kernel

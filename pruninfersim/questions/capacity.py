@@ -219,13 +219,14 @@ def capacity(
         methods = () if method is None else (pruning.resolve(method, sparsity),)
         work = Workload.decode(context=context)
         one = (setup or Setup(config, "h100-sxm", "ideal", dtype)).trace(work).prune(*methods)
-        one = shard(one, tp)
+        one = shard(one, tp) if setup is None else setup.stack.lower(one)
         if one.sweep_shape:
             raise InvalidInputError("capacity answers for one sparsity; give one number, and ask once for each")
+    ways = tp if setup is None else setup.stack.gpus
     total = _figure("memory", memory, reported_memory(gpu) if gpu else None)
     share = serving.memory_share if memory_share is None else memory_share
     weights = _figure("weight_bytes", weight_bytes, float(weight_memory(one)) if one is not None else None)
-    per_token = _kv_per_token(one, config, context, layers, kv_heads, head_dim, kv_bytes_per_element, tp)
+    per_token = _kv_per_token(one, config, context, layers, kv_heads, head_dim, kv_bytes_per_element, ways)
     activations = 0.0
     if serving.activations:
         tokens = max_batched_tokens or serving.batched_tokens(total >= LARGE_CARD, context)
@@ -233,7 +234,7 @@ def capacity(
         wide = _figure("intermediate_size", intermediate_size, config.intermediate_size if config else None)
         words = _figure("vocab_size", vocab_size, config.vocab_size if config else None)
         sampler = (max_sequences or serving.max_sequences) * words * SAMPLER_BYTES
-        activations = max(tokens * (3.0 * wide / tp + 4.0 * hidden) * 2.0, sampler)
+        activations = max(tokens * (3.0 * wide / ways + 4.0 * hidden) * 2.0, sampler)
     kept = serving.reserve if reserve is None else reserve
     left = max(share * total - weights - activations - kept, 0.0)
     fitting = left / per_token

@@ -27,7 +27,7 @@ from pruninfersim.questions.prices import hourly_prices
 from pruninfersim.questions.recommendation import Option, Recommendation
 from pruninfersim.questions.setup import Setup
 from pruninfersim.questions.target import Target
-from pruninfersim.questions.vocabulary import one_only
+from pruninfersim.questions.vocabulary import alternatives, one_only
 from pruninfersim.stacks import Stack
 from pruninfersim.workload import Logits, Workload
 
@@ -207,7 +207,7 @@ def _methods(
         raise InvalidInputError("give method (one, or a composition) or methods (alternatives), not both")
     if method is not None:
         methods = [method]
-    several: list[Any] = list(pruning.METHODS if table is None else table) if methods is None else list(methods)
+    several: list[Any] = list(pruning.METHODS if table is None else table) if methods is None else alternatives(methods)
     if not several:
         raise InvalidInputError("the list methods is empty; give at least one")
     named = []

@@ -207,6 +207,8 @@ def request(
     """
     refuse(request, other)
     needs_method(method or prefill_method or decode_method, sparsity)
+    if method is not None and prefill_method is not None and decode_method is not None:
+        raise InvalidInputError("prefill_method and decode_method say it for both phases; leave method out")
     if clients is not None and batch != 1:
         raise InvalidInputError(f"give either batch ({batch}) or clients ({clients}), not both")
     setup = Setup(model, hardware, stack, dtype)

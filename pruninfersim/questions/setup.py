@@ -105,11 +105,22 @@ class Setup:
 
     def estimate(self, what: OpTrace | Workload) -> Estimate:
         """Predict the time of a trace, or of the dense model on a workload; errors as `pruninfersim.estimate`."""
-        return self.stack.predict(self.trace(what) if isinstance(what, Workload) else what)
+        return self.stack.predict(self.trace(what) if isinstance(what, Workload) else self._own(what))
 
     def compare(self, dense: OpTrace, pruned: OpTrace) -> Speedup:
         """Return the speedup of one trace over another; errors and warnings as `pruninfersim.compare`."""
-        return warned(compare_estimates(*self.stack.predict_both(dense, pruned)))
+        return warned(compare_estimates(*self.stack.predict_both(self._own(dense), pruned)))
+
+    def _own(self, ops: OpTrace) -> OpTrace:
+        """Return a trace, unless it is of another model or precision than this setup."""
+        if ops.model is None or ops.applied:
+            return ops
+        if ops.model is not self.model and ops.model != self.model:
+            raise InvalidInputError(f"the trace is of {ops.model.name}, and the setup of {self.model.name}")
+        if self.dtype not in ops.dtype:
+            have = " and ".join(dict.fromkeys(ops.dtype))
+            raise InvalidInputError(f"the trace is in {have}, and the setup in {self.dtype}: setup.trace makes one")
+        return ops
 
     def speedup(
         self,

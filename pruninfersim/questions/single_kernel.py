@@ -22,6 +22,7 @@ from pruninfersim.kernels.base import Cache
 from pruninfersim.kernels.quantise import BEHIND
 from pruninfersim.models.architectures.rows import causal_share
 from pruninfersim.pruning.base import no_kernel
+from pruninfersim.questions.vocabulary import one_only
 from pruninfersim.stacks import Stack
 from pruninfersim.trace import OpTrace
 
@@ -229,6 +230,7 @@ def _attention_precision(dtype: str, kv_dtype: str | None) -> precision.Precisio
 def _gpu(hardware: str | HardwareProfile | None) -> HardwareProfile:
     if hardware is None:
         raise InvalidInputError("a kernel needs a GPU to run on, for instance hardware='h100-sxm'")
+    one_only("a kernel", hardware=hardware)
     return hardware_registry.get(hardware)
 
 

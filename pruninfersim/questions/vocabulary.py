@@ -75,6 +75,16 @@ def is_list(value: object) -> bool:
     return isinstance(value, list | tuple | set | frozenset) or getattr(value, "ndim", 0) > 0
 
 
+def alternatives(methods: Any) -> list[Any]:
+    """Return the entries of `methods`; one alone, by name or as an object, is a list of one.
+
+    >>> alternatives("low-rank"), alternatives(("low-rank", "static-depth"))
+    (['low-rank'], ['low-rank', 'static-depth'])
+    """
+    one = isinstance(methods, str | type) or (hasattr(methods, "apply") and not is_list(methods))
+    return [methods] if one else list(methods)
+
+
 def one_only(function: str, **given: Any) -> None:
     """Raise one clear line where a list stands for something that a question has one of.
 

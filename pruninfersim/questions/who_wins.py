@@ -24,7 +24,7 @@ from pruninfersim.pruning import Method
 from pruninfersim.questions.comparison import compare_estimates
 from pruninfersim.questions.setup import Setup
 from pruninfersim.questions.table import case_of
-from pruninfersim.questions.vocabulary import one_only
+from pruninfersim.questions.vocabulary import alternatives, one_only
 from pruninfersim.stacks import Stack
 from pruninfersim.workload import Logits
 
@@ -148,7 +148,8 @@ def who_wins(
     if batches.ndim != 1 or contexts.ndim != 1:
         raise InvalidInputError("batch and context are each a list, which are crossed")
     dense = setup.trace(setup.workload(phase, batches[:, None], contexts, logits))
-    sides = [None if isinstance(each, str) and each == DENSE else pruning.at(each, sparsity) for each in methods]
+    several = alternatives(methods)
+    sides = [None if isinstance(each, str) and each == DENSE else pruning.at(each, sparsity) for each in several]
     names = [DENSE if side is None else side.name for side in sides]
     if len(names) < 2 or len(set(names)) < len(names):
         raise InvalidInputError(f"who_wins needs two or more different methods; got {', '.join(names) or 'none'}")

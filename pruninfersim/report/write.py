@@ -21,6 +21,7 @@ from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Method
 from pruninfersim.questions.setup import Setup
+from pruninfersim.questions.vocabulary import alternatives
 from pruninfersim.report import sections as of
 from pruninfersim.report.blocks import Points, Section, to_html
 from pruninfersim.report.figures import figures
@@ -136,8 +137,8 @@ def html_report(
     ratio = float(checked("sparsity", sparsity, minimum=0, below=1))
     if method is not None and methods is not None:
         raise InvalidInputError("give method (one, or a composition) or methods (alternatives), not both")
-    alternatives = methods if method is None else [method]
-    several = pruning.names() if alternatives is None else _several(alternatives)
+    given_methods = methods if method is None else [method]
+    several = pruning.names() if given_methods is None else _several(alternatives(given_methods))
     given = {name: x for name, x in (("phase", phase), ("batch", batch), ("context", context)) if x is not None}
     if given and workloads is not None:
         raise InvalidInputError(f"the workloads say it already; leave {next(iter(given))} out")

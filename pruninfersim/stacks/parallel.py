@@ -32,8 +32,12 @@ def parallel(cost_model: CostModel, tp: int = 1, ep: int = 1) -> CostModel:
     if isinstance(cost_model, CostModel) and tp == ep == 1:
         return cost_model
     label = f", tp {tp}" + (f", ep {ep}" if ep > 1 else "")
+    serving = cost_model.serving
+    if serving.lower is not None:
+        serving = replace(serving, lower=partial(_lowered, serving.lower, tp, ep))
     return replace(
         cost_model,
+        serving=serving,
         stack=cost_model.stack + label,
         gpus=cost_model.gpus * tp,
         lower=partial(_lowered, cost_model.lower, tp, ep),
