@@ -13,7 +13,7 @@ from pruninfersim._util.doors import door, doors
 from pruninfersim._util.records import FrozenDict, Record, modified_from
 from pruninfersim.errors import FileFormatError, InvalidInputError, MissingValueError, shown, unknown_name
 from pruninfersim.hardware import precision
-from pruninfersim.hardware.clock import reserve
+from pruninfersim.hardware.clock import behind_peak
 from pruninfersim.hardware.folders import SEARCH_PATH_VARIABLE, file_of, files, profiles_directory
 from pruninfersim.hardware.names import find
 from pruninfersim.hardware.precision import DTYPES
@@ -66,6 +66,9 @@ class HardwareProfile(Record):
     parent : str
         Name of the profile that a clone was made from (of its `silicon`, if it has one): what was fitted to that card
         carries over to the clone before anything else does, so that a clone differs from it in its figures only.
+    peak_clock : float or None
+        Clock behind the peaks [Hz]. None: worked out from them, see `clock_reserve`. A clone keeps it, so that a higher
+        boost clock alone is never read as narrower tensor cores.
     tensor_rate : {"full", "half"}
         Whether tensor cores do 16-bit work with fp32 accumulation at their full rate, or at half of it as on GeForce
         and some other cards (512 FLOP per SM and clock). A trait of the product, not a figure: a clone keeps it.
@@ -106,6 +109,7 @@ class HardwareProfile(Record):
     tdp: float | None = Field(default=None, gt=0)
     silicon: str = ""
     parent: str = ""
+    peak_clock: float | None = Field(default=None, gt=0)
     tensor_rate: Literal["full", "half"] = "full"
     dies: int = Field(default=1, gt=0)
     sources: dict[str, str] = {}
@@ -202,14 +206,24 @@ class HardwareProfile(Record):
     def clock_reserve(self) -> float:
         """Factor between the highest rate that the tensor cores can reach and the peak of the data sheet, at least 1.
 
-        See `pruninfersim.hardware.clock.reserve`.
+        The highest clock over that behind the peak (`peak_clock`, `pruninfersim.hardware.clock.behind_peak`).
 
         >>> round(get("h100-sxm").clock_reserve, 3), round(get("a100-sxm-80gb").clock_reserve, 3)
         (1.082, 1.0)
         """
+        behind = self._behind_peak
+        return max(1.0, max(self._clocks) / behind) if behind and self._clocks else 1.0
+
+    @property
+    def _clocks(self) -> list[float]:
+        return [clock for clock in (self.boost_clock, self.max_clock) if clock]
+
+    @cached_property
+    def _behind_peak(self) -> float | None:
         peak = self.peak.get("bf16") or self.peak.get("fp16")
-        clocks = [clock for clock in (self.boost_clock, self.max_clock) if clock]
-        return reserve(peak / self.sm_count, *clocks) if peak and clocks else 1.0
+        if self.peak_clock or not peak or not self._clocks:
+            return self.peak_clock
+        return behind_peak(peak / self.sm_count, *self._clocks)
 
     def clone(self, name: str, **changes: Any) -> HardwareProfile:
         """Return a renamed copy with some figures changed; its reference says what it was modified from.
@@ -244,6 +258,7 @@ class HardwareProfile(Record):
         fields["name"] = name
         fields["silicon"] = changes.get("silicon", "")
         fields["parent"] = self.parent or self.silicon or self.name
+        fields["peak_clock"] = changes.get("peak_clock", self._behind_peak)
         fields["reference"] = modified_from(self.name, changes, str(fields["reference"]))
         return HardwareProfile(**fields)
 
