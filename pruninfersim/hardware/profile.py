@@ -67,8 +67,8 @@ class HardwareProfile(Record):
         Name of the profile that a clone was made from (of its `silicon`, if it has one): what was fitted to that card
         carries over to the clone before anything else does, so that a clone differs from it in its figures only.
     peak_clock : float or None
-        Clock behind the peaks [Hz]. None: worked out from them, see `clock_reserve`. A clone keeps it, so that a higher
-        boost clock alone is never read as narrower tensor cores.
+        Clock behind the peaks, worked out from them and the clocks unless it is given [Hz]. A clone keeps it, so that a
+        higher boost clock alone is never read as narrower tensor cores.
     tensor_rate : {"full", "half"}
         Whether tensor cores do 16-bit work with fp32 accumulation at their full rate, or at half of it as on GeForce
         and some other cards (512 FLOP per SM and clock). A trait of the product, not a figure: a clone keeps it.
@@ -133,6 +133,14 @@ class HardwareProfile(Record):
         if value is not None:
             check_reach(str(info.field_name), value)
         return value
+
+    @field_validator("peak_clock")
+    @classmethod
+    def _behind_peak(cls, value: float | None, info: ValidationInfo) -> float | None:
+        known = info.data
+        peaks, clocks = known.get("peak", {}), [known[name] for name in ("boost_clock", "max_clock") if known.get(name)]
+        peak = peaks.get("bf16") or peaks.get("fp16")
+        return behind_peak(peak / known.get("sm_count", 1), *clocks) if value is None and peak and clocks else value
 
     @field_validator("sources")
     @classmethod
@@ -206,24 +214,13 @@ class HardwareProfile(Record):
     def clock_reserve(self) -> float:
         """Factor between the highest rate that the tensor cores can reach and the peak of the data sheet, at least 1.
 
-        The highest clock over that behind the peak (`peak_clock`, `pruninfersim.hardware.clock.behind_peak`).
+        The highest clock over `peak_clock`, see `pruninfersim.hardware.clock.behind_peak`.
 
         >>> round(get("h100-sxm").clock_reserve, 3), round(get("a100-sxm-80gb").clock_reserve, 3)
         (1.082, 1.0)
         """
-        behind = self._behind_peak
-        return max(1.0, max(self._clocks) / behind) if behind and self._clocks else 1.0
-
-    @property
-    def _clocks(self) -> list[float]:
-        return [clock for clock in (self.boost_clock, self.max_clock) if clock]
-
-    @cached_property
-    def _behind_peak(self) -> float | None:
-        peak = self.peak.get("bf16") or self.peak.get("fp16")
-        if self.peak_clock or not peak or not self._clocks:
-            return self.peak_clock
-        return behind_peak(peak / self.sm_count, *self._clocks)
+        clocks = [clock for clock in (self.boost_clock, self.max_clock) if clock]
+        return max(1.0, max(clocks) / self.peak_clock) if clocks and self.peak_clock else 1.0
 
     def clone(self, name: str, **changes: Any) -> HardwareProfile:
         """Return a renamed copy with some figures changed; its reference says what it was modified from.
@@ -258,7 +255,6 @@ class HardwareProfile(Record):
         fields["name"] = name
         fields["silicon"] = changes.get("silicon", "")
         fields["parent"] = self.parent or self.silicon or self.name
-        fields["peak_clock"] = changes.get("peak_clock", self._behind_peak)
         fields["reference"] = modified_from(self.name, changes, str(fields["reference"]))
         return HardwareProfile(**fields)
 
