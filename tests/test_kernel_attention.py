@@ -14,9 +14,10 @@ from pruninfersim import attention_latency, calibration, hardware
 from pruninfersim.calibration import kinds, nearest, timings
 from pruninfersim.errors import InvalidInputError, MissingValueError
 from pruninfersim.kernels.attention_decode import DecodeAttention, least_blocks, splits_fa2
-from pruninfersim.kernels.attention_prefill import KVAppend, PrefillAttention, algorithm
+from pruninfersim.kernels.attention_prefill import PrefillAttention, algorithm
 from pruninfersim.kernels.attention_pruned import BlockSparseAttention, GatheredAttention
 from pruninfersim.kernels.base import ceilings, parameters
+from pruninfersim.kernels.kv_append import KVAppend
 from pruninfersim.trace import OpTrace, trace
 from pruninfersim.workload import Workload
 

@@ -21,10 +21,10 @@ from pruninfersim.kernels.attention_prefill import (
     by_head,
     check_algorithm,
     l2_miss,
-    narrow_variant,
     quantities,
     windowed,
 )
+from pruninfersim.kernels.attention_prefill_8bit import narrow_variant
 from pruninfersim.kernels.base import Cache, KernelModel, parameter, parameters, pnorm
 from pruninfersim.kernels.evidence import Spread
 from pruninfersim.kernels.kind import Kind
@@ -47,7 +47,11 @@ BALANCED = ("trtllm", "flashinfer")
 #: How the start of a CTA grows with the head size, as an exponent; 0 elsewhere. From three head sizes on H200.
 START_GROWTH = {"fa3-8bit": 0.5}
 #: Keys of a block for heads up to 64, up to 128, and wider, where they are not those of prefill.
-BLOCKS: dict[str, tuple[float, float, float]] = KEYS | {"trtllm": (128, 128, 128), "flashinfer": (64, 64, 64)}
+BLOCKS: dict[str, tuple[float, float, float]] = KEYS | {
+    "fa3-8bit": (160, 160, 128),
+    "trtllm": (128, 128, 128),
+    "flashinfer": (64, 64, 64),
+}
 #: Whose way to split the keys, see `DecodeAttention`.
 SPLITS = ("any", "vllm")
 
