@@ -116,7 +116,8 @@ class PrefillAttention:
     FlashAttention 2 (Dao 2023, arXiv 2307.08691) has 64 query rows per tile here (the paged path of vLLM), from one
     query head; FlashAttention 3 (Shah et al. 2024, arXiv 2407.08608) has 128, or 192 of narrow heads, and packs the
     query heads of a KV group into rows; the kernels of TensorRT-LLM for Blackwell have 128 of one head. Softmax keeps
-    its rate whatever the head size, so that narrow heads run at a lower share of the tensor cores' peak. A benchmark
+    its rate whatever the head size, so that narrow heads run at a lower share of the tensor cores' peak. FlashInfer
+    splits the keys of tiles that leave SMs idle, where that saves more than the launch of a second kernel. A benchmark
     that replays one layer finds small operands in L2 and writes the KV cache itself, by a kernel with one CTA of up to
     512 threads per token: both are part of ``cache="replayed"`` only.
 
@@ -150,8 +151,12 @@ class PrefillAttention:
     MEMORY_OVERLAP: ClassVar[float] = 3.0
     WRITE_OVERLAP: ClassVar[float] = 2.0
     SWITCH: ClassVar[float] = 8.0
-    #: Tiles whose blocks are counted where there is a window; of more, evenly spaced ones.
-    SAMPLED: ClassVar[int] = 16
+    #: How the transfer of Q and O grows with the head size beyond 128, as an exponent; fixed, from three head sizes on
+    #: five GPUs.
+    FEED_GROWTH: ClassVar[float] = 0.5
+    #: Tiles whose blocks are counted where there is a window; of more, evenly spaced ones. Prime, so that the samples
+    #: of a prompt of 2^n tokens do not all lie alike in their blocks.
+    SAMPLED: ClassVar[int] = 17
     #: Time constant after which the power limit shows [s]; fixed, between 5 and 20 ms the fits are alike.
     POWER_TIME: ClassVar[float] = 1e-2
 
@@ -227,7 +232,9 @@ class PrefillAttention:
             mean, most = self._in_window(ops, tiles, span * block, block)
             causal = 1.0 - ops.m / (2.0 * ops.n)
             cut = windowed(ops) & (ops.mac_fraction < causal * (1.0 - 1e-9))
-            blocks, longest = np.where(cut, mean, blocks), np.where(cut, most, longest)
+            # Tiles that all run at once end with the longest: what it exceeds the mean by, half of it in causal tiles.
+            last = np.where(heads * tiles <= hardware.sm_count, np.minimum(2.0 * (most - mean), most), most)
+            blocks, longest = np.where(cut, mean, blocks), np.where(cut, last, longest)
 
         ctas = heads * tiles
         sms = float(hardware.sm_count)
@@ -237,13 +244,15 @@ class PrefillAttention:
         # Of a tile as full as the fullest: a few rows in a second one do not make the first one start sooner.
         full = np.minimum(rows, high) / (heads * rows)
         feed = copies * (ops.a_traffic + ops.out_traffic) * full / (hardware.clock * self.l2_feed)
+        feed = feed * (ops.k / BLOCK) ** (self.FEED_GROWTH - 1.0)
         start = self.tile_start + feed
         seconds = whole(ctas / sms) * (start + block_time * blocks) + start + self.tail * block_time * longest
         if self.algorithm in SPLIT:
             # CTAs that leave SMs idle have their keys split, where that saves more than the second kernel costs.
-            parts = np.clip(np.floor(sms / ctas) if self.quantised else sms / ctas, 1.0, longest)
-            part = block_time * (np.maximum(blocks / parts, 1.0) + self.tail * np.maximum(longest / parts, 1.0))
-            seconds = np.where(parts > 1.0, np.minimum(seconds, 2.0 * start + part + self.launch), seconds)
+            parts = np.clip(np.floor(sms / ctas) if self.quantised else sms / ctas, 1.0, np.maximum(blocks, longest))
+            walk, end = (np.minimum(x, np.maximum(x / parts, 1.0)) for x in (blocks, longest))
+            split = 2.0 * start + block_time * (walk + self.tail * end) + self.launch
+            seconds = np.where(parts > 1.0, np.minimum(seconds, split), seconds)
         return np.asarray(seconds * (1.0 + self.power_droop * seconds / (seconds + self.POWER_TIME)))
 
     def _in_window(
