@@ -299,11 +299,13 @@ class DecodeAttention:
             step, feed = np.where(whole, step + feed / blocks * tuned_on / tiles, step), np.where(whole, 0.0, feed)
             worth = blocks_worth(blocks, turns * step * blocks, dram, part)
             per_cta = np.minimum(tiled(np.maximum(least, worth)), blocks)
-            count = blocks / per_cta
-            split = self._even(tiles * count / sms, start, dram, step * per_cta, feed)
             used = np.minimum(sms, unsplit(tiles, blocks, self.algorithm))
-            unparted = self._even(tiles / used, start, dram, step * blocks, feed)
-            stream = np.where(count > 1.0, np.minimum(unparted, split + self.combine + part * count), unparted)
+            stream = self._even(tiles / used, start, dram, step * blocks, feed)
+            # Two waves of small parts, or one of larger ones.
+            for walked in (per_cta, np.maximum(per_cta, np.minimum(tiled(tiles * blocks / sms), blocks))):
+                count = blocks / walked
+                split = self._even(tiles * count / sms, start, dram, step * walked, feed) + self.combine + part * count
+                stream = np.where(count > 1.0, np.minimum(stream, split), stream)
             usual = blocks / np.where(whole, blocks, least_blocks(tiles, blocks, self.algorithm, tuned_on))
             tuned = self._even(tiles * usual / max(sms, tuned_on), start, dram, step * blocks / usual, feed)
             stream = np.maximum(stream, np.where(usual > 1.0, tuned + self.combine + part * usual, 0.0))
