@@ -25,8 +25,6 @@ from pruninfersim.cost import EVERYWHERE, CostModel, Graph, Priced, Protocol
 from pruninfersim.errors import unknown_name
 from pruninfersim.hardware import HardwareProfile, precision, traits
 from pruninfersim.kernels.attention_chunk import ChunkAttention
-from pruninfersim.kernels.attention_prefill import PrefillAttention
-from pruninfersim.kernels.attention_prefill_8bit import NarrowPrefillAttention
 from pruninfersim.kernels.attention_pruned import BlockSparseAttention, GatheredAttention
 from pruninfersim.kernels.base import KernelModel
 from pruninfersim.kernels.compressed import ColumnGemm, ExitAttention, ExitGemm, MaskedGemm
@@ -54,6 +52,8 @@ TIMED_EXPERTS = ("fp8", "fp8_block")
 #: Half-width at 90 % of two measurements of one speedup of a whole model: 2.7 % in arXiv 2606.09080 (its figures
 #: against its grid), the only repetition of such measurements at hand.
 REPEATABILITY = 0.027
+#: Parameters of the prefill kernel that price the separate write of the KV cache.
+WRITE = ("kv_write", "memory_efficiency")
 #: Gap between two kernels of a CUDA graph [s]: 24.6 us for 20 launches of a decode layer (arXiv 2606.09080, Fig. 6).
 GRAPH_GAP = 1.2e-6
 #: Half-width in log units of what a composition of library calls adds to the error of its parts.
@@ -111,9 +111,6 @@ def vendor(
     if library is not None and isinstance(gemm.model, Gemm) and not gemm.model.protocol:
         gemm = replace(gemm, model=replace(gemm.model, protocol=library))
     stream = ops["act"]
-    assert isinstance(prefill.model, PrefillAttention)
-    assert isinstance(prefill8.model, NarrowPrefillAttention)
-    append = KVAppend(prefill.model.kv_write, prefill.model.memory_efficiency, prefill8.model.convert)
     kernels = {
         "gemm": gemm,
         **dict.fromkeys(("lm_head", "shared_head", "shared_gemm"), gemm),
@@ -130,7 +127,7 @@ def vendor(
         "block_sparse_decode": _composed(BlockSparseAttention(decode.model, "decode"), decode, "block-sparse"),
         "linear_attention": _beside(LinearScan(), prefill, "share of the roofline"),
         "block_score": _beside(BatchedGemm(), gemm, "batched GEMM"),
-        "kv_append": _beside(append, prefill, "KV write"),
+        "kv_append": _beside(KVAppend(*(getattr(prefill.model, name) for name in WRITE)), prefill, "KV write"),
         **ops,
         "mask_sort": _beside(MaskSort(), stream, "sort and compaction"),
         "token_copy": _beside(TokenCopy(), stream, "gather or scatter"),
