@@ -408,6 +408,17 @@ def test_the_declared_tensor_rate_is_that_of_the_figures():
             assert gpu.tensor_rate == ("half" if per_clock < 768 else "full"), name
 
 
+@pytest.mark.parametrize("name", hardware.names())
+def test_a_clone_at_a_higher_clock_can_run_further_above_its_peak(name: str) -> None:
+    """The clock behind the peak is that of the card, however its figures are changed, and however often."""
+    gpu = hardware.get(name)
+    clock = max(gpu.boost_clock or 0.0, gpu.max_clock or 0.0)
+    if not clock:
+        return
+    reserves = [gpu.clone("other", max_clock=factor * clock).clone("again").clock_reserve for factor in (1, 1.1, 2, 3)]
+    assert reserves == pytest.approx([gpu.clock_reserve * factor for factor in (1, 1.1, 2, 3)], rel=2e-3)
+
+
 def test_the_clock_is_the_boost_clock_or_what_the_vector_peak_says():
     for name in hardware.names():
         gpu = hardware.get(name)

@@ -14,9 +14,10 @@ from pruninfersim import attention_latency, calibration, hardware
 from pruninfersim.calibration import kinds, nearest, timings
 from pruninfersim.errors import InvalidInputError, MissingValueError
 from pruninfersim.kernels.attention_decode import DecodeAttention, least_blocks, splits_fa2
-from pruninfersim.kernels.attention_prefill import KVAppend, PrefillAttention, algorithm
+from pruninfersim.kernels.attention_prefill import PrefillAttention, algorithm
 from pruninfersim.kernels.attention_pruned import BlockSparseAttention, GatheredAttention
 from pruninfersim.kernels.base import ceilings, parameters
+from pruninfersim.kernels.kv_append import KVAppend
 from pruninfersim.trace import OpTrace, trace
 from pruninfersim.workload import Workload
 
@@ -127,8 +128,8 @@ def scalar_decode(
     per_cta = min(math.ceil(max(least(sms), math.sqrt(0.25 + (blocks / max(most, 1)) ** 2) - 0.5)), blocks)
     before = blocks / (blocks - 1) * (1.1 if fa3 else 0.5) if blocks > 1 else math.inf
     stream = even(max(tiles / sms, 1 / max(before, 0.0 if fa3 else 0.625) + 2e-9), blocks)
-    if per_cta < blocks:
-        stream = min(stream, split(blocks / per_cta, sms))
+    one_wave = max(per_cta, min(math.ceil(tiles * blocks / sms), blocks))
+    stream = min(stream, *(split(blocks / walked, sms) for walked in (per_cta, one_wave) if walked < blocks), math.inf)
     if least(132) < blocks:
         stream = max(stream, split(blocks / least(132), max(sms, 132)))
     return time + stream

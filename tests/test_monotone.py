@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from conftest import ROOT
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 
 import pruninfersim as pis
-from pruninfersim import attention_latency, gemm_latency, hardware
+from pruninfersim import all_reduce_latency, attention_latency, gemm_latency, hardware, mla_latency, moe_latency
+from pruninfersim.errors import MissingValueError
+from pruninfersim.hardware import HardwareProfile
 
 SPEC = importlib.util.spec_from_file_location("monotone", ROOT / "validation" / "monotone.py")
 assert SPEC is not None
@@ -28,65 +33,128 @@ def test_no_op_is_slower_on_a_faster_card(gpu: str, figure: str) -> None:
     assert list(monotone.slower(gpu, [figure], (0.5, 0.75, 0.8, 1.0, 1.03, 2.0))) == []
 
 
-@given(
-    gpu=st.sampled_from(hardware.names()), figure=st.sampled_from(monotone.FIGURES),
-    factors=st.tuples(st.floats(0.3, 3.0), st.floats(0.3, 3.0)),
-    shape=st.tuples(*(st.integers(1, 10**6) for _ in "mnk")),
-)  # fmt: skip
-def test_any_gemm_on_any_faster_card(
-    gpu: str, figure: str, factors: tuple[float, float], shape: tuple[int, int, int]
+def assert_no_slower(
+    gpu: str, figure: str, factors: tuple[float, float], latency: Callable[[HardwareProfile], ArrayLike]
 ) -> None:
-    profile = hardware.get(gpu)
-    cards = [monotone.raised(profile, figure, factor) for factor in sorted(factors)]
+    """Raise AssertionError if any of the latencies is longer where there is more of one figure of a card.
+
+    Parameters
+    ----------
+    gpu, figure : str
+    factors : tuple of float
+        Of the figure, in either order; a card without it, or without a peak that is needed, has nothing to compare.
+    latency : callable
+        From a card to latencies of the same shape for any [s].
+    """
+    cards = [monotone.raised(hardware.get(gpu), figure, factor) for factor in sorted(factors)]
     if None in cards:
         return
-    dtype = "bf16" if "bf16" in profile.peak else "fp16"
-    slow, fast = (float(np.asarray(gemm_latency(*shape, hardware=card, dtype=dtype))) for card in cards)
-    assert fast <= slow * (1 + monotone.ROUNDING)
+    with contextlib.suppress(MissingValueError):
+        slow, fast = (np.asarray(latency(card)) for card in cards)
+        assert (fast <= slow * (1 + monotone.ROUNDING)).all(), (fast / slow - 1).max()
+
+
+def sixteen_bit(card: HardwareProfile, table: str = "peak") -> str:
+    return "bf16" if "bf16" in getattr(card, table) else next(iter(getattr(card, table)))
+
+
+COUNT = st.integers(1, 10**6)
+FACTORS = st.tuples(st.floats(0.3, 3.0), st.floats(0.3, 3.0))
+CARDS = {"gpu": st.sampled_from(hardware.names()), "figure": st.sampled_from(monotone.FIGURES), "factors": FACTORS}
+NARROW = ("fp8", "int8", "nvfp4", "fp8_block", "int8_wo", "int4_wo", "mxfp4")
+
+
+@given(**CARDS, shape=st.tuples(COUNT, COUNT, COUNT), dtype=st.sampled_from(["", *NARROW]))
+def test_any_gemm_on_any_faster_card(gpu, figure, factors, shape, dtype):
+    assert_no_slower(
+        gpu, figure, factors, lambda card: gemm_latency(*shape, hardware=card, dtype=dtype or sixteen_bit(card))
+    )
 
 
 @given(
-    gpu=st.sampled_from([name for name in hardware.names() if hardware.get(name).peak_2of4]),
-    figure=st.sampled_from(monotone.FIGURES),
-    factors=st.tuples(st.floats(0.3, 3.0), st.floats(0.3, 3.0)),
-    shape=st.tuples(*(st.integers(1, 10**6) for _ in "mnk")),
+    **CARDS | {"gpu": st.sampled_from([name for name in hardware.names() if hardware.get(name).peak_2of4])},
+    shape=st.tuples(COUNT, COUNT, COUNT), dtype=st.sampled_from(["", "fp8", "int8"]),
 )  # fmt: skip
-def test_any_2of4_gemm_on_any_faster_card(
-    gpu: str, figure: str, factors: tuple[float, float], shape: tuple[int, int, int]
-) -> None:
-    profile = hardware.get(gpu)
-    cards = [monotone.raised(profile, figure, factor) for factor in sorted(factors)]
-    if None in cards:
-        return
-    dtype = "bf16" if "bf16" in profile.peak_2of4 else next(iter(profile.peak_2of4))
-    slow, fast = (float(np.asarray(gemm_latency(*shape, hardware=card, dtype=dtype, kernel="2:4"))) for card in cards)
-    assert fast <= slow * (1 + monotone.ROUNDING)
+def test_any_2of4_gemm_on_any_faster_card(gpu, figure, factors, shape, dtype):
+    assert_no_slower(
+        gpu, figure, factors,
+        lambda card: gemm_latency(*shape, hardware=card, dtype=dtype or sixteen_bit(card, "peak_2of4"), kernel="2:4"),
+    )  # fmt: skip
 
 
+@example("a10", "boost_clock", (2.25, 3.0), 1, 72, 2671, (32, 8), 256, "fp8", None, "prefill")  # bound by its roofline
 @given(
-    gpu=st.sampled_from(hardware.names()), figure=st.sampled_from(monotone.FIGURES),
-    factors=st.tuples(st.floats(0.3, 3.0), st.floats(0.3, 3.0)),
-    batch=st.integers(1, 300), queries=st.integers(1, 5000), keys=st.integers(1, 10**6),
+    **CARDS, batch=st.integers(1, 300), queries=st.integers(1, 5000), keys=COUNT,
     heads=st.sampled_from([(32, 8), (32, 32), (14, 2), (71, 71), (1, 1)]), size=st.sampled_from([64, 128, 256]),
     kv_dtype=st.sampled_from([None, "fp8"]), window=st.sampled_from([None, 1000]),
+    phase=st.sampled_from(["prefill", "decode"]),
 )  # fmt: skip
 def test_any_attention_on_any_faster_card(
-    gpu: str, figure: str, factors: tuple[float, float], batch: int, queries: int, keys: int,
-    heads: tuple[int, int], size: int, kv_dtype: str | None, window: int | None,
-) -> None:  # fmt: skip
-    profile = hardware.get(gpu)
-    cards = [monotone.raised(profile, figure, factor) for factor in sorted(factors)]
-    if None in cards:
-        return
-    dtype = "bf16" if "bf16" in profile.peak else "fp16"
-    same = {"batch": batch, "heads": heads[0], "kv_heads": heads[1], "head_dim": size, "dtype": dtype}
-    same |= {"kv_dtype": kv_dtype, "window": window}
-    for shape in (
-        {"phase": "decode", "query_len": 1, "context": keys},
-        {"phase": "prefill", "query_len": min(queries, keys), "context": keys},
-    ):
-        slow, fast = (float(np.asarray(attention_latency(**same, **shape, hardware=card))) for card in cards)
-        assert fast <= slow * (1 + monotone.ROUNDING)
+    gpu, figure, factors, batch, queries, keys, heads, size, kv_dtype, window, phase
+):
+    queries = min(queries, keys) if phase == "prefill" else 1
+    same = {"phase": phase, "batch": batch, "query_len": queries, "context": keys, "window": window}
+    same |= {"heads": heads[0], "kv_heads": heads[1], "head_dim": size, "kv_dtype": kv_dtype}
+    assert_no_slower(
+        gpu, figure, factors, lambda card: attention_latency(**same, dtype=sixteen_bit(card), hardware=card)
+    )
+
+
+@given(
+    **CARDS, batch=st.integers(1, 300), queries=st.integers(1, 5000), keys=COUNT,
+    heads=st.sampled_from([1, 16, 20, 128]), kv_dtype=st.sampled_from(["bf16", "fp8"]),
+    form=st.sampled_from(["prefill absorbed", "prefill expanded", "decode absorbed"]),
+    library=st.sampled_from(["trtllm", "sglang"]),
+)  # fmt: skip
+def test_any_latent_attention_on_any_faster_card(
+    gpu, figure, factors, batch, queries, keys, heads, kv_dtype, form, library
+):
+    phase, form = form.split()
+    same = {"phase": phase, "form": form, "batch": batch, "heads": heads, "kv_dtype": kv_dtype, "library": library}
+    same |= {"query_len": min(queries, keys) if phase == "prefill" else 1, "context": keys}
+    assert_no_slower(gpu, figure, factors, lambda card: mla_latency(**same, hardware=card))
+
+
+@given(
+    **CARDS, tokens=COUNT, hidden=st.integers(64, 16384), inter=st.integers(64, 32768),
+    experts=st.sampled_from([(8, 2), (128, 8), (512, 10), (16, 1)]), parts=st.sampled_from([(1, 1), (8, 1), (1, 8)]),
+    dtype=st.sampled_from(["", *NARROW]), library=st.sampled_from(["trtllm", "sglang"]),
+    routing=st.sampled_from(["uniform", "balanced", "power_law_1.2"]),
+)  # fmt: skip
+def test_any_mixture_of_experts_on_any_faster_card(
+    gpu, figure, factors, tokens, hidden, inter, experts, parts, dtype, library, routing
+):
+    same = {"tokens": tokens, "hidden": hidden, "inter": inter, "experts": experts[0], "top_k": experts[1]}
+    same |= {"tp": parts[0], "ep": parts[1], "library": library, "routing": routing}
+    assert_no_slower(
+        gpu, figure, factors, lambda card: moe_latency(**same, dtype=dtype or sixteen_bit(card), hardware=card)
+    )
+
+
+@given(
+    **CARDS | {"figure": st.sampled_from([*monotone.FIGURES, "interconnect_bandwidth"])},
+    size=st.integers(2, 10**9), gpus=st.integers(1, 16), library=st.sampled_from(["trtllm", "vllm", "sglang", "nccl"]),
+)  # fmt: skip
+def test_any_all_reduce_on_any_faster_card(gpu, figure, factors, size, gpus, library):
+    assert_no_slower(
+        gpu, figure, factors,
+        lambda card: all_reduce_latency(bytes=size, gpus=gpus, hardware=card, library=library),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("gpu", ["a100-sxm-80gb", "h100-sxm", "b200-sxm", "l40s", "rtx-5090", "mi300x"])
+@pytest.mark.parametrize("dtype", ["fp8", "int8", "nvfp4", "fp8_block", "int8_wo", "int4_wo", "mxfp4"])
+def test_a_clone_that_changes_nothing_is_its_card(gpu: str, dtype: str) -> None:
+    """Whatever format the kernels of the card were timed in: all of its fits are those of the clone."""
+    card = hardware.get(gpu)
+    layer = {"tokens": [1, 50, 3000], "hidden": 4096, "inter": 1536, "experts": 64, "top_k": 4, "dtype": dtype}
+    with contextlib.suppress(MissingValueError):
+        for of in (
+            lambda card: gemm_latency([1, 50, 3000], 5120, 4096, hardware=card, dtype=dtype),
+            lambda card: moe_latency(**layer, library="trtllm", hardware=card),
+            lambda card: moe_latency(**layer, library="sglang", hardware=card),
+        ):
+            np.testing.assert_allclose(of(card.clone("same")), of(card), rtol=1e-12)
 
 
 def test_a_slower_clone_keeps_the_trait_of_its_card() -> None:

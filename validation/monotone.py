@@ -23,7 +23,7 @@ from pruninfersim.errors import MissingValueError
 from pruninfersim.hardware import HardwareProfile
 
 #: What makes a card faster. "sm_count" brings the peaks along; "peak" is of dense products, "peak_2of4" of 2:4 ones.
-FIGURES = ("peak", "peak_2of4", "memory_bandwidth", "sm_count", "boost_clock", "l2_size", "tdp")
+FIGURES = ("peak", "peak_2of4", "memory_bandwidth", "sm_count", "boost_clock", "max_clock", "l2_size", "tdp")
 FACTORS = (0.5, 0.7, 0.75, 0.8, 0.9, 0.97, 1.0, 1.03, 1.1, 1.3, 1.31, 2.0)
 WORKLOADS = (pis.Workload.prefill(1, [777, 8192]), pis.Workload.decode([1, 64], [4096, 3000]))
 MODEL = "llama-3.1-8b"

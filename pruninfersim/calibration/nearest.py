@@ -97,7 +97,7 @@ def nearest_calibration(
     # A fit of one's own comes before the shipped ones, and one of this very format before what another says of it.
     fitted = any((mine.kind, mine.dtype) == (kind, dtype) for mine in own)
     if not any(mine.kind == kind for mine in own):
-        fitted = any(gpu not in leave_out for gpu in _own_files(kind, dtype, hardware))
+        fitted = any(gpu not in leave_out for gpu in _own_files(kind, dtype, hardware, hardware.parent))
     if kinds.get(kind).one_set and precision.get(dtype).weight_bytes < 2.0 and not fitted:
         found, extrapolated = nearest_calibration(kind, "bf16", hardware, leave_out=leave_out, own=own)
         return _narrowed(kind, found, dtype), extrapolated or dtype not in TIMED_NARROW
@@ -111,8 +111,8 @@ def nearest_calibration(
                 return _read(known[gpu]), False
     for name in SIMILAR_KERNELS.get(dtype, SAME_KERNELS.get(dtype, (dtype, "bf16"))):
         known = {gpu: file for gpu, file in _shipped(kind, name).items() if gpu not in leave_out}
-        if hardware.parent in known:
-            known = {hardware.parent: known[hardware.parent]}
+        own_files = [gpu for gpu in _own_files(kind, name, hardware, hardware.parent) if gpu in known]
+        known = {gpu: known[gpu] for gpu in own_files[:1]} or known
         if known:
             return _carried_over(kind, {gpu: _read(file) for gpu, file in known.items()}, hardware), True
     raise MissingValueError(
@@ -129,12 +129,12 @@ def _narrowed(kind: str, wide: Calibration, dtype: str) -> Calibration:
 
 
 def timed(kind: str, dtype: str, hardware: HardwareProfile) -> bool:
-    """Return whether a shipped calibration of a kind and format is of this very GPU, or of a card of its silicon.
+    """Return whether a shipped calibration is of this very GPU, of a card of its silicon, or of the parent of a clone.
 
     >>> timed("gemm", "bf16", get("h100-sxm")), timed("gemm", "bf16", get("rtx-3090"))
     (True, False)
     """
-    return bool(_own_files(kind, dtype, hardware))
+    return bool(_own_files(kind, dtype, hardware, hardware.parent))
 
 
 def check_own(own: Sequence[Calibration], hardware: HardwareProfile) -> None:
@@ -272,10 +272,10 @@ def _listed(folders: tuple[tuple[str, int], ...]) -> dict[str, dict[str, Path]]:
     return listed
 
 
-def _own_files(kind: str, dtype: str, hardware: HardwareProfile) -> list[str]:
-    """Return the names, this card's and that of its silicon, under which a calibration is shipped."""
+def _own_files(kind: str, dtype: str, hardware: HardwareProfile, *more: str) -> list[str]:
+    """Return the names, this card's, that of its silicon and `more`, under which a calibration is shipped."""
     known = _shipped(kind, dtype)
-    return [gpu for gpu in (hardware.name, hardware.silicon) if gpu in known]
+    return [gpu for gpu in (hardware.name, hardware.silicon, *more) if gpu in known]
 
 
 def _read(file: Path) -> Calibration:

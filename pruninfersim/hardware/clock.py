@@ -1,4 +1,4 @@
-"""How far above the clock behind its data-sheet peak a card can run."""
+"""The clock behind a data-sheet peak, above which a card can run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 CLOCK_SLACK = 0.85
 
 
-def reserve(peak: float, *clocks: float) -> float:
-    """Return the factor between the highest rate of the tensor cores and their stated peak, at least 1.
+def behind_peak(peak: float, *clocks: float) -> float:
+    """Return the clock that a data sheet states a peak at [Hz], as far as the figures betray it.
 
     A data sheet states the peak at a clock that a card sustains, and cards run above it. A tensor core does a power of
     two of FLOP per clock, so that the clock behind a peak can be told where the peak lies up to 15 % below that of the
-    boost clock (H100 SXM: 989 TFLOP/s at 1830 MHz, but up to 1980 MHz).
+    boost clock (H100 SXM: 989 TFLOP/s at 1830 MHz, but up to 1980 MHz); elsewhere it is the lowest of `clocks`.
 
     Parameters
     ----------
@@ -22,9 +22,9 @@ def reserve(peak: float, *clocks: float) -> float:
     *clocks : float
         Boost clock, and the highest that the driver allows [Hz].
 
-    >>> round(reserve(989.4e12 / 132, 1.98e9), 3)
-    1.082
+    >>> round(behind_peak(989.4e12 / 132, 1.98e9) / 1e9, 2)
+    1.83
     """
     per_clock = peak / min(clocks)
-    stated = per_clock / 2.0 ** np.round(np.log2(per_clock))
-    return float(max(1.0, max(clocks) / (min(clocks) * (stated if stated >= CLOCK_SLACK else 1.0))))
+    share = float(per_clock / 2.0 ** np.round(np.log2(per_clock)))
+    return min(clocks) * (share if share >= CLOCK_SLACK else 1.0)

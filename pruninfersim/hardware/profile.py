@@ -13,7 +13,7 @@ from pruninfersim._util.doors import door, doors
 from pruninfersim._util.records import FrozenDict, Record, modified_from
 from pruninfersim.errors import FileFormatError, InvalidInputError, MissingValueError, shown, unknown_name
 from pruninfersim.hardware import precision
-from pruninfersim.hardware.clock import reserve
+from pruninfersim.hardware.clock import behind_peak
 from pruninfersim.hardware.folders import SEARCH_PATH_VARIABLE, file_of, files, profiles_directory
 from pruninfersim.hardware.names import find
 from pruninfersim.hardware.precision import DTYPES
@@ -66,6 +66,9 @@ class HardwareProfile(Record):
     parent : str
         Name of the profile that a clone was made from (of its `silicon`, if it has one): what was fitted to that card
         carries over to the clone before anything else does, so that a clone differs from it in its figures only.
+    peak_clock : float or None
+        Clock behind the peaks, worked out from them and the clocks unless it is given [Hz]. A clone keeps it, so that a
+        higher boost clock alone is never read as narrower tensor cores.
     tensor_rate : {"full", "half"}
         Whether tensor cores do 16-bit work with fp32 accumulation at their full rate, or at half of it as on GeForce
         and some other cards (512 FLOP per SM and clock). A trait of the product, not a figure: a clone keeps it.
@@ -106,6 +109,7 @@ class HardwareProfile(Record):
     tdp: float | None = Field(default=None, gt=0)
     silicon: str = ""
     parent: str = ""
+    peak_clock: float | None = Field(default=None, gt=0)
     tensor_rate: Literal["full", "half"] = "full"
     dies: int = Field(default=1, gt=0)
     sources: dict[str, str] = {}
@@ -129,6 +133,14 @@ class HardwareProfile(Record):
         if value is not None:
             check_reach(str(info.field_name), value)
         return value
+
+    @field_validator("peak_clock")
+    @classmethod
+    def _behind_peak(cls, value: float | None, info: ValidationInfo) -> float | None:
+        known = info.data
+        peaks, clocks = known.get("peak", {}), [known[name] for name in ("boost_clock", "max_clock") if known.get(name)]
+        peak = peaks.get("bf16") or peaks.get("fp16")
+        return behind_peak(peak / known.get("sm_count", 1), *clocks) if value is None and peak and clocks else value
 
     @field_validator("sources")
     @classmethod
@@ -202,14 +214,13 @@ class HardwareProfile(Record):
     def clock_reserve(self) -> float:
         """Factor between the highest rate that the tensor cores can reach and the peak of the data sheet, at least 1.
 
-        See `pruninfersim.hardware.clock.reserve`.
+        The highest clock over `peak_clock`, see `pruninfersim.hardware.clock.behind_peak`.
 
         >>> round(get("h100-sxm").clock_reserve, 3), round(get("a100-sxm-80gb").clock_reserve, 3)
         (1.082, 1.0)
         """
-        peak = self.peak.get("bf16") or self.peak.get("fp16")
         clocks = [clock for clock in (self.boost_clock, self.max_clock) if clock]
-        return reserve(peak / self.sm_count, *clocks) if peak and clocks else 1.0
+        return max(1.0, max(clocks) / self.peak_clock) if clocks and self.peak_clock else 1.0
 
     def clone(self, name: str, **changes: Any) -> HardwareProfile:
         """Return a renamed copy with some figures changed; its reference says what it was modified from.

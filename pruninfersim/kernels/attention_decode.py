@@ -21,10 +21,10 @@ from pruninfersim.kernels.attention_prefill import (
     by_head,
     check_algorithm,
     l2_miss,
-    narrow_variant,
     quantities,
     windowed,
 )
+from pruninfersim.kernels.attention_prefill_8bit import narrow_variant
 from pruninfersim.kernels.base import Cache, KernelModel, parameter, parameters, pnorm
 from pruninfersim.kernels.evidence import Spread
 from pruninfersim.kernels.kind import Kind
@@ -47,7 +47,11 @@ BALANCED = ("trtllm", "flashinfer")
 #: How the start of a CTA grows with the head size, as an exponent; 0 elsewhere. From three head sizes on H200.
 START_GROWTH = {"fa3-8bit": 0.5}
 #: Keys of a block for heads up to 64, up to 128, and wider, where they are not those of prefill.
-BLOCKS: dict[str, tuple[float, float, float]] = KEYS | {"trtllm": (128, 128, 128), "flashinfer": (64, 64, 64)}
+BLOCKS: dict[str, tuple[float, float, float]] = KEYS | {
+    "fa3-8bit": (160, 160, 128),
+    "trtllm": (128, 128, 128),
+    "flashinfer": (64, 64, 64),
+}
 #: Whose way to split the keys, see `DecodeAttention`.
 SPLITS = ("any", "vllm")
 
@@ -295,11 +299,13 @@ class DecodeAttention:
             step, feed = np.where(whole, step + feed / blocks * tuned_on / tiles, step), np.where(whole, 0.0, feed)
             worth = blocks_worth(blocks, turns * step * blocks, dram, part)
             per_cta = np.minimum(tiled(np.maximum(least, worth)), blocks)
-            count = blocks / per_cta
-            split = self._even(tiles * count / sms, start, dram, step * per_cta, feed)
             used = np.minimum(sms, unsplit(tiles, blocks, self.algorithm))
-            unparted = self._even(tiles / used, start, dram, step * blocks, feed)
-            stream = np.where(count > 1.0, np.minimum(unparted, split + self.combine + part * count), unparted)
+            stream = self._even(tiles / used, start, dram, step * blocks, feed)
+            # Two waves of small parts, or one of larger ones.
+            for walked in (per_cta, np.maximum(per_cta, np.minimum(tiled(tiles * blocks / sms), blocks))):
+                count = blocks / walked
+                split = self._even(tiles * count / sms, start, dram, step * walked, feed) + self.combine + part * count
+                stream = np.where(count > 1.0, np.minimum(stream, split), stream)
             usual = blocks / np.where(whole, blocks, least_blocks(tiles, blocks, self.algorithm, tuned_on))
             tuned = self._even(tiles * usual / max(sms, tuned_on), start, dram, step * blocks / usual, feed)
             stream = np.maximum(stream, np.where(usual > 1.0, tuned + self.combine + part * usual, 0.0))

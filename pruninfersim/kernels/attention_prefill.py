@@ -29,12 +29,14 @@ ROWS["trtllm"] = ROWS["flashinfer"] = (128, 128, 64)
 KEYS: dict[str, tuple[float, float, float]] = {
     "fa2": (256, 128, 64),
     "fa3": (128, 128, 80),
-    "fa3-8bit": (160, 160, 128),
+    "fa3-8bit": (160, 160, 64),
     "trtllm": (128, 128, 64),
     "flashinfer": (64, 64, 64),
 }
 #: Which pack the query heads of a KV group into the rows of a tile.
 PACKED = ("fa3", "fa3-8bit", "flashinfer")
+#: Which split the keys of a tile among CTAs where tiles are few, in prompts too.
+SPLIT = ("flashinfer",)
 #: Head sizes up to which each entry holds.
 HEADS = (64.0, 128.0)
 #: Keys of 128 heads that latencies of blocks are given for.
@@ -58,16 +60,6 @@ def algorithm(hardware: HardwareProfile) -> str:
     return {"9": "fa3", "10": "trtllm"}.get(hardware.compute_capability.split(".")[0], "fa2")
 
 
-def narrow_algorithm(hardware: HardwareProfile) -> str:
-    """Return which kernels read an 8-bit cache: FlashAttention 2 does not, FlashInfer takes its place.
-
-    >>> from pruninfersim import hardware
-    >>> narrow_algorithm(hardware.get("h100-sxm")), narrow_algorithm(hardware.get("l40s"))
-    ('fa3-8bit', 'flashinfer')
-    """
-    return {"fa3": "fa3-8bit", "fa2": "flashinfer"}.get(algorithm(hardware), "trtllm")
-
-
 def by_head(entries: tuple[float, float, float], head_dim: FloatArray) -> FloatArray:
     """Return the entry of each head size: up to 64, up to 128, wider.
 
@@ -75,6 +67,11 @@ def by_head(entries: tuple[float, float, float], head_dim: FloatArray) -> FloatA
     [256.0, 128.0, 64.0]
     """
     return np.asarray(entries, dtype=np.float64)[np.searchsorted(HEADS, head_dim, side="left")]
+
+
+def threads(ops: OpTrace) -> FloatArray:
+    """Return a token's keys (or values) over the threads that write them, shape (*sweep, op) [1]."""
+    return np.asarray(ops.b_batch / ops.sequences * ops.k / WRITERS)
 
 
 def windowed(ops: OpTrace) -> NDArray[np.bool_]:
@@ -119,7 +116,8 @@ class PrefillAttention:
     FlashAttention 2 (Dao 2023, arXiv 2307.08691) has 64 query rows per tile here (the paged path of vLLM), from one
     query head; FlashAttention 3 (Shah et al. 2024, arXiv 2407.08608) has 128, or 192 of narrow heads, and packs the
     query heads of a KV group into rows; the kernels of TensorRT-LLM for Blackwell have 128 of one head. Softmax keeps
-    its rate whatever the head size, so that narrow heads run at a lower share of the tensor cores' peak. A benchmark
+    its rate whatever the head size, so that narrow heads run at a lower share of the tensor cores' peak. FlashInfer
+    splits the keys of tiles that leave SMs idle, where that saves more than the launch of a second kernel. A benchmark
     that replays one layer finds small operands in L2 and writes the KV cache itself, by a kernel with one CTA of up to
     512 threads per token: both are part of ``cache="replayed"`` only.
 
@@ -153,8 +151,12 @@ class PrefillAttention:
     MEMORY_OVERLAP: ClassVar[float] = 3.0
     WRITE_OVERLAP: ClassVar[float] = 2.0
     SWITCH: ClassVar[float] = 8.0
-    #: Tiles whose blocks are counted where there is a window; of more, evenly spaced ones.
-    SAMPLED: ClassVar[int] = 16
+    #: How the transfer of Q and O grows with the head size beyond 128, as an exponent; fixed, from three head sizes on
+    #: five GPUs.
+    FEED_GROWTH: ClassVar[float] = 0.5
+    #: Tiles whose blocks are counted where there is a window; of more, evenly spaced ones. Prime, so that the samples
+    #: of a prompt of 2^n tokens do not all lie alike in their blocks.
+    SAMPLED: ClassVar[int] = 17
     #: Time constant after which the power limit shows [s]; fixed, between 5 and 20 ms the fits are alike.
     POWER_TIME: ClassVar[float] = 1e-2
 
@@ -187,17 +189,29 @@ class PrefillAttention:
         MissingValueError
             If the profile lacks the peak, or, for ``"replayed"``, the size of L2.
         """
-        compute = self.compute(ops, hardware)
-        kv, qo = ops.b_traffic, ops.a_traffic + ops.out_traffic
+        seen, before = self.read(ops)
+        compute = self.compute(seen, hardware)
+        kv, qo = seen.b_traffic, seen.a_traffic + seen.out_traffic
         bandwidth = hardware.memory_bandwidth * self.memory_efficiency
         if cache == "cold":
-            return np.asarray(self.launch + pnorm(compute, (qo + kv) / bandwidth, self.MEMORY_OVERLAP))
+            return np.asarray(
+                self.launch + pnorm(compute, (qo + kv) / bandwidth, self.MEMORY_OVERLAP) + before / bandwidth
+            )
         # The new keys and values count twice: as they come from the projections, and in the cache.
-        miss = l2_miss(qo + 2.0 * kv, self.l2_share, hardware, self.SWITCH)
-        moved = 2.0 * kv * (miss / bandwidth + (1.0 - miss) / (hardware.sm_count * hardware.clock * self.l2_feed))
-        threads = np.minimum(ops.b_batch / ops.sequences * ops.k / WRITERS, 1.0)
-        write = pnorm(moved, self.kv_write * ops.sequences * ops.m * threads, self.WRITE_OVERLAP)
-        return np.asarray(self.launch + pnorm(compute, miss * (qo + kv) / bandwidth, self.MEMORY_OVERLAP) + write)
+        new = kv * (1.0 + ops.a_bytes / ops.b_bytes)
+        miss = l2_miss(qo + before + new, self.l2_share, hardware, self.SWITCH)
+        per_byte = miss / bandwidth + (1.0 - miss) / (hardware.sm_count * hardware.clock * self.l2_feed)
+        write = pnorm(new * per_byte, self.write(ops) * ops.sequences * ops.m, self.WRITE_OVERLAP)
+        attention = pnorm(compute, miss * (qo + kv) / bandwidth, self.MEMORY_OVERLAP)
+        return np.asarray(self.launch + attention + write + before * per_byte)
+
+    def read(self, ops: OpTrace) -> tuple[OpTrace, FloatArray | float]:
+        """Return the ops as the kernel reads them, and the bytes that others move to make them so."""
+        return ops, 0.0
+
+    def write(self, ops: OpTrace) -> FloatArray:
+        """Return the time in which one token's keys and values are written, if bytes do not take longer [s]."""
+        return self.kv_write * np.minimum(threads(ops), 1.0)
 
     def compute(self, ops: OpTrace, hardware: HardwareProfile) -> FloatArray:
         """Return the time in which the SMs work through all tiles, without memory, shape (*sweep, op) [s]."""
@@ -218,7 +232,9 @@ class PrefillAttention:
             mean, most = self._in_window(ops, tiles, span * block, block)
             causal = 1.0 - ops.m / (2.0 * ops.n)
             cut = windowed(ops) & (ops.mac_fraction < causal * (1.0 - 1e-9))
-            blocks, longest = np.where(cut, mean, blocks), np.where(cut, most, longest)
+            # Tiles that all run at once end with the longest: what it exceeds the mean by, half of it in causal tiles.
+            last = np.where(heads * tiles <= hardware.sm_count, np.minimum(2.0 * (most - mean), most), most)
+            blocks, longest = np.where(cut, mean, blocks), np.where(cut, last, longest)
 
         ctas = heads * tiles
         sms = float(hardware.sm_count)
@@ -228,8 +244,15 @@ class PrefillAttention:
         # Of a tile as full as the fullest: a few rows in a second one do not make the first one start sooner.
         full = np.minimum(rows, high) / (heads * rows)
         feed = copies * (ops.a_traffic + ops.out_traffic) * full / (hardware.clock * self.l2_feed)
+        feed = feed * (ops.k / BLOCK) ** (self.FEED_GROWTH - 1.0)
         start = self.tile_start + feed
         seconds = whole(ctas / sms) * (start + block_time * blocks) + start + self.tail * block_time * longest
+        if self.algorithm in SPLIT:
+            # CTAs that leave SMs idle have their keys split, where that saves more than the second kernel costs.
+            parts = np.clip(np.floor(sms / ctas) if self.quantised else sms / ctas, 1.0, np.maximum(blocks, longest))
+            walk, end = (np.minimum(x, np.maximum(x / parts, 1.0)) for x in (blocks, longest))
+            split = 2.0 * start + block_time * (walk + self.tail * end) + self.launch
+            seconds = np.where(parts > 1.0, np.minimum(seconds, split), seconds)
         return np.asarray(seconds * (1.0 + self.power_droop * seconds / (seconds + self.POWER_TIME)))
 
     def _in_window(
@@ -247,31 +270,6 @@ class PrefillAttention:
         start = down(np.maximum(first - window + 1.0, 0.0) / block[..., None])
         visited = np.maximum(up(last / block[..., None]) - start, 1.0)
         return visited.mean(axis=-1), visited.max(axis=-1)
-
-
-@dataclass(frozen=True)
-class KVAppend:
-    """Write of new keys and values to the cache: one CTA of up to 512 threads per token, or the bytes of wide ones.
-
-    Attributes
-    ----------
-    per_token : float
-        `PrefillAttention.kv_write` of a calibration [s].
-    memory_efficiency : float
-        Fraction of data-sheet DRAM bandwidth of the copy [1].
-
-    >>> KVAppend(4e-9).per_token
-    4e-09
-    """
-
-    per_token: float = 4.7e-9
-    memory_efficiency: float = 0.79
-
-    def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
-        """Return the time of one run of each op, shape (*sweep, op) [s]."""
-        moved = ops.traffic / (hardware.memory_bandwidth * self.memory_efficiency)
-        threads = np.minimum(ops.n / 2.0 / WRITERS, 1.0)
-        return pnorm(moved, self.per_token * ops.m * threads, PrefillAttention.WRITE_OVERLAP)
 
 
 # --- how timings of it are read, fitted and judged ------------------------------------------------------------------
@@ -339,11 +337,6 @@ def _variant(hardware: HardwareProfile) -> dict[str, Any]:
     return {"algorithm": algorithm(hardware)}
 
 
-def narrow_variant(hardware: HardwareProfile) -> dict[str, Any]:
-    """Return what follows from the GPU where the cache is in 8 bit."""
-    return {"algorithm": narrow_algorithm(hardware)}
-
-
 def _carried(kernel: PrefillAttention, source: HardwareProfile, target: HardwareProfile) -> PrefillAttention:
     """Between tensor rates: half as fast, they no longer wait for softmax and loads, nor meet the power limit."""
     if traits.tensor_rate(source) == "full" and traits.tensor_rate(target) == "half":
@@ -395,5 +388,3 @@ KIND = Kind(
     quantities=quantities(head=3.0),
     **SHARED,
 )
-#: The same over a cache of 8 bit; the dtype of its timings is that of the cache.
-KIND_8BIT = replace(KIND, variant=narrow_variant, family="attention_prefill")

@@ -74,10 +74,14 @@ class LatentDecode:
         if cache == "replayed" and hardware.l2_size is not None:
             miss = l2_miss(np.maximum(size, 1.0), self.l2_share, hardware, self.MISS)
         dram = size * miss / (hardware.memory_bandwidth * self.memory_efficiency)
-        work = self.block * per * ops.k / ABSORBED + self.walk * turns
-        split = np.where(per < blocks * turns, self.combine, 0.0)
         ramp = self.ramp * dram / (dram + self.ramp)
-        return np.asarray(self.launch + pnorm(dram, work, self.OVERLAP) + ramp + split + self.row * ops.batch * ops.m)
+        whole, split = (
+            pnorm(dram, self.block * walked * ops.k / ABSORBED + self.walk * turns, self.OVERLAP)
+            for walked in (blocks * turns, per)
+        )
+        # A sequence is split where that pays.
+        seconds = np.minimum(whole, split + self.combine)
+        return np.asarray(self.launch + seconds + ramp + self.row * ops.batch * ops.m)
 
     def without_quantisation(self) -> LatentDecode:
         """Return the same kernel with fractions of blocks."""

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 #: Tiles of the grouped GEMM: rows (tokens of one expert) x columns.
 TILE_M, TILE_N = (8, 16, 32, 64, 128, 256), (64, 128, 256)
-#: Sharpness with which the library takes the faster tile, and with which a working set leaves L2; fixed.
-CHOICE, MISS = 25.0, 8.0
+#: Sharpness with which a working set leaves L2; fixed.
+MISS = 8.0
 #: Midpoints of equal shares of a normal distribution, for the spread of tokens over experts.
 NORMAL = np.array([NormalDist().inv_cdf((i + 0.5) / 16) for i in range(16)])
 
@@ -115,9 +115,7 @@ class FusedMoE:
                     hardware.memory_bandwidth * self.l2_bandwidth
                 )
                 options.append(pnorm(pnorm(compute, dram, self.overlap), feed, self.overlap))
-        times = np.array(options)
-        weights = (times / times.min(axis=0)) ** -CHOICE
-        return np.asarray((times * weights).sum(axis=0) / weights.sum(axis=0))
+        return np.asarray(np.min(options, axis=0))
 
     def _tiles(
         self,

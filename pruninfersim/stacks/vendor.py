@@ -25,12 +25,12 @@ from pruninfersim.cost import EVERYWHERE, CostModel, Graph, Priced, Protocol
 from pruninfersim.errors import unknown_name
 from pruninfersim.hardware import HardwareProfile, precision, traits
 from pruninfersim.kernels.attention_chunk import ChunkAttention
-from pruninfersim.kernels.attention_prefill import KVAppend
 from pruninfersim.kernels.attention_pruned import BlockSparseAttention, GatheredAttention
 from pruninfersim.kernels.base import KernelModel
 from pruninfersim.kernels.compressed import ColumnGemm, ExitAttention, ExitGemm, MaskedGemm
 from pruninfersim.kernels.gemm import Gemm
 from pruninfersim.kernels.gemm_2of4 import SparseGemm24
+from pruninfersim.kernels.kv_append import KVAppend
 from pruninfersim.kernels.library_gemm import LibraryGemm
 from pruninfersim.kernels.linear_attention import LinearScan
 from pruninfersim.kernels.quantise import STEPS
