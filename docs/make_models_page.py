@@ -52,7 +52,7 @@ are taken as dense, and a note with every estimate says so.
 
 The weights that a step reads depend on how tokens spread over experts. A workload says it, `Workload.decode(...,
 routing=...)`; where it does not, routing is uniform: of E experts, 1 - (1 - k/E)^T are in use for T tokens that choose
-k each. At 16 tokens and 8 of 128 experts that is 64 %; balanced routing uses all of them, a skewed one 45 %: quote no
+k each. At 16 tokens and 8 of 128 experts that is 64 %; balanced routing uses all of them, a skewed one 46 %: quote no
 decode figure of a mixture without its routing. Where experts are spread over groups of GPUs, the step waits for the
 most loaded one.
 

@@ -33,8 +33,8 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Let links to the README lead to its page."""
-    return markdown.replace("](../README.md)", "](readme.md)")
+    """Let links to the README, and to notebooks, lead to their pages."""
+    return re.sub(r"\]\((notebooks/[\w-]+)\.ipynb\)", r"](\1.md)", markdown.replace("](../README.md)", "](readme.md)"))
 
 
 def notebook_page(notebook: dict[str, Any], name: str) -> str:

@@ -170,7 +170,8 @@ class Workload(ReadOnly):
         array(512.)
         """
         if phase == "prefill":
-            return cls.prefill(batch=batch, tokens=context, logits=logits)
+            prompt = checked("context", context, minimum=1, below=TOO_LARGE, whole=True)
+            return cls.prefill(batch=batch, tokens=prompt, logits=logits)
         if phase == "decode":
             return cls.decode(batch=batch, context=context)
         raise unknown_name("phase", phase, ["prefill", "decode"])
@@ -252,7 +253,7 @@ class Workload(ReadOnly):
         (255.0, 1152.0)
         """
         new = checked("new_tokens", new_tokens, minimum=1, below=TOO_LARGE, whole=True)
-        first = cls.prefill(batch=batch, tokens=prompt)
+        first = cls.prefill(batch=batch, tokens=checked("prompt", prompt, minimum=1, below=TOO_LARGE, whole=True))
         # Contexts of the steps are prompt + 1 to prompt + new - 1; a step is linear in its context almost everywhere.
         middle = first.context + np.maximum(np.floor(new / 2.0), 1.0)
         return RequestWorkload(first, cls.decode(batch=batch, context=middle), frozen(new))

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import pruninfersim as pis
+from pruninfersim.measure import suites
+from pruninfersim.measure.cases import Case
 
 FAMILIES = tuple(pis.pruning.METHODS)
 #: Every stack there is, so that one added later is tested like the others; of the engines, which are values of one kind
@@ -48,3 +50,8 @@ def rows(trace: pis.OpTrace, *names: str) -> pis.OpTrace:
 def total(trace: pis.OpTrace, column: str) -> np.ndarray:
     """Sum of a per-run column over the whole pass."""
     return np.asarray((getattr(trace, column) * trace.count).sum(axis=-1))
+
+
+def some_gemms(count: int = 6) -> list[Case]:
+    """The first dense GEMMs that `pruninfersim measure` would time."""
+    return [case for case in suites.gemm() if case.kind == "gemm" and case.dtype == "bf16"][:count]

@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import importlib.util
-import warnings
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pandas as pd
 import pytest
+from cases import IGNORE_PROVENANCE
+from conftest import script
 
 import pruninfersim as pis
 from pruninfersim import hardware
-from pruninfersim.errors import InvalidInputError, ProvenanceWarning
+from pruninfersim.errors import InvalidInputError
 
-GRID = Path(__file__).parents[1] / "validation" / "grid_attention.py"
+pytestmark = IGNORE_PROVENANCE
 GPUS = ("h100-pcie", "a100-sxm-80gb", "l40s", "b200-sxm", "mi325x", "rtx-4090", "jetson-agx-orin")
 HEADS = {"heads": 32, "kv_heads": 8}
 
 
 @pytest.fixture(scope="module")
 def grid() -> ModuleType:
-    if not GRID.exists():
-        pytest.skip("no validation scripts here")
-    spec = importlib.util.spec_from_file_location("grid_attention", GRID)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(autouse=True)
-def quiet():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ProvenanceWarning)
-        yield
+    return script("grid_attention")
 
 
 def seconds(**shape) -> np.ndarray:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import pytest
+from cases import IGNORE_PROVENANCE
 
 import pruninfersim as pis
 from pruninfersim import hardware, stacks
-from pruninfersim.errors import ProvenanceWarning
 from pruninfersim.kernels.attention_pruned import BlockSparseAttention, on_plain_tensor_cores
 from pruninfersim.pruning.dynamic_depth import DynamicDepth
 from pruninfersim.pruning.sparse_attention import SparseAttention
 
-
-@pytest.fixture(autouse=True)
-def quiet():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ProvenanceWarning)
-        yield
+pytestmark = IGNORE_PROVENANCE
 
 
 def spent(trace: pis.OpTrace, gpu: str, *names: str, stack: str = "vendor") -> float:

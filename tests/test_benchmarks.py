@@ -6,15 +6,14 @@ import doctest
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from cases import IGNORE_PROVENANCE
+from conftest import ROOT
 
 import pruninfersim as pis
 
-ROOT = Path(__file__).resolve().parents[1]
 pytestmark = IGNORE_PROVENANCE
 
 

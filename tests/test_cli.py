@@ -16,27 +16,12 @@ import pytest
 from cases import FAMILIES, STACKS
 
 import pruninfersim as pis
-from pruninfersim import cli
 from pruninfersim.pruning import aliases
 
 LLAMA = {
     "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
     "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256, "max_position_embeddings": 131072,
 }  # fmt: skip
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Call the program inside this process: (exit code, standard output, standard error)."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pruninfersim", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        out, err = capsys.readouterr()
-        return caught.value.code or 0, out, err
-
-    return call
 
 
 def records(text: str) -> list[dict[str, str]]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import runpy
-from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 import pruninfersim as pis
 
-ROOT = Path(__file__).resolve().parents[1]
 MAKE = runpy.run_path(str(ROOT / "docs" / "make_composition_page.py"))
 
 

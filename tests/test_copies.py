@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gc
 import pickle
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -210,3 +212,18 @@ def test_questions_go_to_another_process_and_answers_come_back():
 @pytest.mark.parametrize("module", [pis, pis.memory, pis.pareto], ids=lambda module: module.__name__)
 def test_packages_that_functions_name_can_be_sent_to_workers(module):
     assert pickle.loads(pickle.dumps(module)) is module
+
+
+@pytest.mark.parametrize("stack", sorted({"ideal", "vendor", "vllm"}))
+def test_an_answer_that_nobody_holds_gives_its_memory_back_at_once(stack: str) -> None:
+    """Arrays of a sweep are large and the objects around them few: the collector of cycles comes by too rarely."""
+    answer = setup(stack).speedup("low-rank", 0.5, SWEEP)
+    repr(answer), answer.notes, answer.headroom, answer.dense.interval, answer.explain()
+    held = [weakref.ref(one) for one in (answer, answer.dense, answer.pruned)]
+    gc.collect()
+    gc.disable()
+    try:
+        del answer
+        assert [one() for one in held] == [None] * 3
+    finally:
+        gc.enable()

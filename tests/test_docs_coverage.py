@@ -7,14 +7,13 @@ import doctest
 import inspect
 import json
 from functools import cache
-from pathlib import Path
 from types import FunctionType
 
 import pytest
+from conftest import ROOT
 
 import pruninfersim as pis
 
-ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 #: Modules of `pruninfersim.__all__` that answer questions, and the function that a reader calls first in each.
 MODULES = {"pareto": "curves", "plots": "roofline_figure", "report": "write_report"}

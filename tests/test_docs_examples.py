@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import re
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 import pruninfersim
+from pruninfersim import cli
 
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(pruninfersim.__file__).parent
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 #: Packages of the optional extras: a module that needs one is skipped where it is not installed.
@@ -53,3 +57,24 @@ def test_documents(name):
 def test_readme_has_an_example():
     examples = doctest.DocTestParser().get_examples((ROOT / "README.md").read_text(encoding="utf-8"))
     assert examples, "README.md shows no example that can be tested (a line that starts with >>>)"
+
+
+def test_the_readme_shows_what_its_first_command_prints(monkeypatch, capsys):
+    """Method by method, to 2 %: what a reader sees on a screen of 120 columns."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    command = re.search(r"<!-- run-command -->\n```bash\n.*&& (pruninfersim .*)\n", text)[1]
+    shown = re.search(r"```text\n(Speedup: .*?)\n\n1/\(1-s\): ", text, re.DOTALL)[1]
+    monkeypatch.setattr(sys, "argv", shlex.split(command))
+    monkeypatch.setenv("COLUMNS", "120")
+    with pytest.raises(SystemExit):
+        cli.main()
+    printed = capsys.readouterr().out.partition("\n\n1/(1-s): ")[0]
+    for ours, theirs in zip(shown.splitlines(), printed.splitlines(), strict=True):
+        words = [line.split() for line in (ours, theirs)]
+        assert [w for w in words[0] if not _is_number(w)] == [w for w in words[1] if not _is_number(w)]
+        numbers = [[float(w) for w in line if _is_number(w)] for line in words]
+        assert numbers[0] == pytest.approx(numbers[1], rel=0.02)
+
+
+def _is_number(word: str) -> bool:
+    return re.fullmatch(r"\d+(\.\d+)?", word) is not None

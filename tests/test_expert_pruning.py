@@ -78,3 +78,18 @@ def test_mistakes():
         pis.trace("mixtral-8x7b", pis.Workload.decode()).prune(ExpertPruning(dropped=0.9))
     with pytest.raises(InvalidInputError, match="skipped"):
         ExpertPruning(skipped=1.0)
+
+
+def test_a_small_batch_says_which_routing_its_time_assumes():
+    """8 of 128 experts and 16 tokens: 1 - (1 - 1/16)^16 at random, all of them if each takes one pair of the 128."""
+    setup = pis.Setup("qwen3-30b-a3b", "h100-sxm")
+    for routing, share, ends in (
+        ("uniform", 100 * (1 - (15 / 16) ** 16), ("power_law_1.2", "100 % (balanced)")),
+        ("balanced", 100, ("power_law_1.2", "64 % (uniform)")),
+    ):
+        work = pis.Workload.decode(batch=[1, 16, 4096], routing=routing)
+        note = next(note for note in setup.speedup("static-depth", 0.25, work).notes if note.startswith("routed"))
+        assert note.startswith(f"routed experts: 16 tokens read {share:.0f} % of them under {routing} routing")
+        assert all(end in note for end in ends)
+    for batch in (1, 4096):  # one token reads its own experts under any routing, and thousands read all
+        assert not any("routing" in note for note in setup.estimate(pis.Workload.decode(batch=batch)).notes)

@@ -167,3 +167,19 @@ def test_unknown_names_are_errors():
     dense = pis.trace("llama-3.1-8b", workload("decode"))
     with pytest.raises(pis.errors.UnknownNameError, match="h100-sxm"):
         explain(dense, dense, hardware="h100-sxn", stack="ideal")
+
+
+@pytest.mark.parametrize("stack", ["ideal", "vendor", "vllm"])
+def test_a_low_rank_pair_is_what_is_left_of_its_gemm(stack):
+    """Both halves store 1 - s of the GEMM but for a rank rounded up to 16, however q, k, v and gate, up are fused.
+
+    Llama-3.1-8B at s = 0.5: ranks 1024, 410 -> 416, 1593 -> 1600 of q/o, k/v, gate/up/down.
+    """
+    why = (
+        pis.Setup("llama-3.1-8b", "h100-sxm", stack).compared("low-rank", 0.5, pis.Workload.decode(16, 4096)).explain()
+    )
+    assert why.steps["overhead ops"] == 0.0
+    spent = why.speedup.dense.seconds.sum()
+    assert 0.0 < why.steps["rounding"] < (416 / 409.6 - 1) * spent
+    names = {"q", "k", "v", "gate", "up"} if stack == "ideal" else {"qkv", "gate_up"}
+    assert names <= set(why.roles) <= names | {"o", "down", *why.speedup.dense.trace.name, *ENGINE_STEPS}

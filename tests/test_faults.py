@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 import warnings
 
 import pandas as pd
 import pytest
-from conftest import ROOT
+from conftest import script
 
 import pruninfersim as pis
 from pruninfersim.errors import CannotWriteError, DamagedPartWarning, InvalidInputError, PruninfersimError
 
 pytest.importorskip("pyarrow", reason="needs pyarrow, the optional extra 'parquet'")
 pytest.importorskip("resource", reason="needs POSIX")
-SPEC = importlib.util.spec_from_file_location("faults", ROOT / "validation" / "faults.py")
-faults = importlib.util.module_from_spec(SPEC)
-sys.modules["faults"] = faults
-SPEC.loader.exec_module(faults)
+faults = script("faults")
 
 
 @pytest.fixture(autouse=True)

@@ -232,8 +232,9 @@ def test_prefill_calls_its_tokens_context_too():
 def test_a_trace_is_asked_for_by_names():
     ops = pis.trace("llama-3.1-8b", phase="decode", batch=16)
     assert float(ops.workload.batch) == 16
-    for call in (lambda: pis.trace("llama-3.1-8b"), lambda: pis.trace("llama-3.1-8b", ops.workload, phase="decode")):
-        with pytest.raises(InvalidInputError, match="needs a workload"):
+    both = (lambda: pis.trace("llama-3.1-8b", ops.workload, phase="decode"), "the workload says phase already")
+    for call, said in ((lambda: pis.trace("llama-3.1-8b"), "needs a workload"), both):
+        with pytest.raises(InvalidInputError, match=said):
             call()
 
 

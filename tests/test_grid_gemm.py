@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 from cases import IGNORE_PROVENANCE
+from conftest import script
 
 from pruninfersim import hardware, stacks
 
 pytestmark = IGNORE_PROVENANCE
-SCRIPT = Path(__file__).resolve().parents[1] / "validation" / "grid_gemm.py"
 GPUS = ("h100-nvl", "a100-sxm-80gb", "b200-sxm", "rtx-4090", "rtx-3090", "l40s", "rtx-pro-6000", "mi325x", "h20")
 
 
 @pytest.fixture(scope="module")
 def grid() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("grid_gemm", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script("grid_gemm")
 
 
 @pytest.mark.parametrize("gpu", GPUS)

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,7 +19,6 @@ from pruninfersim import hardware
 from pruninfersim.errors import FileFormatError, InvalidInputError, MissingValueError, UnknownNameError
 from pruninfersim.hardware import HardwareProfile
 
-ROOT = Path(__file__).resolve().parents[1]
 PROFILE = """\
 name = "my-gpu"
 title = "My GPU"

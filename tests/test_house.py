@@ -6,9 +6,10 @@ import re
 import tomllib
 from pathlib import Path
 
+from conftest import ROOT
+
 import pruninfersim
 
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path(pruninfersim.__file__).parent
 #: What a folder of Python holds beside its rooms.
 FURNITURE = {"__init__", "__main__", "py", "__pycache__"}

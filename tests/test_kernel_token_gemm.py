@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pruninfersim as pis
 from pruninfersim import hardware, stacks
 from pruninfersim.kernels.base import Quantised, Roofline, ceilings, compute_time, roofline
 from pruninfersim.kernels.elementwise import Elementwise
@@ -154,6 +155,16 @@ def test_mask_sort_grows_with_the_tokens_and_with_slower_clocks():
     clocks = hardware.get("rtx-5090").boost_clock / hardware.get("h100-sxm").boost_clock
     np.testing.assert_allclose((slower[1:4] - SMALL_KERNEL) / (timed[1:4] - SMALL_KERNEL), clocks, rtol=1e-9)
     assert timed[4] > 1.0
+
+
+@pytest.mark.parametrize("stack", ["vendor", "tensorrt-llm-0.9"])
+def test_a_clock_that_is_stated_as_it_is_taken_changes_no_time(stack):
+    gpu = hardware.get("rtx-pro-6000-max-q")  # its data sheet has no boost clock
+    stated = gpu.clone("stated", boost_clock=gpu.clock)
+    step = pis.trace("llama-3.1-8b", pis.Workload.decode(batch=64, context=8192))
+    pruned = step.prune(pis.pruning.DynamicDepth(0.5))
+    seconds = [pis.Setup("llama-3.1-8b", each, stack).estimate(pruned).latency for each in (gpu, stated)]
+    assert seconds[0] == pytest.approx(seconds[1], rel=1e-12)
 
 
 def test_batched_gemm_pads_tiles():

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from cases import some_gemms
 
 import pruninfersim as pis
 from pruninfersim.calibration import kinds
@@ -19,10 +20,6 @@ from pruninfersim.measure.cases import COLUMNS
 from pruninfersim.measure.protocol import Protocol, digest
 
 GPU = pis.hardware.get("h100-sxm")
-
-
-def some_gemms(count=6):
-    return [case for case in suites.gemm() if case.kind == "gemm" and case.dtype == "bf16"][:count]
 
 
 # --- suites -------------------------------------------------------------------------------------------------------

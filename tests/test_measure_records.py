@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
+from cases import some_gemms
 
 import pruninfersim as pis
 from pruninfersim.calibration import kinds, timings
@@ -22,10 +23,6 @@ RESULT = {
 def recorder(folder, digest="abc"):
     header = {"device": "a GPU", "torch": "2.13.0", "protocol": {"repeats": 25}}
     return records.Recorder(folder, header, digest, gpu="h100-sxm", backend="torch 2.13.0")
-
-
-def some_gemms(count=6):
-    return [case for case in suites.gemm() if case.kind == "gemm" and case.dtype == "bf16"][:count]
 
 
 # --- files --------------------------------------------------------------------------------------------------------
@@ -157,8 +154,18 @@ def test_one_side_of_a_ratio_is_not_fitted(tmp_path):
     cases = [case for case in suites.two_of_four() if case.shape["sparsity"] == "dense"]
     for case in cases:
         recorder(tmp_path).success(case, RESULT)
-    with pytest.raises(InvalidInputError, match="no file with at least 5 timings to fit"):
+    with pytest.raises(InvalidInputError, match="no file with at least 8 timings to fit"):
         fit.fit_folder(tmp_path)
+
+
+def test_a_budget_that_took_few_shapes_of_one_kind_fits_the_others(tmp_path):
+    """A calibration needs eight rows; a run under a budget takes as few of a kind as it has time for."""
+    few = list(suites.attention())[:6]
+    for number, case in enumerate(few):
+        recorder(tmp_path).success(case, {**RESULT, "latency_us": 10.0 + number})
+    cases = some_gemms(12)
+    written(tmp_path, cases, truth(cases)[1])
+    assert [found.kind for found in fit.fit_folder(tmp_path)] == ["gemm"]
 
 
 def test_fit_command_writes_calibrations(tmp_path, capsys):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 import pruninfersim as pis
 from pruninfersim.cost.memory import kv_memory, weight_memory
@@ -17,7 +18,6 @@ from pruninfersim.errors import FileFormatError, InvalidInputError
 from pruninfersim.models import ModelConfig
 from pruninfersim.models.architectures.routing import active_share
 
-ROOT = Path(__file__).resolve().parents[1]
 DATA = os.environ.get("PRUNINFERSIM_VALIDATION_DATA")
 LLAMA = {
     "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
@@ -214,6 +214,24 @@ def test_quantised_and_sparse_checkpoints_say_so():
     assert "2:4" in ModelConfig.from_hf({**LLAMA, "compression_config": sparse}).notes[0]
     notes = pis.estimate(pis.trace(quantised, pis.Workload.decode()), hardware="h100-sxm", stack="ideal").notes
     assert any("int4_wo" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {**MIXTRAL, "model_type": "gpt_oss", "sliding_window": 128},
+        {**LLAMA, "model_type": "cohere2", "sliding_window": 4096},
+        {**MIXTRAL, "model_type": "llama4", "attention_chunk_size": 8192},
+        {**LLAMA, "model_type": "gemma3", "sliding_window": 1024},
+    ],
+)
+def test_layer_types_of_null_mean_the_rule_of_the_family(config):
+    """As the configuration classes of transformers do, which fill in their pattern where `layer_types` is None."""
+    missing, null = (ModelConfig.from_hf(each, name="it") for each in (config, {**config, "layer_types": None}))
+    assert null == missing
+    windows = [layer.mixer.window is not None for layer in null.layers] or list(null.window_layers)
+    assert any(windows)
+    assert not all(windows)
 
 
 def test_an_object_with_to_dict(tmp_path):

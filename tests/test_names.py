@@ -6,7 +6,8 @@ import warnings
 
 import pytest
 
-from pruninfersim import hardware, models, pruning
+import pruninfersim as pis
+from pruninfersim import hardware, models, pruning, stacks
 from pruninfersim.errors import NameWarning, UnknownNameError
 from pruninfersim.pruning import aliases
 
@@ -183,3 +184,35 @@ def test_a_misspelt_paper_is_suggested() -> None:
         pruning.get("SliceGTP", 0.25)
     with pytest.raises(UnknownNameError, match=r"unknown method 'quantisation'\. Known"):
         pruning.get("quantisation", 0.25)
+
+
+#: As the projects write their names, and torch its precisions.
+ENGINES = {"vLLM": "vllm", "SGLang": "sglang", "TensorRT-LLM": "tensorrt-llm", "TRT-LLM": "tensorrt-llm",
+           "torch.compile": "torch-compile", "vLLM 0.5": "vllm-0.5", "Transformers": "transformers"}  # fmt: skip
+PRECISIONS = {"torch.bfloat16": "bf16", "bfloat16": "bf16", "torch.float16": "fp16", "half": "fp16", "BF16": "bf16",
+              "float8_e4m3fn": "fp8", "FP8": "fp8"}  # fmt: skip
+
+
+@pytest.mark.parametrize(("written", "name"), ENGINES.items())
+def test_an_engine_as_its_project_writes_it(written, name):
+    gpu = hardware.get("h100-sxm")
+    assert stacks.get(written, gpu).stack == name
+    assert stacks.engine(written) is stacks.ENGINES[name]
+    asked = {"model": "llama-3.1-8b", "hardware": gpu}
+    assert repr(pis.capacity(**asked, stack=written)) == repr(pis.capacity(**asked, stack=name))
+
+
+@pytest.mark.parametrize(("written", "name"), PRECISIONS.items())
+def test_a_precision_as_torch_writes_it(written, name):
+    ask = {"model": "llama-3.1-8b", "hardware": "h100-sxm", "method": "static-width", "phase": "decode"}
+    said, meant = (pis.speedup(**ask, sparsity=0.5, dtype=dtype) for dtype in (written, name))
+    assert (said.question, said.estimated) == (meant.question, meant.estimated)
+    assert pis.sweep(**ask, dtype=written).equals(pis.sweep(**ask, dtype=name))
+    assert pis.gemm_latency(16, 4096, 4096, hardware="h100-sxm", dtype=written) == pis.gemm_latency(
+        16, 4096, 4096, hardware="h100-sxm", dtype=name
+    )
+
+
+def test_a_precision_of_less_than_a_name_is_answered_with_the_longer_ones():
+    with pytest.raises(UnknownNameError, match=r"unknown dtype 'int4'\. Did you mean 'int4_wo'\?"):
+        pis.Setup("llama-3.1-8b", "h100-sxm", dtype="int4")

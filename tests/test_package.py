@@ -10,10 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 import pruninfersim
 
-ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("pandas", "scipy", "plotly", "typer", "torch")
 #: Functions and classes that the documentation builds on.
 PROMISED = (

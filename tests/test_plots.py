@@ -299,3 +299,24 @@ def test_seven_families_look_different_without_colour():
     looks = {(DASHES[i % len(DASHES)], SYMBOLS[i % len(SYMBOLS)]) for i in range(len(FAMILIES))}
     assert len(looks) == len(FAMILIES)
     assert re.fullmatch(r"rgba\(\d+,\d+,\d+,0\.3\)", translucent(COLOURS[0], 0.3))
+
+
+@pytest.mark.parametrize("work", [pis.Workload.decode(8, 4096), pis.Workload.prefill(1, 4096)])
+def test_texts_of_a_roofline_do_not_lie_on_each_other(work):
+    """A line of text is about 14 px high, which is 0.15 decades of the smallest axis seen: 3 decades in 360 px."""
+    result = pis.Setup("llama-3.1-70b", "h100-sxm", tp=4).compared("low-rank", 0.5, work)
+    for side in spec(result.plot("roofline"))["data"][1:]:
+        named = [(x, y) for x, y, text in zip(*map(values, (side["x"], side["y"], side["text"])), strict=True) if text]
+        shown = [name for text in side["text"] for name in text.replace("<br>", " ").split(", ") if name]
+        assert len(set(shown)) == len(shown) >= 3
+        apart = [np.abs(np.log10(np.divide(a, b))).max() for i, a in enumerate(named) for b in named[:i]]
+        assert all(distance > 0.15 for distance in apart)
+
+
+def test_a_legend_of_many_lines_is_not_cut():
+    """Kaleido draws what fits beside the plot, 31 px a line with a marker; twelve lines and the claim need 403."""
+    grid = pis.sweep(model="llama-3.1-8b", hardware="h100-sxm", phase="decode", methods=["static-width", "low-rank"],
+                     sparsity=[0.25, 0.5], batch=[1, 8, 64], context=[1024, 8192], stack="ideal")  # fmt: skip
+    layout = plots.curve_figure(grid).layout
+    assert layout.height - layout.margin.t - layout.margin.b >= 13 * 31
+    assert plots.curve_figure(grid[grid.batch == 1]).layout.height == 520

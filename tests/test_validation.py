@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 
 import pruninfersim as pis
-from pruninfersim import cli, hardware
+from pruninfersim import hardware
 from pruninfersim.calibration import kinds, nearest, timings
 from pruninfersim.calibration.record import Calibration
 from pruninfersim.calibration.validate import judged_rows, ratio_half_width, validate
@@ -175,20 +175,6 @@ def test_page_script_without_its_data_says_so(tmp_path):
     done = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("skipped: ")
     assert page.read_text(encoding="utf-8") == before
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Call the program inside this process: (exit code, standard output, standard error)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pruninfersim", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        out, err = capsys.readouterr()
-        return caught.value.code or 0, out, err
-
-    return call
 
 
 def test_command_validate_prints_the_table(run, rows, tmp_path):

@@ -11,17 +11,17 @@ import fit_elementwise
 import fit_gemm
 import numpy as np
 import pandas as pd
+from judging import CALIBRATIONS, log_residual
 
 from pruninfersim import calibration, hardware
 from pruninfersim.calibration import kinds, nearest, timings
-from pruninfersim.calibration.least_squares import mape, pairs, range90
+from pruninfersim.calibration.least_squares import mape, range90
 from pruninfersim.calibration.record import Calibration
-from pruninfersim.calibration.validate import Judged, judged_rows, ratio_half_width, validate
+from pruninfersim.calibration.validate import Judged, judged_rows, pairs_along, ratio_half_width, validate
 from pruninfersim.kernels.base import parameters
 
 GPUS = tuple(fit_gemm.SYSTEMS)
 ATTENTION_GPUS = ("a100-sxm-80gb", "h100-sxm", "l40s", "rtx-pro-6000-server")
-CALIBRATIONS = hardware.profiles_directory() / "calibrations"
 #: Shortest prompt that the aims speak of; shorter ones are launch time.
 SHORTEST = 128
 #: GEMMs that another laboratory timed inside a serving engine.
@@ -134,8 +134,7 @@ def coverage_line(rows: pd.DataFrame, residual: np.ndarray, record: Calibration)
     spec = kinds.get(record.kind)
     ratios = []
     for axis in spec.axes:
-        tied = ("q_len", "kv_len") if axis == "q_len" else (axis,)
-        large, small = pairs(rows, axis, tuple(c for c in ("backend", *spec.shape) if c in rows and c not in tied))
+        large, small = pairs_along(record.kind, rows, axis)
         ratios.append(residual[large] - residual[small])
     pooled = np.concatenate(ratios)
     return {
@@ -158,15 +157,15 @@ def unseen(data: Data, known: dict[tuple[str, str, str], Calibration]) -> pd.Dat
         test = (rows["n"].isin(fit_gemm.LEFT_OUT) | rows["k"].isin(fit_gemm.LEFT_OUT)).to_numpy()
         kernel = calibration.fit_kernel("gemm", rows[~test].reset_index(drop=True), gpu, start=record.kernel)
         part = rows[test].reset_index(drop=True)
-        lines.append({"kernel": "gemm", "GPU": gpu} | coverage_line(part, fit_gemm.residual(kernel, part, gpu), record))
+        residual = log_residual("gemm", kernel, part, gpu)
+        lines.append({"kernel": "gemm", "GPU": gpu} | coverage_line(part, residual, record))
     for kind in fit_attention.FILES:
         for gpu in ATTENTION_GPUS:
             rows, record = data.of(kind, gpu), known[kind, "bf16", gpu]
             test = rows["heads"].isin((16, 40)).to_numpy()
             kernel = calibration.fit_kernel(kind, rows[~test].reset_index(drop=True), gpu, start=record.kernel)
             part = rows[test & (rows["kv_len"] >= SHORTEST)].reset_index(drop=True)
-            predicted = kinds.get(kind).seconds(kernel, part, hardware.get(gpu), "replayed")
-            residual = np.log(part["latency_us"].to_numpy() * 1e-6 / predicted)
+            residual = log_residual(kind, kernel, part, gpu)
             lines.append({"kernel": kind, "GPU": gpu} | coverage_line(part, residual, record))
     return pd.DataFrame(lines)
 
@@ -200,7 +199,7 @@ def left_out_gpus(data: Data) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
             if rows.empty or sum(file.parent.name != gpu for file in own) == 0:
                 continue
             found, _ = nearest.nearest_calibration(kind, "bf16", hardware.get(gpu), leave_out=[gpu])
-            residual = log_residual(kind, found, rows, gpu)
+            residual = log_residual(kind, found.kernel, rows, gpu)
             add(kind, "bf16", gpu, residual, ratio_range(kind, rows, residual))
     if (path := data.folder / fit_2of4.FILE).exists():
         for dtype in fit_2of4.DTYPES:
@@ -217,7 +216,7 @@ def left_out_gpus(data: Data) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
                 if frame.loc[frame["op"] == op, "gpu"].nunique() < 2:
                     continue
                 found, _ = nearest.nearest_calibration(kind, "bf16", hardware.get(gpu), leave_out=[gpu])
-                residual = fit_elementwise.log_residual(kind, found.kernel, rows, gpu)
+                residual = log_residual(kind, found.kernel, rows, gpu)
                 add(kind, "bf16", gpu, residual, ratio_range(kind, rows, residual))
     table = pd.DataFrame(lines)
     summary = {}
@@ -229,20 +228,11 @@ def left_out_gpus(data: Data) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     return table, summary
 
 
-def log_residual(kind: str, record: Calibration, rows: pd.DataFrame, gpu: str) -> np.ndarray:
-    """ln(measured / predicted) of a benchmark's rows."""
-    predicted = kinds.get(kind).seconds(record.kernel, rows, hardware.get(gpu), "replayed")
-    return np.log(rows["latency_us"].to_numpy() * 1e-6 / predicted)
-
-
 def ratio_range(kind: str, rows: pd.DataFrame, residual: np.ndarray) -> float:
     """Range of the log error of speedups between rows that differ in one axis, as a standard deviation."""
-    spec = kinds.get(kind)
     parts = []
-    for axis in spec.axes:
-        tied = ("q_len", "kv_len") if axis == "q_len" else (axis,)
-        same = tuple(c for c in ("backend", *spec.shape, *spec.labels) if c in rows and c not in tied)
-        large, small = pairs(rows, axis, same)
+    for axis in kinds.get(kind).axes:
+        large, small = pairs_along(kind, rows, axis)
         if large.size:
             parts.append(residual[large] - residual[small])
     return range90(np.concatenate(parts))

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from fit_attention_more import KINDS, load, sample
+from judging import log_residual
 
 from pruninfersim import attention_latency
-from pruninfersim.calibration import kinds, nearest
+from pruninfersim.calibration import nearest
 from pruninfersim.calibration.least_squares import mape
 from pruninfersim.calibration.record import Calibration
 from pruninfersim.hardware import get
@@ -104,10 +105,8 @@ def _attention(folder: Path, known: Known) -> Iterator[tuple[str, float, float]]
                 if short.any():
                     yield "decode, heads of 64, window of 128, Hopper", SHORT_WINDOW, _mean(part[short])
         for gpu in HOPPER:
-            rows = frame[frame["gpu"] == gpu].reset_index(drop=True)
             found, _ = nearest.nearest_calibration(kind, cache, get(gpu), leave_out=[gpu])
-            seconds = kinds.get(kind).seconds(found.kernel, rows, get(gpu), "replayed")
-            error = 100 * mape(np.log(rows["latency_us"].to_numpy() * 1e-6 / seconds))
+            error = 100 * mape(log_residual(kind, found.kernel, frame[frame["gpu"] == gpu], gpu))
             yield f"{phase}, cache {cache}, carried over to {gpu}", CARRIED, error
 
 

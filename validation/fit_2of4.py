@@ -10,16 +10,16 @@ Prints the error of the ratio dense / 2:4 on weight shapes (n, k) that were left
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from judging import command_line, lacking, log_residual, ship
 
 from pruninfersim import calibration, hardware
-from pruninfersim.calibration import kinds, nearest
+from pruninfersim.calibration import nearest
 from pruninfersim.calibration.columns import gpu_name
 from pruninfersim.calibration.fit import summary as quantiles
 from pruninfersim.calibration.least_squares import mape
@@ -53,10 +53,10 @@ def load(path: Path, dtype: str) -> pd.DataFrame:
     return frame.assign(dtype=dtype)
 
 
-def ratio_rows(frame: pd.DataFrame, log_residual: np.ndarray) -> pd.DataFrame:
-    """Return one row per shape: ln(2:4 / dense), measured over predicted."""
+def ratio_rows(frame: pd.DataFrame, errors: np.ndarray) -> pd.DataFrame:
+    """Return one row per shape: ln(2:4 / dense), measured over predicted, from those of both sides."""
     keys = ["m", "n", "k"]
-    table = frame.assign(residual=log_residual)
+    table = frame.assign(residual=errors)
     sparse = table["sparsity"].isin(SPARSE_NAMES)
     sides = [table[sparse == side].groupby(keys)["residual"].median() for side in (True, False)]
     return (sides[0] - sides[1]).dropna().rename("residual").reset_index()
@@ -105,21 +105,14 @@ def carried_over(frame: pd.DataFrame, gpu: str, dtype: str) -> pd.DataFrame:
     assert extrapolated
     dense = nearest.nearest_calibration("gemm", "bf16", hardware.get(gpu))[0].kernel
     kernel = replace(found.kernel.beside(dense), protocol=found.kernel.protocol)
-    predicted = kinds.get("gemm_2of4").seconds(kernel, rows, hardware.get(gpu), "replayed")
-    return ratio_rows(rows, np.log(rows["latency_us"].to_numpy() * 1e-6 / predicted))
+    return ratio_rows(rows, log_residual("gemm_2of4", kernel, rows, gpu))
 
 
 def main() -> int:
     """Fit every GPU and precision, write the files if asked, print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("directory", type=Path)
-    parser.add_argument(
-        "--write", action="store_true", help="write hardware_profiles/calibrations/<gpu>/gemm_2of4-*.toml"
-    )
-    arguments = parser.parse_args()
+    arguments = command_line(__doc__).parse_args()
     path = arguments.directory / FILE
-    if not path.exists():
-        print(f"skipped: {path} is not there; get the timings of bcacdwk/vllmbench first")
+    if lacking(path):
         return 0
     pd.set_option("display.width", 200)
     for dtype in DTYPES:
@@ -132,7 +125,7 @@ def main() -> int:
             lines[gpu] = report(held_out) | sides
             values[gpu] = {row.parameter: f"{row.value:.3g}" for row in record.table().itertuples()}
             if arguments.write:
-                record.to_toml(hardware.profiles_directory() / "calibrations" / gpu / f"gemm_2of4-{dtype}.toml")
+                ship(record)
         print(f"\n{dtype}: error on weight shapes left out [%]\n{pd.DataFrame(lines).T.round(1)}")
         print(f"mean over GPUs {np.mean([line['ratio'] for line in lines.values()]):.1f}")
         print(pd.DataFrame(values).T)

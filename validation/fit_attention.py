@@ -13,7 +13,6 @@ there, and errors on GPUs left out.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,10 +20,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from judging import command_line, lacking, log_residual, report_left_out, ship
 
 from pruninfersim import calibration, hardware
 from pruninfersim.calibration import kinds, nearest, timings
-from pruninfersim.calibration.fit import summary as quantiles
 from pruninfersim.calibration.least_squares import folds, mape
 from pruninfersim.calibration.record import Calibration
 from pruninfersim.kernels.base import parameters
@@ -59,13 +58,6 @@ def start(kind: str, gpu: str) -> Any:
     return replace(kernel, splits="vllm") if kind == "attention_decode" else kernel
 
 
-def residual(kind: str, kernel: Any, rows: pd.DataFrame, gpu: str) -> np.ndarray:
-    """Return ln(measured / predicted) of a kernel on rows."""
-    rows = rows.reset_index(drop=True)
-    predicted = kinds.get(kind).seconds(kernel, rows, hardware.get(gpu), "replayed")
-    return np.log(rows["latency_us"].to_numpy() * 1e-6 / predicted)
-
-
 def coverage(kind: str, fitted: Calibration) -> float:
     """Share of held-out rows inside a 90 % band whose quantiles come from other shapes [%]."""
     assert fitted.residuals is not None
@@ -80,33 +72,19 @@ def coverage(kind: str, fitted: Calibration) -> float:
     return 100 * float(inside.mean())
 
 
-def left_out_gpus(kind: str, frame: pd.DataFrame, write: bool) -> None:
-    """Print, and with `write` note, the error of the shipped calibrations carried over to each GPU in turn."""
-    pooled = []
+def left_out_gpus(kind: str, frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Return ln(measured / predicted) of each GPU by the shipped calibrations of the others."""
+    errors = {}
     for gpu, rows in frame.groupby("gpu"):
         found, _ = nearest.nearest_calibration(kind, "bf16", hardware.get(str(gpu)), leave_out=[str(gpu)])
-        values = residual(kind, found.kernel, rows, str(gpu))
-        print(f"  {gpu:22s} {100 * mape(values):6.1f} %   median {100 * np.median(values):+6.1f} %")
-        pooled.append(values)
-    everything = np.concatenate(pooled)
-    summary = quantiles(everything)
-    band = f"{summary.low:+.3f} to {summary.high:+.3f}"
-    print(f"  all: {100 * mape(everything):.1f} %, 90 % of ln(measured / predicted) {band}")
-    if write:
-        nearest.write_carried_over_error(f"{kind}-bf16", summary, mape(everything))
+        errors[str(gpu)] = log_residual(kind, found.kernel, rows, str(gpu))
+    return errors
 
 
 def main() -> int:
     """Fit every GPU, write the files if asked, print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("directory", type=Path)
-    parser.add_argument(
-        "--write", action="store_true", help="write hardware_profiles/calibrations/<gpu>/attention_*.toml"
-    )
-    arguments = parser.parse_args()
-    missing = [name for name in FILES.values() if not (arguments.directory / name).exists()]
-    if missing:
-        print(f"skipped: {', '.join(missing)} not in {arguments.directory}; see docs/errors-and-data.md for the source")
+    arguments = command_line(__doc__).parse_args()
+    if lacking(*(arguments.directory / name for name in FILES.values())):
         return 0
     pd.set_option("display.width", 220)
     pd.set_option("display.max_columns", 30)
@@ -128,17 +106,17 @@ def main() -> int:
                 test = where(rows).to_numpy()
                 known = rows[~test].reset_index(drop=True)
                 inside = calibration.fit_kernel(kind, known, gpu, start=start(kind, gpu))
-                unseen = residual(kind, inside, rows[test], gpu)
+                unseen = log_residual(kind, inside, rows[test], gpu)
                 lines[gpu][name] = 100 * mape(unseen)
                 lines[gpu][f"{name}, in band"] = 100 * np.mean(
                     (unseen >= fitted.residual.low) & (unseen <= fitted.residual.high)
                 )
             values[gpu] = {name: f"{getattr(fitted.kernel, name):.3g}" for name in parameters(fitted.kernel)}
             if arguments.write:
-                fitted.to_toml(hardware.profiles_directory() / "calibrations" / gpu / f"{kind}-bf16.toml")
+                ship(fitted)
         print(f"\n{kind}: mean absolute error [%]\n{pd.DataFrame(lines).T.round(1)}\n{pd.DataFrame(values).T}")
         print(f"{kind}: GPUs left out (from the shipped files)")
-        left_out_gpus(kind, frame, arguments.write)
+        report_left_out(kind, "bf16", left_out_gpus(kind, frame), arguments.write)
     return 0
 
 

@@ -12,7 +12,6 @@ the rates of other head sizes are free; all others are fitted as a whole.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from fit_attention import FILES
+from judging import command_line, lacking, log_residual, ship
 
 from pruninfersim import calibration, hardware
 from pruninfersim.calibration import columns, kinds, nearest, timings
@@ -81,10 +81,9 @@ def table(fitted: Calibration, rows: pd.DataFrame, chosen: np.ndarray) -> pd.Dat
     assert fitted.residuals is not None
     groups = ["head_dim", "window"]
     folds = fitted.residuals.groupby(groups)["held_out_log_residual"].agg(mape)
-    rest = rows[~chosen].reset_index(drop=True)
-    spec = kinds.get(fitted.kind)
-    seconds = spec.seconds(fitted.kernel, rest, hardware.get(fitted.hardware), "replayed")
-    unseen = rest.assign(r=np.log(rest["latency_us"] * 1e-6 / seconds)).groupby(groups)["r"].agg(mape)
+    rest = rows[~chosen]
+    values = log_residual(fitted.kind, fitted.kernel, rest, fitted.hardware)
+    unseen = rest.assign(r=values).groupby(groups)["r"].agg(mape)
     return (100 * pd.DataFrame({"folds": folds, "unseen": unseen})).round(1)
 
 
@@ -97,14 +96,8 @@ def _beside_known(kind: str, gpu: str, fitted: Calibration) -> Calibration:
 
 def main() -> int:
     """Fit every GPU and kind, print errors, write the files if asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("directory", type=Path)
-    parser.add_argument("--write", action="store_true", help="write hardware_profiles/calibrations/<gpu>/*.toml")
-    parser.add_argument("--gpu", help="one GPU only")
-    parser.add_argument("--kind", choices=KINDS, help="one kind only")
-    arguments = parser.parse_args()
-    if not (arguments.directory / "moe" / MORE).exists():
-        print(f"skipped: {MORE} not in {arguments.directory}/moe; see docs/errors-and-data.md for the source")
+    arguments = command_line(__doc__, kinds_of=KINDS).parse_args()
+    if lacking(arguments.directory / "moe" / MORE):
         return 0
     for kind in [arguments.kind] if arguments.kind else KINDS:
         frame = load(arguments.directory, kind)
@@ -119,10 +112,7 @@ def main() -> int:
             print({name: float(f"{getattr(fitted.kernel, name):.3g}") for name in fitted.standard_errors})
             print(table(fitted, rows, chosen).T.to_string(), flush=True)
             if arguments.write:
-                dtype = KINDS[kind][1]
-                if free != "auto":
-                    fitted = _beside_known(kind, gpu, fitted)
-                fitted.to_toml(hardware.profiles_directory() / "calibrations" / gpu / f"{kind}-{dtype}.toml")
+                ship(fitted if free == "auto" else _beside_known(kind, gpu, fitted))
     return 0
 
 

@@ -10,16 +10,16 @@ Prints the error on token counts that were left out, and on the widths of a mode
 
 from __future__ import annotations
 
-import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from judging import command_line, lacking, log_residual, report_left_out, ship
 
 from pruninfersim import calibration, hardware
-from pruninfersim.calibration import kinds, nearest
+from pruninfersim.calibration import nearest
 from pruninfersim.calibration.columns import gpu_name
 from pruninfersim.calibration.fit import summary as quantiles
 from pruninfersim.calibration.least_squares import mape
@@ -60,7 +60,7 @@ def load(path: Path) -> pd.DataFrame:
     raw["k"] = np.select(
         [raw["op"] == "rotary_emb", raw["op"] == "qk_norm"], [heads / ways[raw.index], heads], raw["k"]
     )
-    return raw.drop(columns="backend")
+    return raw.drop(columns="backend").replace({"dtype": {"bfloat16": "bf16"}})
 
 
 def best_fit(kind: str, rows: pd.DataFrame, gpu: str) -> Calibration:
@@ -79,22 +79,11 @@ def other_widths(kind: str, rows: pd.DataFrame, gpu: str) -> np.ndarray:
     return np.concatenate(parts) if parts else np.empty(0)
 
 
-def log_residual(kind: str, kernel: Elementwise, rows: pd.DataFrame, gpu: str) -> np.ndarray:
-    """ln(measured / predicted) of rows."""
-    frame = rows.replace({"dtype": {"bfloat16": "bf16"}})
-    predicted = kinds.get(kind).seconds(kernel, frame, hardware.get(gpu), "replayed")
-    return np.log(rows["latency_us"].to_numpy() * 1e-6 / predicted)
-
-
 def main() -> int:
     """Fit every op on every GPU, write the files if asked, print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("directory", type=Path)
-    parser.add_argument("--write", action="store_true", help="write the calibrations")
-    arguments = parser.parse_args()
+    arguments = command_line(__doc__).parse_args()
     path = arguments.directory / FILE
-    if not path.exists():
-        print(f"skipped: {path} is not there; get the timings of casys-kaist/LLMServingSim first")
+    if lacking(path):
         return 0
     frame = load(path)
     lines = []
@@ -114,7 +103,7 @@ def main() -> int:
                     held_out_error=mape(widths),
                 )
             if arguments.write:
-                record.to_toml(hardware.profiles_directory() / "calibrations" / gpu / f"{kind}-bf16.toml")
+                ship(record)
             assert record.residuals is not None
             lines.append(
                 {
@@ -128,20 +117,17 @@ def main() -> int:
     pd.set_option("display.width", 250, "display.max_columns", 20)
     print(f"error [%] and parameters\n{pd.DataFrame(lines).round(1).to_string(index=False)}")
     for kind, op in OPS.items():
-        elsewhere = []
+        elsewhere: dict[str, np.ndarray] = {}
         for gpu in frame.loc[frame["op"] == op, "gpu"].unique():
             rows = frame[(frame["gpu"] == gpu) & (frame["op"] == op)].reset_index(drop=True)
             try:
                 found, _ = nearest.nearest_calibration(kind, "bf16", hardware.get(gpu), leave_out=[gpu])
             except LookupError:
                 continue
-            residual = log_residual(kind, found.kernel, rows, gpu)
-            elsewhere.append(residual)
-            low, high = np.quantile(residual, [0.05, 0.95])
-            print(f"{op} of {gpu} from the other GPU: {100 * mape(residual):.1f} %, 5-95 % {low:.2f} to {high:.2f}")
-        if arguments.write and elsewhere:
-            pooled = np.concatenate(elsewhere)
-            nearest.write_carried_over_error(f"{kind}-bf16", quantiles(pooled), mape(pooled))
+            elsewhere[gpu] = log_residual(kind, found.kernel, rows, gpu)
+        if elsewhere:
+            print(f"{op} from the other GPU")
+            report_left_out(kind, "bf16", elsewhere, arguments.write)
     return 0
 
 

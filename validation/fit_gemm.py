@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from judging import log_residual, report_left_out, ship
 
 from pruninfersim import calibration, hardware
-from pruninfersim.calibration import kinds, nearest, timings
+from pruninfersim.calibration import nearest, timings
 from pruninfersim.calibration.aiconfigurator import SOURCE, SYSTEMS
-from pruninfersim.calibration.fit import summary as quantiles
 from pruninfersim.calibration.least_squares import SCALE, mape, pairs
 from pruninfersim.calibration.record import Calibration
 from pruninfersim.errors import MissingValueError
@@ -28,7 +28,6 @@ from pruninfersim.kernels.gemm import Gemm
 
 FILE = "gemm_aiconfigurator.csv.gz"
 KIND = "gemm"
-CALIBRATIONS = hardware.profiles_directory() / "calibrations"
 #: Timings of another harness: eager vLLM, all weights of a model in turn; not part of this package.
 COLD_FILE = "gemm_llmservingsim.csv.gz"
 COLD_SOURCE = "casys-kaist/LLMServingSim, MIT; vLLM 0.19.0 eager, kernel times"
@@ -51,16 +50,10 @@ def load(directory: Path | None, gpu: str) -> pd.DataFrame:
     return rows[rows["gpu"] == gpu].sort_values(["dtype", "m", "n", "k", "backend"], ignore_index=True)
 
 
-def residual(kernel: object, rows: pd.DataFrame, gpu: str, cache: str = "replayed") -> np.ndarray:
-    """ln(measured / predicted) with the replay protocol of a row not known."""
-    predicted = kinds.get(KIND).seconds(kernel, rows, hardware.get(gpu), cache)
-    return np.log(rows["latency_us"].to_numpy() * 1e-6 / predicted)
-
-
 def best_start(rows: pd.DataFrame, gpu: str, dtype: str) -> Gemm:
     """Return the kernel with the least loss among fits that begin at different `FEEDS`."""
     fits = [calibration.fit_kernel(KIND, rows, gpu, dtype=dtype, start=Gemm(l2_feed=feed)) for feed in FEEDS]
-    return min(fits, key=lambda kernel: float(np.log1p((residual(kernel, rows, gpu) / SCALE) ** 2).sum()))
+    return min(fits, key=lambda kernel: float(np.log1p((log_residual(KIND, kernel, rows, gpu) / SCALE) ** 2).sum()))
 
 
 def ratio_errors(rows: pd.DataFrame, values: np.ndarray) -> dict[str, float]:
@@ -81,7 +74,7 @@ def strict(rows: pd.DataFrame, gpu: str, dtype: str, full: Calibration) -> dict[
     test = (rows["n"].isin(LEFT_OUT) | rows["k"].isin(LEFT_OUT)).to_numpy()
     kernel = best_start(rows[~test].reset_index(drop=True), gpu, dtype)
     unseen = rows[test].reset_index(drop=True)
-    values = residual(kernel, unseen, gpu)
+    values = log_residual(KIND, kernel, unseen, gpu)
     low, high = full.band(unseen["latency_us"].to_numpy() * 1e-6 / np.exp(values))
     inside = (values >= full.residual.low) & (values <= full.residual.high)
     return {
@@ -96,23 +89,13 @@ def strict(rows: pd.DataFrame, gpu: str, dtype: str, full: Calibration) -> dict[
 Timed = dict[str, tuple[pd.DataFrame, str]]
 
 
-def left_out_gpus(timed: Timed, dtype: str, write: bool) -> None:
-    """Print, and with `write` note, the error of the shipped calibrations carried over to each GPU in turn."""
-    pooled = []
-    print(f"\n{dtype}: GPUs left out")
+def left_out_gpus(timed: Timed, dtype: str) -> dict[str, np.ndarray]:
+    """Return ln(measured / predicted) of each GPU by the shipped calibrations of the others."""
+    errors = {}
     for gpu, (rows, cache) in timed.items():
         found, _ = nearest.nearest_calibration(KIND, dtype, hardware.get(gpu), leave_out=[gpu])
-        values = residual(found.kernel, rows, gpu, cache)
-        print(
-            f"  {gpu:22s} {100 * mape(values):6.1f} %   median {100 * np.median(values):+6.1f} %, from {found.hardware}"
-        )
-        pooled.append(values)
-    everything = np.concatenate(pooled)
-    summary = quantiles(everything)
-    band = f"{summary.low:+.3f} to {summary.high:+.3f}"
-    print(f"  all: {100 * mape(everything):.1f} %, 90 % of ln(measured / predicted) {band}")
-    if write:
-        nearest.write_carried_over_error(f"{KIND}-{dtype}", summary, mape(everything))
+        errors[gpu] = log_residual(KIND, found.kernel, rows, gpu, cache)
+    return errors
 
 
 def cold(directory: Path, write: bool) -> Timed:
@@ -122,7 +105,7 @@ def cold(directory: Path, write: bool) -> Timed:
     print("\neager vLLM, cold weights, m from 1 to 2048, odd ones too: mean absolute error [%]")
     for gpu, part in rows.groupby("gpu"):
         found, extrapolated = nearest.nearest_calibration(KIND, "bf16", hardware.get(str(gpu)), leave_out=[COLD_GPU])
-        values = residual(found.kernel, part, str(gpu), "cold")
+        values = log_residual(KIND, found.kernel, part, str(gpu), "cold")
         odd = (part["m"] % 2 == 1).to_numpy()
         what = "carried over from " if extrapolated else "fitted to replayed timings of "
         print(f"  {gpu}: {100 * mape(values):.1f}, odd m {100 * mape(values[odd]):.1f}; {what}{found.hardware}")
@@ -132,7 +115,7 @@ def cold(directory: Path, write: bool) -> Timed:
     print(fitted)
     print("   ", ", ".join(f"{name} {value:.4g}" for name, value in vars(fitted.kernel).items()))
     if write:
-        fitted.to_toml(CALIBRATIONS / COLD_GPU / f"{KIND}-bf16.toml")
+        ship(fitted)
     return {COLD_GPU: (part, "cold")}
 
 
@@ -151,7 +134,7 @@ def run(directory: Path | None, gpus: list[str], dtype: str, write: bool) -> Tim
         table[gpu] = {"fitted": 100 * fitted.fitted_error, "folds": 100 * fitted.held_out_error}
         table[gpu] |= strict(rows, gpu, dtype, fitted)
         if write:
-            fitted.to_toml(CALIBRATIONS / gpu / f"{KIND}-{dtype}.toml")
+            ship(fitted)
         print(fitted, flush=True)
         print("   ", ", ".join(f"{name} {value:.4g}" for name, value in vars(fitted.kernel).items()), flush=True)
     print(f"\n{dtype}: mean absolute error [%]")
@@ -175,7 +158,8 @@ def main() -> int:
             timed.setdefault("bf16", {}).update(cold(given.directory, given.write))
         for dtype, rows in timed.items():
             if given.write and set(given.gpu) == set(SYSTEMS):  # the calibrations read here are those just written
-                left_out_gpus(rows, dtype, given.write)
+                print(f"\n{dtype}: GPUs left out")
+                report_left_out(KIND, dtype, left_out_gpus(rows, dtype), given.write)
     except MissingValueError as error:
         print(f"skipped: {error}")
     return 0

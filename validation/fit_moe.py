@@ -9,7 +9,6 @@ seeded sample are judged, too. From which size a library calls NCCL is read off 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from judging import command_line, lacking, log_residual, ship
 
 from pruninfersim import calibration, hardware
 from pruninfersim.calibration import columns, kinds, timings
@@ -82,8 +82,7 @@ def start(kind: str, gpu: str, rows: pd.DataFrame, nccl: pd.DataFrame | None) ->
         # What stays in L2 is a step of the time: a fit finds the one that is nearest to where it begins.
         begins = [replace(kernel, l2_share=share) for share in SHARES]
         fits = [calibration.fit_kernel(kind, rows, gpu, start=begin, parameters="all") for begin in begins]
-        logs = [np.log(spec.seconds(fit, rows, hardware.get(gpu), "replayed")) for fit in fits]
-        return begins[int(np.argmin([mape(np.log(rows["latency_us"] * 1e-6) - log) for log in logs]))]
+        return begins[int(np.argmin([mape(log_residual(kind, fit, rows, gpu)) for fit in fits]))]
     if kind == "all_reduce_nccl":
         return replace(kernel, **{name: getattr(kernel, f"nccl_{name}") for name in parameters(kernel)})
     if nccl is None or nccl["num_gpus"].nunique() < 2 or hardware.get(gpu).interconnect_bandwidth is None:
@@ -104,15 +103,8 @@ def start(kind: str, gpu: str, rows: pd.DataFrame, nccl: pd.DataFrame | None) ->
 
 def main() -> int:
     """Fit every kind, format and GPU, print errors, write the files if asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("directory", type=Path)
-    parser.add_argument("--write", action="store_true", help="write hardware_profiles/calibrations/<gpu>/*.toml")
-    parser.add_argument("--gpu", help="one GPU only")
-    parser.add_argument("--kind", choices=KINDS, help="one kind only")
-    arguments = parser.parse_args()
-    missing = [name for name in FILES.values() if not (arguments.directory / "moe" / name).exists()]
-    if missing:
-        print(f"skipped: {missing[0]} not in {arguments.directory}/moe; see docs/errors-and-data.md for the source")
+    arguments = command_line(__doc__, kinds_of=KINDS).parse_args()
+    if lacking(*(arguments.directory / "moe" / name for name in FILES.values())):
         return 0
     rings = {gpu: rows for gpu, _, rows in load(arguments.directory, "all_reduce_nccl")}
     for kind in [arguments.kind] if arguments.kind else KINDS:
@@ -128,14 +120,13 @@ def main() -> int:
             )  # fmt: skip
             print(f"{kind} {dtype} {gpu}: {len(rows)} rows, held out {100 * fitted.held_out_error:.1f} %", end="")
             if not chosen.all():
-                rest = rows[~chosen].reset_index(drop=True)
-                seconds = kinds.get(kind).seconds(fitted.kernel, rest, hardware.get(gpu), "replayed")
-                print(f", not sampled {100 * mape(np.log(rest['latency_us'] * 1e-6 / seconds)):.1f} %", end="")
+                unseen = log_residual(kind, fitted.kernel, rows[~chosen], gpu)
+                print(f", not sampled {100 * mape(unseen):.1f} %", end="")
             if isinstance(fitted.kernel, AllReduce):
                 print(f", NCCL from {fitted.kernel.hand_over_two:.3g}, {fitted.kernel.hand_over_eight:.3g} B", end="")
             print(flush=True)
             if arguments.write:
-                fitted.to_toml(hardware.profiles_directory() / "calibrations" / gpu / f"{kind}-{dtype}.toml")
+                ship(fitted)
     return 0
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from judging import ship
 
 from pruninfersim import calibration, hardware
 from pruninfersim._util.arrays import FloatArray
@@ -38,7 +39,6 @@ GEMMS = "gemm_quant_aiconfigurator.csv.gz"
 KERNELS = "quantise_aiconfigurator.csv.gz"
 DENSE = "gemm_aiconfigurator.csv.gz"
 EXPERTS = "moe_aiconfigurator.csv.gz"
-CALIBRATIONS = hardware.profiles_directory() / "calibrations"
 #: Kind -> (backend, op) of its rows: the one kernel of vLLM finds the largest value of a row and casts it.
 ROWS_OF = {
     "quantise_absmax": ("trtllm", "absmax"),
@@ -161,7 +161,7 @@ def main() -> int:
         for fitted in FITS[what](tables(given.directory, what)):
             print(fitted, flush=True)
             if given.write:
-                fitted.to_toml(CALIBRATIONS / fitted.hardware / f"{fitted.kind}-{fitted.dtype}.toml")
+                ship(fitted)
     return 0
 
 

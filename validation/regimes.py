@@ -30,9 +30,10 @@ import fit_elementwise
 import fit_gemm
 import numpy as np
 import pandas as pd
+from judging import log_residual, shipped
 
-from pruninfersim import calibration, hardware
-from pruninfersim.calibration import kinds, timings
+from pruninfersim import calibration
+from pruninfersim.calibration import timings
 from pruninfersim.calibration.aiconfigurator import GRID_M, GRID_NK, SYSTEMS
 from pruninfersim.calibration.least_squares import mape
 from pruninfersim.calibration.record import Calibration
@@ -148,12 +149,6 @@ ELEMENTWISE: dict[str, Where] = {
 }
 
 
-def shipped(kind: str, dtype: str, gpu: str) -> Calibration | None:
-    """Return the shipped calibration, if there is one."""
-    file = fit_gemm.CALIBRATIONS / gpu / f"{kind}-{dtype}.toml"
-    return Calibration.from_toml(file) if file.exists() else None
-
-
 def needed_factor(values: np.ndarray, low: float, high: float) -> float:
     """Return the factor on both sides of a band with which 90 % of the values are inside it."""
     return float(np.quantile(np.where(values > 0, values / high, values / low), 0.9))
@@ -177,13 +172,6 @@ def line(record: Calibration, regime: str, values: np.ndarray) -> dict[str, Any]
     }
 
 
-def log_residual(kind: str, kernel: Any, rows: pd.DataFrame, gpu: str, cache: str, protocol: bool = False) -> Any:
-    """ln(measured / predicted) of rows, shape (row,)."""
-    spec = kinds.get(kind)
-    price = spec.fit_seconds if protocol else spec.seconds
-    return np.log(rows["latency_us"].to_numpy() * 1e-6 / price(kernel, rows, hardware.get(gpu), cache))
-
-
 def gemms(protocol: bool) -> Iterator[dict[str, Any]]:
     """Judge shipped dense GEMMs on every shape of aiconfigurator."""
     for gpu in SYSTEMS:
@@ -193,7 +181,7 @@ def gemms(protocol: bool) -> Iterator[dict[str, Any]]:
             if record is None:
                 continue
             rows = rows.reset_index(drop=True)
-            values = log_residual("gemm", record.kernel, rows, gpu, "replayed", protocol)
+            values = log_residual("gemm", record.kernel, rows, gpu, protocol=protocol)
             for regime, where in GEMM.items():
                 test = np.asarray(where(rows))
                 if test.any():
@@ -233,7 +221,7 @@ def attention(folder: Path) -> Iterator[dict[str, Any]]:
                 known, start = rows[seen(rows)].reset_index(drop=True), fit_attention.start(kind, str(gpu))
                 kernel = calibration.fit_kernel(kind, known, str(gpu), start=start)
                 unseen = rows[judged(rows)].reset_index(drop=True)
-                yield line(record, f"{regime}, left out", log_residual(kind, kernel, unseen, str(gpu), "replayed"))
+                yield line(record, f"{regime}, left out", log_residual(kind, kernel, unseen, str(gpu)))
 
 
 def head_sizes(file: Path) -> Iterator[dict[str, Any]]:
@@ -246,7 +234,7 @@ def head_sizes(file: Path) -> Iterator[dict[str, Any]]:
         record = shipped(f"attention_{phase}", "bf16", str(gpu))
         assert record is not None
         rows = timings.parse(rows.reset_index(drop=True), kind=record.kind)
-        values = log_residual(record.kind, record.kernel, rows, str(gpu), "replayed")
+        values = log_residual(record.kind, record.kernel, rows, str(gpu))
         batch, heads = rows["batch"] <= 128, (rows["heads"] >= 8) & (rows["kv_heads"] >= 4)  # as in the fitted rows
         for regime, test in {
             "": batch & heads,
@@ -270,7 +258,7 @@ def sparse(file: Path) -> Iterator[dict[str, Any]]:
                 test = np.asarray(where(rows))
                 kernel = calibration.fit_kernel("gemm_2of4", rows[~test], str(gpu), dtype=dtype)
                 unseen = rows[test].reset_index(drop=True)
-                values = log_residual("gemm_2of4", kernel, unseen, str(gpu), "replayed")
+                values = log_residual("gemm_2of4", kernel, unseen, str(gpu))
                 ratios = fit_2of4.ratio_rows(unseen, values)["residual"].to_numpy()
                 if ratios.size:
                     yield line(record, f"{regime}, left out", ratios)
@@ -291,13 +279,13 @@ def elementwise(file: Path) -> Iterator[dict[str, Any]]:
                     continue
                 seen = rows[~test].reset_index(drop=True)
                 fits = [calibration.fit_kernel(kind, seen, gpu, start=start) for start in fit_elementwise.STARTS]
-                errors = [mape(fit_elementwise.log_residual(kind, kernel, seen, gpu)) for kernel in fits]
+                errors = [mape(log_residual(kind, kernel, seen, gpu)) for kernel in fits]
                 kernel = fits[int(np.argmin(errors))]
-                yield line(record, f"{regime}, left out", fit_elementwise.log_residual(kind, kernel, rows[test], gpu))
+                yield line(record, f"{regime}, left out", log_residual(kind, kernel, rows[test], gpu))
             for width in rows["k"].unique() if rows["k"].nunique() > 1 else []:
                 one = fit_elementwise.best_fit(kind, rows[rows["k"] == width], gpu)
                 unseen = rows[rows["k"] != width]
-                yield line(one, "all widths but one", fit_elementwise.log_residual(kind, one.kernel, unseen, gpu))
+                yield line(one, "all widths but one", log_residual(kind, one.kernel, unseen, gpu))
 
 
 def pooled(table: pd.DataFrame) -> pd.DataFrame:

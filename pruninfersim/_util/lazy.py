@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
+
+V = TypeVar("V")
 
 
 class Package(ModuleType):
@@ -82,6 +84,51 @@ def callable_module(name: str, answer: Callable[..., Any]) -> None:
         __reduce__ = Package.__reduce__
 
     sys.modules[name].__class__ = Callable_
+
+
+class Grouped(Mapping[str, V]):
+    """A mapping of which entries are made when one of their group is first asked for.
+
+    Copies and pickles are dicts, of all entries.
+
+    Parameters
+    ----------
+    plain : mapping
+        Entries that are there already.
+    groups : mapping of str to callable
+        Group -> what makes its entries, by full key. The group of a key is the key itself, or what follows its "/".
+
+    >>> squares = Grouped({"one": 1}, {"two": lambda: {"two": 4}, "odd": lambda: {"three/odd": 9, "five/odd": 25}})
+    >>> squares["two"], squares["five/odd"], squares.get("four/even"), list(squares)
+    (4, 25, None, ['one', 'two', 'three/odd', 'five/odd'])
+    """
+
+    def __init__(self, plain: Mapping[str, V], groups: Mapping[str, Callable[[], Mapping[str, V]]]) -> None:
+        self._made = dict(plain)
+        self._groups = groups
+        self._done: set[str] = set()
+
+    def __getitem__(self, key: str) -> V:
+        if key not in self._made:
+            self._make(key if key in self._groups else key.partition("/")[2])
+        return self._made[key]
+
+    def __iter__(self) -> Iterator[str]:
+        for group in self._groups:
+            self._make(group)
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)
+
+    def _make(self, group: str) -> None:
+        if group in self._groups and group not in self._done:
+            for key, value in self._groups[group]().items():
+                self._made.setdefault(key, value)  # of two threads that ask at once, one is heard
+            self._done.add(group)
 
 
 def drawn(what: Any, kind: str | None, options: Mapping[str, Any]) -> Any:

@@ -36,5 +36,6 @@ def fraction(text: str) -> float:
     except ValueError:
         raise ValueError(f"{text!r} is not a fraction such as 0.5 or 50%") from None
     if value > 1:
-        raise ValueError(f"sparsity must be in [0, 1); got {value:g}. Did you mean {value:g}%?")
+        hint = f". Did you mean {value:g}%?" if number == text and value < 100 else ""
+        raise ValueError(f"sparsity must be in [0, 1); got {value:g}{hint}")
     return value

@@ -10,6 +10,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+#: Columns that say nothing one by one.
+INTERVAL = ("low", "high")
 #: Blanks between columns.
 GAP = "  "
 #: A column of text is wrapped, if it must be, but not to less than this.
@@ -38,7 +40,7 @@ def fitting(rows: Sequence[Row], width: int | None, drop: Sequence[str] = ()) ->
     width : int or None
         Columns of the screen; None for any.
     drop : sequence of str
-        Columns that a narrow table can do without, the first goes first.
+        Columns that a narrow table can do without, the first goes first. One end of an interval takes the other along.
 
     >>> fitting([{"method": "low-rank", "estimated": 1.5, "high": 2.25}], 20, drop=["high"])
     ['method', 'estimated']
@@ -48,8 +50,8 @@ def fitting(rows: Sequence[Row], width: int | None, drop: Sequence[str] = ()) ->
     for name in drop:
         if width is None or _total(columns, shown, least=True) <= width:
             break
-        if name in shown:
-            shown.remove(name)
+        gone = INTERVAL if name in INTERVAL else (name,)
+        shown = [each for each in shown if each not in gone]
     return shown if width is None or _total(columns, shown, least=True) <= width else list(columns)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from pruninfersim.errors import InvalidInputError, shown
 
@@ -37,15 +39,29 @@ INSTEAD = {
     "workload": "phase, batch and context",
     "workloads": "phase, batch and context",
 }
+#: How to split a model over GPUs where a function has no word for it.
+SPLIT = (
+    "a model on several GPUs is a stack: lambda gpu: "
+    "pruninfersim.stacks.parallel(pruninfersim.stacks.get('vendor', gpu), tp=4)"
+)
 #: Word -> where what it means is said.
 ELSEWHERE = {
     "host": "the host belongs to the engine: stack=pruninfersim.stacks.engine('vllm', host='slow')",
     "kv_dtype": "a narrower KV cache is a method: method=pruninfersim.pruning.Quantized(kv='fp8')",
+    **dict.fromkeys(("tp", "ep"), SPLIT),
 }
 
 
-def refuse(function: str, given: Iterable[str], known: Iterable[str]) -> None:
+def refuse(function: str | Callable[..., Any], given: Iterable[str], known: Iterable[str] | None = None) -> None:
     """Raise one clear line for the first keyword that a function does not have: it names the one that it has.
+
+    Parameters
+    ----------
+    function : str or callable
+        Who was asked; a function says itself which keywords it has.
+    given : iterable of str
+    known : iterable of str, optional
+        Keywords that there are; needed with a name.
 
     Raises
     ------
@@ -56,8 +72,11 @@ def refuse(function: str, given: Iterable[str], known: Iterable[str]) -> None:
     Traceback (most recent call last):
     pruninfersim.errors.InvalidInputError: speedup has no keyword 'tokens'; it is called context here
     """
-    words = list(known)
     for name in given:
+        if not isinstance(function, str):
+            kept = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+            function, known = function.__name__, [p.name for p in kept]
+        words = list(known or ())
         if name in ELSEWHERE:
             raise InvalidInputError(f"{function} has no keyword {name!r}: {ELSEWHERE[name]}")
         meant = INSTEAD.get(name, name.removesuffix("s"))

@@ -9,7 +9,7 @@ import numpy as np
 
 from pruninfersim import hardware as profiles
 from pruninfersim._util.arrays import FloatArray
-from pruninfersim.errors import InvalidInputError
+from pruninfersim.errors import InvalidInputError, shown
 from pruninfersim.hardware import HardwareProfile
 
 if TYPE_CHECKING:
@@ -21,6 +21,15 @@ FEWEST_ROWS = 8
 ABSURD = 30.0
 #: Factor between what a column says and what it holds -> the unit that was meant.
 MEANT = {1e-3: "milliseconds", 1e-6: "seconds", 1e3: "nanoseconds"}
+
+
+def check_cache(cache: object) -> None:
+    """Raise InvalidInputError unless timings can have been taken that way.
+
+    >>> check_cache("cold")
+    """
+    if cache not in ("cold", "replayed"):
+        raise InvalidInputError(f"cache must be 'cold' or 'replayed'; got {shown(cache)}")
 
 
 def rows_of(frame: pd.DataFrame, hardware: HardwareProfile | str | None = None) -> tuple[HardwareProfile, pd.DataFrame]:

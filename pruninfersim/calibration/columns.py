@@ -13,19 +13,12 @@ import numpy as np
 from pruninfersim import hardware
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.errors import FileFormatError, UnknownNameError, shown
+from pruninfersim.hardware import precision
 
 #: Names of GPUs in public data sets that say less than they mean -> names used here.
 GPU_NAMES = {"RTXPRO6000": "rtx-pro-6000-server"}
 #: Names of precisions, in lower case -> names used here.
 DTYPE_NAMES = {
-    "bfloat16": "bf16",
-    "float16": "fp16",
-    "half": "fp16",
-    "float32": "fp32",
-    "float": "fp32",
-    "float8": "fp8",
-    "float8_e4m3fn": "fp8",
-    "float8_e5m2": "fp8",
     "bfloat16/kv_bfloat16": "bf16",
     "bf16->bf16": "bf16",
     "fp16->fp16": "fp16",
@@ -103,7 +96,7 @@ def dtype_name(text: str) -> str:
     >>> dtype_name("torch.bfloat16"), dtype_name("BF16")
     ('bf16', 'bf16')
     """
-    plain = text.lower().removeprefix("torch.")
+    plain = precision.spelled(text)
     return DTYPE_NAMES.get(plain, plain)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim._util.doors import door
 from pruninfersim.calibration import kinds
-from pruninfersim.calibration.checks import FEWEST_ROWS, copies, possible, rows_of
+from pruninfersim.calibration.checks import FEWEST_ROWS, check_cache, copies, possible, rows_of
 from pruninfersim.calibration.least_squares import Fit, fit_logs, folds, mape, pair_correlation, pairs
 from pruninfersim.calibration.nearest import starting_kernel
 from pruninfersim.calibration.record import Band, Calibration, Residuals
@@ -149,8 +149,7 @@ def _prepare(
 ) -> tuple[_Problem, pd.DataFrame, str]:
     """Check the input; return the problem, the rows of one precision and where they come from."""
     spec = kinds.get(kind)
-    if cache not in ("cold", "replayed"):
-        raise InvalidInputError(f"cache must be 'cold' or 'replayed'; got {shown(cache)}")
+    check_cache(cache)
     where = source or str(timings.attrs.get("source", "timings"))
     gpu, rows = rows_of(parse(timings, kind=kind, where=where), hardware)
     frame = _one_dtype(rows, dtype)

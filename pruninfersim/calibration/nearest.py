@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from pruninfersim._util.toml import write_toml
 from pruninfersim.calibration import kinds
-from pruninfersim.calibration.record import Band, Calibration, Residuals, write_toml
+from pruninfersim.calibration.record import Band, Calibration, Residuals
 from pruninfersim.errors import InvalidInputError, MissingValueError
 from pruninfersim.hardware import HardwareProfile, get, precision, profiles_directory, traits
 from pruninfersim.kernels.base import parameters

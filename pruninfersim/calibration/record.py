@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import html
-import json
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +15,8 @@ from numpy.typing import NDArray
 
 from pruninfersim._util.arrays import FloatArray, real
 from pruninfersim._util.doors import doors
-from pruninfersim._util.files import read_text, write_text
 from pruninfersim._util.lazy import drawn
+from pruninfersim._util.toml import read_toml, write_toml
 from pruninfersim.calibration import kinds
 from pruninfersim.calibration.layout import Layout, fitted_kernel
 from pruninfersim.cost import Priced
@@ -30,9 +28,6 @@ from pruninfersim.trace import OpTrace
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: Significant digits of numbers in a file: more than any standard error deserves, few enough to read.
-DIGITS = 5
 
 
 @dataclass(frozen=True)
@@ -255,11 +250,7 @@ class Calibration:
             If the file cannot be read, or does not fit the kernel model of this version.
         """
         path = Path(path)
-        try:
-            data = tomllib.loads(read_text(path))
-        except (OSError, ValueError, RecursionError) as error:  # TOMLDecodeError among them
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise FileFormatError(f"{path}: not a readable TOML file ({reason})") from None
+        data = read_toml(path)
         try:
             return cls._from_data(data, path)
         except (KeyError, TypeError, ValueError) as error:
@@ -310,42 +301,3 @@ def _settings(kernel: Any) -> dict[str, Any]:
     """Fields of a kernel model that are not fitted."""
     fitted = parameters(kernel)
     return {f.name: getattr(kernel, f.name) for f in dataclasses.fields(kernel) if f.name not in fitted}
-
-
-def write_toml(path: Path, entries: Mapping[str, Any], sections: Mapping[str, Any], *, head: str = "") -> Path:
-    """Write a TOML file of top-level entries and sections (a list makes an array of tables) and return its path.
-
-    The file appears at once or not at all, so that a reader never sees half of it.
-    """
-    lines = [head] if head else []
-    lines += _entries(entries)
-    for name, section in sections.items():
-        if isinstance(section, list):
-            for item in section:
-                lines += ["", f"[[{name}]]", *_entries(item)]
-        elif section:
-            lines += ["", f"[{name}]", *_entries(section)]
-    return write_text(path, "\n".join(lines) + "\n", make_folder=True)
-
-
-def _entries(entries: Mapping[str, Any]) -> list[str]:
-    return [f"{_key(name)} = {_literal(value)}" for name, value in entries.items()]
-
-
-def _key(name: str) -> str:
-    """Return a bare key, or a quoted one where a name has spaces."""
-    return name if name.replace("_", "a").replace("-", "a").isalnum() else json.dumps(name)
-
-
-def _literal(value: Any) -> str:
-    """TOML literal of a bool, number, text or list of those (the standard library reads TOML but does not write it)."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, np.integer)):
-        return str(int(value))
-    if isinstance(value, (float, np.floating)):
-        text = f"{float(value):.{DIGITS}g}"  # inf and nan are TOML too
-        return text if any(c in text for c in ".en") else f"{text}.0"
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(_literal(item) for item in value)}]"
-    return json.dumps(str(value), ensure_ascii=False)  # JSON's escapes are a subset of TOML's

@@ -8,18 +8,19 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pruninfersim import hardware as profiles
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim._util.doors import door
 from pruninfersim.calibration import kinds
-from pruninfersim.calibration.checks import possible, rows_of
+from pruninfersim.calibration.checks import check_cache, possible, rows_of
 from pruninfersim.calibration.least_squares import fit_logs, folds, mape, pairs
 from pruninfersim.calibration.nearest import band, nearest_calibration
 from pruninfersim.calibration.record import Calibration
 from pruninfersim.calibration.timings import parse
 from pruninfersim.cost import Provenance
-from pruninfersim.errors import InvalidInputError, shown
+from pruninfersim.errors import InvalidInputError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import Cache, compute_time, roofline
 from pruninfersim.kernels.evidence import Spread
@@ -132,8 +133,7 @@ def judged_rows(
 ) -> list[Judged]:
     """Return the rows behind `validate`, one entry per kind and dtype. Parameters and errors: as there."""
     gpu = profiles.get(hardware)
-    if cache not in ("cold", "replayed"):
-        raise InvalidInputError(f"cache must be 'cold' or 'replayed'; got {shown(cache)}")
+    check_cache(cache)
     where = str(timings.attrs.get("source", "timings"))
     frame = rows_of(parse(timings, kind=kind, where=where, first_line=0), gpu)[1]
     out = []
@@ -233,21 +233,27 @@ def _summary(part: Judged, gpu: HardwareProfile) -> pd.DataFrame:
 
 def _pair_lines(part: Judged, models: list[FloatArray]) -> list[dict[str, object]]:
     """Speedups between shapes that differ in one axis."""
-    spec, rows = kinds.get(part.kind), part.rows
     half = ratio_half_width(part.spread)
     lines = []
-    for axis in spec.axes:
-        same = tuple(c for c in ("backend", *spec.columns) if c in rows and c not in _tied(axis))
-        large, small = pairs(rows, axis, same)
+    for axis in kinds.get(part.kind).axes:
+        large, small = pairs_along(part.kind, part.rows, axis)
         if large.size:
             ratios = [values[large] - values[small] for values in models]
             lines.append(_line("speedup", f"smaller {axis}", ratios, (-half, half)))
     return lines
 
 
-def _tied(axis: str) -> tuple[str, ...]:
-    """Columns that change together: a prompt attends to itself."""
-    return ("q_len", "kv_len") if axis == "q_len" else (axis,)
+def pairs_along(kind: str, rows: pd.DataFrame, axis: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the places (larger, smaller) of rows of a kind that differ along one axis only, see `least_squares.pairs`.
+
+    A prompt attends to itself: its keys go with its queries.
+
+    >>> rows = pd.DataFrame({"m": [1, 2], "n": [4096, 4096], "k": [4096, 4096]})
+    >>> [place.tolist() for place in pairs_along("gemm", rows, "m")]
+    [[1], [0]]
+    """
+    tied = ("q_len", "kv_len") if axis == "q_len" else (axis,)
+    return pairs(rows, axis, tuple(c for c in ("backend", *kinds.get(kind).columns) if c in rows and c not in tied))
 
 
 def _twin_lines(part: Judged, models: list[FloatArray]) -> list[dict[str, object]]:

@@ -126,7 +126,8 @@ def _memory(ops: Any, case: Any) -> dict[str, Any]:
     """Return what a trace needs, and how many sequences would fit."""
     from pruninfersim.cost.memory import kv_memory, weight_memory
 
-    weights, cache = float(weight_memory(ops)), float(kv_memory(ops))
+    mine = case.setup.stack.lower(ops)  # of several GPUs, what one of them holds
+    weights, cache = float(weight_memory(mine)), float(kv_memory(mine))
     size, each = float(case.setup.hardware.memory_size), cache / case.batch
     left = size - weights
     return {

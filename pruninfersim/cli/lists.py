@@ -156,6 +156,8 @@ def stacks(output: Output = Format.table) -> None:
 
 
 def _about(stack: Any) -> str:
-    """Return what a stack is: the first line of the file that describes it."""
+    """Return what a stack is: what is known of an engine, or the first line of the file that describes it."""
+    if hasattr(stack, "source"):
+        return f"The vendor's kernels in an engine; from {stack.source}."
     own = sys.modules[stack.__module__].__doc__ if hasattr(stack, "__module__") else ""
     return (own or stack.__doc__ or "").split("\n")[0]

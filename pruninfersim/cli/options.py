@@ -66,6 +66,10 @@ Hosts = Annotated[list[str], typer.Option("--host", help="List of hosts (CPUs) o
 Output = Annotated[Format, typer.Option("--format", help="table, json or csv.")]
 
 
+#: Model where none is given.
+MODEL = "llama-3.1-8b"
+
+
 @dataclass(frozen=True)
 class Case:
     """One model on one GPU, in one stack and precision, with one workload."""
@@ -106,8 +110,10 @@ class Question:
 
     model: Annotated[
         list[str],
-        typer.Option(autocompletion=_names("models"), help="List of models; see `pruninfersim models`."),
-    ] = field(default_factory=lambda: ["llama-3.1-8b"])
+        typer.Option(
+            autocompletion=_names("models"), help=f"List of models; see `pruninfersim models`; default: {MODEL}."
+        ),
+    ] = field(default_factory=list)
     config: Annotated[
         list[Path], typer.Option(help="Hugging Face config.json to use instead of --model; may be repeated.")
     ] = field(default_factory=list)
@@ -145,8 +151,9 @@ class Question:
         """Every model on every GPU, in every stack and precision."""
         import pruninfersim as pis
 
+        one_source(self.model, self.config)
         models = [pis.ModelConfig.from_hf(file) for file in self.config] or [
-            pis.models.get(name) for name in values.read("--model", self.model, str)
+            pis.models.get(name) for name in values.read("--model", self.model or [MODEL], str)
         ]
         gpus = [pis.hardware.get(name) for name in gpu_names(self.gpu)]
         names = values.read("--stack", self.stack, _stack)
@@ -193,6 +200,18 @@ class Question:
         if len(self.setups) > 1:
             raise InvalidInputError(f"{command} is about one model on one GPU; give one of each")
         return self.setups[0]
+
+
+def one_source(model: object, config: object) -> None:
+    """Refuse a model by name beside a file that is another one.
+
+    Raises
+    ------
+    InvalidInputError
+        If both are given.
+    """
+    if model and config:
+        raise InvalidInputError("give --model or --config, not both: the config.json is the model")
 
 
 def _stack(name: str) -> str:

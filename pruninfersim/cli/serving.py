@@ -12,7 +12,7 @@ import typer
 
 from pruninfersim._util.defaults import CONTEXT, LENGTH, NEW_TOKENS
 from pruninfersim.cli import values
-from pruninfersim.cli.options import Format, Output, on_host
+from pruninfersim.cli.options import MODEL, Format, Output, on_host, one_source
 from pruninfersim.cli.program import app
 from pruninfersim.cli.show import notes as told
 from pruninfersim.cli.show import show
@@ -25,9 +25,12 @@ if TYPE_CHECKING:
 
 Gpu = Annotated[str, typer.Option("--gpu", "--hardware", help="One GPU; see `pruninfersim hardware`.")]
 Sparsity = Annotated[
-    str, typer.Option(help="Fraction removed by --method: 0.5, 50%, or a CSV or JSON file of ratios per layer.")
+    str | None,
+    typer.Option(help="Fraction removed by --method, default 0.5: 25%, or a CSV or JSON file of ratios per layer."),
 ]
-ModelName = Annotated[str, typer.Option("--model", help="Name of a shipped model; see `pruninfersim models`.")]
+ModelName = Annotated[
+    str | None, typer.Option("--model", help=f"A shipped model; see `pruninfersim models`; default: {MODEL}.")
+]
 Config = Annotated[Path | None, typer.Option(help="Hugging Face config.json to use instead of --model.")]
 StackName = Annotated[
     str, typer.Option("--stack", help="Engine, such as vllm or transformers; vendor is kernels only.")
@@ -44,17 +47,17 @@ DROPPED = ("low", "high", "J/token", "activations [GiB]", "tokens/s there", "wei
 
 @app.command()
 def request(
-    model: ModelName = "llama-3.1-8b",
+    model: ModelName = None,
     config: Config = None,
     gpu: Gpu = "h100-sxm",
     stack: StackName = "vllm",
     host: HostName = None,
-    batch: Annotated[int, typer.Option(help="Equal requests that start together.")] = 1,
-    prompt: Annotated[int, typer.Option(help="Prompt tokens.")] = CONTEXT,
-    new_tokens: Annotated[int, typer.Option("--new-tokens", help="Tokens that come out.")] = NEW_TOKENS,
+    batch: Annotated[str, typer.Option(help="Equal requests that start together.")] = "1",
+    prompt: Annotated[str, typer.Option(help="Prompt tokens: 2048, 8k.")] = str(CONTEXT),
+    new_tokens: Annotated[str, typer.Option("--new-tokens", help="Tokens that come out.")] = str(NEW_TOKENS),
     clients: Annotated[int | None, typer.Option(help="Closed loop of so many clients, in place of --batch.")] = None,
     method: MethodNames = None,
-    sparsity: Sparsity = "0.5",
+    sparsity: Sparsity = None,
     price: Annotated[float | None, typer.Option(help="Price of a GPU per hour; adds the price of 1M tokens.")] = None,
     dtype: Dtype = None,
     tp: Tp = 1,
@@ -64,9 +67,11 @@ def request(
     import pruninfersim as pis
 
     chosen, where = _model(model, config), on_host(stack, host)
-    ratio = values.read("--sparsity", [sparsity], values.ratio)[0]
+    ratio = _ratio(method, sparsity)
     asked: dict[str, Any] = {"model": chosen, "hardware": gpu, "stack": where, "dtype": dtype, "tp": tp}
-    lengths: dict[str, Any] = {"batch": batch, "prompt": prompt, "new_tokens": new_tokens, "clients": clients}
+    given = {"batch": batch, "prompt": prompt, "new_tokens": new_tokens}
+    lengths: dict[str, Any] = {name: _count(name, value) for name, value in given.items()} | {"clients": clients}
+    length = lengths["prompt"] + lengths["new_tokens"]
     rows: list[dict[str, Any]] = []
     full: dict[str, Any] = {}
     notes: list[str] = []
@@ -75,15 +80,15 @@ def request(
         for name, how in _sides(method, ratio, gpu, dtype, chosen, notes):
             pruned: dict[str, Any] = {} if how is None else {"method": how}
             result = pis.request(**asked, **lengths, **pruned)
-            room = pis.capacity(**asked, **pruned, context=prompt + new_tokens)
+            room = pis.capacity(**asked, **pruned, context=length)
             full[name] = result.to_dict() | {"capacity": room.to_dict()}
             rows.append(_row(name, result, room, price, rows[0] if rows else None))
             notes += [note if note.startswith("the interval") else f"{name}: {note}" for note in result.notes]
     if output is Format.json:
         typer.echo(json.dumps(full, indent=2))
         return
-    loop = f"batch {batch}" if clients is None else f"{clients} clients"
-    title = f"Request of {prompt} + {new_tokens} tokens, {loop}"
+    loop = f"batch {lengths['batch']}" if clients is None else f"{clients} clients"
+    title = f"Request of {lengths['prompt']} + {lengths['new_tokens']} tokens, {loop}"
     caption = "low, high: 90 % interval of the total. J/token: at the TDP of the GPU, a bound."
     show(
         [{**_asked(chosen, gpu, stack, host, tp), **row} for row in rows],
@@ -107,7 +112,7 @@ def _row(name: str, result: Any, room: Any, price: float | None, dense: dict[str
         "speedup": 1.0 if dense is None else dense["total [s]"] / result.total,
         "J/token": result.joules_per_token,
         "weights [GB]": room.weight_bytes / 1e9,
-        "KV tokens": room.kv_tokens,
+        "KV tokens": int(room.kv_tokens),
         "largest batch": room.largest_batch,
         "tokens/s there": room.tokens_per_second,
     }
@@ -116,14 +121,14 @@ def _row(name: str, result: Any, room: Any, price: float | None, dense: dict[str
 
 @app.command()
 def capacity(
-    model: ModelName = "llama-3.1-8b",
+    model: ModelName = None,
     config: Config = None,
     gpu: Gpu = "h100-sxm",
     stack: StackName = "vllm",
     host: HostName = None,
-    context: Annotated[int, typer.Option(help="Tokens of a sequence, prompt and output.")] = LENGTH,
+    context: Annotated[str, typer.Option(help="Tokens of a sequence, prompt and output: 8192, 8k.")] = str(LENGTH),
     method: MethodNames = None,
-    sparsity: Sparsity = "0.5",
+    sparsity: Sparsity = None,
     dtype: Dtype = None,
     tp: Tp = 1,
     output: Output = Format.table,
@@ -132,13 +137,13 @@ def capacity(
     import pruninfersim as pis
 
     chosen, where = _model(model, config), on_host(stack, host)
-    ratio = values.read("--sparsity", [sparsity], values.ratio)[0]
+    ratio, length = _ratio(method, sparsity), _count("context", context)
     notes: list[str] = []
     full: dict[str, Any] = {}
     for name, how in _sides(method, ratio, gpu, dtype, chosen, notes):
         pruned: dict[str, Any] = {} if how is None else {"method": how}
         asked: dict[str, Any] = {"model": chosen, "hardware": gpu, "stack": where, "dtype": dtype, "tp": tp}
-        full[name] = pis.capacity(**asked, context=context, **pruned)
+        full[name] = pis.capacity(**asked, context=length, **pruned)
     if output is Format.json:
         typer.echo(json.dumps({name: room.to_dict() for name, room in full.items()}, indent=2))
         return
@@ -148,13 +153,13 @@ def capacity(
             "weights [GiB]": room.weight_bytes / 2**30,
             "activations [GiB]": room.activation_bytes / 2**30,
             "KV [GiB]": room.kv_bytes / 2**30,
-            "KV tokens": room.kv_tokens,
+            "KV tokens": int(room.kv_tokens),
             "largest batch": room.largest_batch,
             "tokens/s": room.tokens_per_second,
         }
         for name, room in full.items()
     ]
-    title = f"What fits at {context} tokens per sequence"
+    title = f"What fits at {length} tokens per sequence"
     show([{**_asked(chosen, gpu, stack, host, tp), **row} for row in rows], output, title=title, drop=DROPPED)
     told((("", note) for note in notes), 0)
 
@@ -164,10 +169,21 @@ def _asked(model: str | pis.ModelConfig, gpu: str, stack: str, host: str | None,
     return {"model": model if isinstance(model, str) else model.name, "gpu": gpu, "stack": stack} | where
 
 
-def _model(model: str, config: Path | None) -> str | pis.ModelConfig:
+def _ratio(method: str | None, sparsity: str | None) -> Any:
+    if method is None and sparsity is not None:
+        raise InvalidInputError("--sparsity needs a --method, for instance --method static-width")
+    return values.read("--sparsity", [sparsity or "0.5"], values.ratio)[0]
+
+
+def _count(name: str, text: str) -> int:
+    return values.read(f"--{name.replace('_', '-')}", [text], values.count)[0]
+
+
+def _model(model: str | None, config: Path | None) -> str | pis.ModelConfig:
     import pruninfersim as pis
 
-    return model if config is None else pis.ModelConfig.from_hf(config)
+    one_source(model, config)
+    return model or MODEL if config is None else pis.ModelConfig.from_hf(config)
 
 
 def _sides(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: What a row is about, in the order of its columns. In a table, what all rows share is in the title.
-QUESTION = ("model", "gpu", "stack", "host", "phase", "batch", "context", "dtype", "sparsity", "method")
+QUESTION = ("model", "gpu", "stack", "host", "tp", "phase", "batch", "context", "dtype", "sparsity", "method")
 
 
 def show(
@@ -99,7 +99,7 @@ def question(shared: Mapping[str, Any]) -> str:
     for key, words in (
         ("method", "{}"), ("phase", "{}"), ("batch", "batch {:g}"), ("context", "context {:g}"), ("dtype", "{}"),
         ("sparsity", "sparsity {:g}"), ("stack", "stack {}"),
-        ("host", "{} host"),
+        ("host", "{} host"), ("tp", "tp {}"),
     ):  # fmt: skip
         if shared.get(key) is not None:
             parts.append(words.format(shared[key]))

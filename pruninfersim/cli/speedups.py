@@ -127,6 +127,8 @@ def speedup(
 ) -> None:
     """Predict the speedup of pruning methods, or of a pruned checkpoint over its parent."""
     if against is not None:
+        if method != ["all"] or sparsity != ["0.5"]:
+            raise InvalidInputError("--against compares two checkpoints: leave --method and --sparsity out")
         _over_parent(question, against, output)
         return
     rows, said = [], []

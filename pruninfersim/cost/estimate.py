@@ -15,6 +15,7 @@ from pruninfersim._util.arrays import FloatArray, ReadOnly, first_last, real, se
 from pruninfersim._util.doors import doors
 from pruninfersim._util.lazy import drawn
 from pruninfersim.cost.clock import Chain
+from pruninfersim.cost.experts import routing_notes
 from pruninfersim.cost.memory import fits, memory_notes
 from pruninfersim.cost.uncertainty import Errors
 from pruninfersim.errors import InvalidInputError
@@ -230,9 +231,12 @@ class Estimate(ReadOnly):
         total = self.total[..., None]
         return np.asarray(self.seconds / np.where(total > 0, total, 1.0))
 
-    @cached_property
+    @property
     def errors(self) -> Errors:
-        """Error bands of the ops, weighted by their share of the time and widened outside of their domain."""
+        """Error bands of the ops, weighted by their share of the time and widened outside of their domain.
+
+        Made anew each time: kept, it would hold the estimate that holds it, and with it the memory of its arrays.
+        """
         priced = self.priced
         groups = [p.group or k for p, k in zip(priced, self.trace.kernel, strict=True)]
         return Errors(lambda: self._uncertain, self.busy, [p.spread for p in priced], groups, alike(self.trace))
@@ -273,7 +277,8 @@ class Estimate(ReadOnly):
     @property
     def notes(self) -> tuple[str, ...]:
         """What to know before quoting the time: does it fit, and which ops are outside of what was timed, how far."""
-        return memory_notes(self.trace, self.hardware) + self._told() + self._outside() + self._host_bound()
+        before = memory_notes(self.trace, self.hardware) + routing_notes(self.trace)
+        return before + self._told() + self._outside() + self._host_bound()
 
     def _host_bound(self) -> tuple[str, ...]:
         """Say so where the host, not the GPU, sets the time of a step."""

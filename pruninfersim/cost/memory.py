@@ -94,7 +94,7 @@ def weight_memory(trace: OpTrace) -> FloatArray:
     if model is None or model.tie_embeddings:
         return weights
     row = trace.mask(names=["embedding"])
-    table = (model.vocab_size * np.where(row, trace.k * trace.a_bytes, 0.0)).sum(axis=-1)
+    table = (model.vocab_size * np.where(row, trace.k * trace.a_bytes / trace.ranks, 0.0)).sum(axis=-1)
     return np.asarray(weights + table)
 
 
@@ -126,12 +126,16 @@ def memory_notes(trace: OpTrace, hardware: HardwareProfile) -> tuple[str, ...]:
     """Say so where a trace does not fit, or its context is longer than the model was made for."""
     notes = []
     side = "the pruned model" if trace.applied else "the model"
-    need = float(np.max(weight_memory(trace) + kv_memory(trace)))
-    if need > hardware.memory_size:
+    need = weight_memory(trace) + kv_memory(trace)
+    over = need > hardware.memory_size
+    if over.any():
+        where = "" if over.all() else f" at {over.sum()} of {over.size} points"
+        most = f"{'up to ' if over.size > 1 else ''}{np.max(need) / 1e9:.4g}"
         notes.append(
-            f"{side} does not fit on one {hardware.name}: weights and KV cache take {need / 1e9:.4g} GB, and it has "
+            f"{side} does not fit on one {hardware.name}{where}: weights and KV cache take {most} GB, and it has "
             f"{hardware.memory_size / 1e9:.4g} GB; the time is that of a card with enough memory"
         )
+    notes += _uneven(trace)
     if trace.model is not None:
         notes += trace.model.notes
     if trace.model is not None and trace.workload is not None:
@@ -142,6 +146,18 @@ def memory_notes(trace: OpTrace, hardware: HardwareProfile) -> tuple[str, ...]:
                 f"{trace.model.name}"
             )
     return tuple(notes)
+
+
+def _uneven(trace: OpTrace) -> list[str]:
+    """Say so where a rank would hold part of a head."""
+    attends = np.array([key.startswith(("attention", "mla")) for key in trace.kernel], dtype=bool)
+    ways = np.broadcast_to(trace.ranks, trace.shape)[..., attends]
+    mine = np.broadcast_to(trace.batch / trace.sequences, trace.shape)[..., attends]
+    part = (ways > 1) & (np.abs(mine - np.round(mine)) > 1e-6)  # 1e-6: of rounding
+    if not part.any():
+        return []
+    heads, gpus = (float(np.max(values[part])) for values in (mine * ways, ways))
+    return [f"{gpus:g} GPUs do not share {heads:g} query heads evenly: engines refuse such a split"]
 
 
 def _bytes(trace: OpTrace, where: str) -> FloatArray:

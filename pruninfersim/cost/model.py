@@ -125,6 +125,8 @@ class CostModel:
         Calibrations -> this stack built with them; see `with_calibrations`.
     serving : Serving
         What the software does with memory and with requests, beside steps.
+    gpus : int
+        Devices that share a pass; times and memory are those of one of them.
     """
 
     stack: str
@@ -136,6 +138,7 @@ class CostModel:
     protocol: Protocol = field(default_factory=Protocol)
     calibrated: Callable[[Sequence[Any]], CostModel] | None = None
     serving: Serving = field(default_factory=Serving)
+    gpus: int = 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.hardware, HardwareProfile):

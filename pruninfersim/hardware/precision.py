@@ -63,20 +63,39 @@ PRECISIONS = {
 }
 
 
+#: Other spellings of a precision: those of torch and of PyTorch's JSON.
+SPELLINGS = {
+    "bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float": "fp32", "float8": "fp8",
+    "float8_e4m3fn": "fp8", "float8_e5m2": "fp8",
+}  # fmt: skip
+
+
+def spelled(name: object) -> str:
+    """Return the name of a precision as used here; an unknown one passes in small letters.
+
+    >>> spelled("torch.bfloat16"), spelled("BF16")
+    ('bf16', 'bf16')
+    """
+    plain = str(name).strip().lower().removeprefix("torch.")
+    return SPELLINGS.get(plain, plain)
+
+
 def get(name: str) -> Precision:
-    """Return the precision called `name`.
+    """Return the precision called `name`, also as torch spells it.
 
     Raises
     ------
     UnknownNameError
         If there is no such precision.
 
-    >>> get("fp8").weight_bytes
-    1.0
+    >>> get("fp8").weight_bytes, get("bfloat16").dtype
+    (1.0, 'bf16')
     """
-    if name not in PRECISIONS:
-        raise unknown_name("dtype", name, PRECISIONS)
-    return PRECISIONS[name]
+    known = spelled(name)
+    if known not in PRECISIONS:
+        longer = [each for each in PRECISIONS if each.startswith(f"{known}_")]
+        raise unknown_name("dtype", name, PRECISIONS, near=longer or None)
+    return PRECISIONS[known]
 
 
 #: Bytes of one scale of a group of integer weights: 16 bit, as GPTQ and AWQ checkpoints have.
@@ -124,12 +143,15 @@ def activations(name: str) -> Precision:
 DENSE_ONLY = ("fp8_block", "nvfp4", "int8_wo", "int4_wo", "mxfp4")
 
 
-def sparse_bytes(weight_bytes: T) -> T:
-    """Return bytes stored per dense weight element under 2:4: half of the values and one bit of metadata each.
+#: Bytes of 2:4 metadata per dense weight element: a 2-bit index for each of the two kept values of four (Mishra et al.,
+#: arXiv 2104.08378).
+METADATA = 0.125
 
-    A kept value carries a 2-bit index (Mishra et al., arXiv 2104.08378), that is 1 bit per dense element.
+
+def sparse_bytes(weight_bytes: T) -> T:
+    """Return bytes stored per dense weight element under 2:4: half of the values, and `METADATA` [B].
 
     >>> sparse_bytes(2.0) / 2.0, sparse_bytes(1.0)
     (0.5625, 0.625)
     """
-    return weight_bytes / 2.0 + 0.125
+    return weight_bytes / 2.0 + METADATA

@@ -17,7 +17,7 @@ from pruninfersim.hardware.clock import reserve
 from pruninfersim.hardware.folders import SEARCH_PATH_VARIABLE, file_of, files, profiles_directory
 from pruninfersim.hardware.names import find
 from pruninfersim.hardware.precision import DTYPES
-from pruninfersim.hardware.reach import REACH, check_reach
+from pruninfersim.hardware.reach import FIGURES, REACH, check_reach
 from pruninfersim.hardware.toml import read_profile
 
 __all__ = ["DTYPES", "SEARCH_PATH_VARIABLE", "HardwareProfile", "get", "load", "names", "profiles_directory"]
@@ -123,7 +123,7 @@ class HardwareProfile(Record):
             check_reach(dtype, value, "peak")
         return FrozenDict(peaks)
 
-    @field_validator(*(name for name in REACH if name != "peak"))
+    @field_validator(*FIGURES)
     @classmethod
     def _of_a_gpu(cls, value: float | None, info: ValidationInfo) -> float | None:
         if value is not None:
@@ -263,11 +263,7 @@ class HardwareProfile(Record):
 
     def _figures(self) -> list[tuple[str, float, str]]:
         """Return (name, SI value, unit) of every figure that the profile has."""
-        units = {
-            "sm_count": "", "boost_clock": "Hz", "base_clock": "Hz", "max_clock": "Hz", "memory_size": "B",
-            "memory_bandwidth": "B/s", "l2_size": "B", "interconnect_bandwidth": "B/s", "tdp": "W",
-        }  # fmt: skip
-        rows = [(key, getattr(self, key), unit) for key, unit in units.items()]
+        rows = [("sm_count", self.sm_count, ""), *((key, getattr(self, key), REACH[key][2]) for key in FIGURES)]
         rows += [("dies", self.dies, "")] if self.dies > 1 else []
         rows += [(f"peak.{dtype}", value, "FLOP/s") for dtype, value in self.peak.items()]
         rows += [(f"peak_2of4.{dtype}", value, "FLOP/s") for dtype, value in self.peak_2of4.items()]

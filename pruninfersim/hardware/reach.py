@@ -14,6 +14,8 @@ REACH: dict[str, tuple[float, float, str]] = {
     "tdp": (0.1, 1e6, "W"),
     "peak": (1e9, 1e19, "FLOP/s"),
 }
+#: Figures of a profile that are one number each, in the order of tables.
+FIGURES = tuple(name for name in REACH if name != "peak")
 
 
 def check_reach(label: str, value: float, figure: str | None = None) -> None:

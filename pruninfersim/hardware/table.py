@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pruninfersim._util.doors import door
 from pruninfersim.hardware.precision import DTYPES
 from pruninfersim.hardware.profile import get, names
+from pruninfersim.hardware.reach import FIGURES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,11 +32,7 @@ def table(path: str | Path | None = None) -> pd.DataFrame:
             "name": name, "title": profile.title, "vendor": profile.vendor, "architecture": profile.architecture,
             "compute_capability": profile.compute_capability, "memory_type": profile.memory_type,
         }  # fmt: skip
-        row |= {
-            key: getattr(profile, key)
-            for key in ("sm_count", "boost_clock", "base_clock", "max_clock", "memory_size", "memory_bandwidth",
-                        "l2_size", "interconnect_bandwidth", "tdp")
-        }  # fmt: skip
+        row |= {key: getattr(profile, key) for key in ("sm_count", *FIGURES)}
         row |= {f"peak.{dtype}": profile.peak.get(dtype) for dtype in DTYPES}
         row |= {f"peak_2of4.{dtype}": profile.peak_2of4.get(dtype) for dtype in DTYPES}
         rows.append({**row, "reference": profile.reference, "notes": profile.notes})

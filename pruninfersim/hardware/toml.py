@@ -7,11 +7,10 @@ The layout of a profile is documented in `docs/hardware.md`. Everything that a f
 from __future__ import annotations
 
 import math
-import tomllib
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pruninfersim._util.files import read_text
+from pruninfersim._util.toml import read_toml
 from pruninfersim.errors import FileFormatError, shown, unknown_name
 from pruninfersim.hardware.precision import DTYPES
 
@@ -47,26 +46,6 @@ REQUIRED = (
 def peak_units(dtype: str) -> dict[str, float]:
     """Return the allowed units of a peak: integer work may also be given in OP/s."""
     return _FLOPS | _OPS if dtype == "int8" else _FLOPS
-
-
-def read_toml(file: Path) -> dict[str, Any]:
-    """Return the content of a TOML file.
-
-    Raises
-    ------
-    FileFormatError
-        If the file cannot be read or is not valid TOML (for instance truncated).
-    """
-    try:
-        return tomllib.loads(read_text(file))
-    except OSError as error:
-        raise FileFormatError(f"{file}: cannot be read ({error.strerror}). Give the path of a TOML file.") from None
-    except UnicodeDecodeError:
-        raise FileFormatError(f"{file}: is not UTF-8 text, so not a TOML file.") from None
-    except RecursionError:
-        raise FileFormatError(f"{file}: is nested too deeply to be a profile.") from None
-    except ValueError as error:  # TOMLDecodeError, and a number of thousands of digits
-        raise FileFormatError(f"{file}: is not valid TOML ({error}). Is the file complete?") from None
 
 
 def read_profile(file: Path) -> dict[str, Any]:

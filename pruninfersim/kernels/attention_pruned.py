@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -11,20 +11,13 @@ from pruninfersim._util.arrays import FloatArray
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.attention_chunk import ChunkAttention
 from pruninfersim.kernels.attention_prefill import PrefillAttention
-from pruninfersim.kernels.base import Cache, KernelModel, parameter, parameters, smooth
-from pruninfersim.kernels.token_gemm import RARE, SMALL_KERNEL
+from pruninfersim.kernels.base import Cache, KernelModel, parameter, parameters
+from pruninfersim.kernels.dense import RARE, OnDense, dense_attention
+from pruninfersim.kernels.token_gemm import expected
 from pruninfersim.trace import OpTrace
 
 #: Share of a Hopper GPU's tensor-core peak that FlashAttention 2 reaches, see `on_plain_tensor_cores`.
 FA2_ON_HOPPER = 0.35
-
-
-def dense_attention(ops: OpTrace, phase: str, share: FloatArray) -> OpTrace:
-    """Return pruned attention ops as the dense ones that they replace, which do a `share` of the products [1]."""
-    ones = np.ones(np.broadcast(ops.m, share).shape)
-    return ops.with_columns(
-        kernel=(f"attention_{phase}",) * len(ops), mac_fraction=share, a_reads=ones, b_reads=ones, out_writes=ones
-    )
 
 
 def on_plain_tensor_cores(model: KernelModel) -> KernelModel:
@@ -46,7 +39,7 @@ def on_plain_tensor_cores(model: KernelModel) -> KernelModel:
 
 
 @dataclass(frozen=True)
-class BlockSparseAttention:
+class BlockSparseAttention(OnDense):
     """Attention over a share of the key blocks, by a kernel that walks a list of blocks.
 
     ``T = setup + lists + (T_dense - setup) x live share / efficiency``: the kernel does the live work at a fraction of
@@ -66,15 +59,12 @@ class BlockSparseAttention:
 
     Attributes
     ----------
-    dense : KernelModel
-        Prices the dense attention.
     phase : {"prefill", "decode"}
 
     >>> BlockSparseAttention.__dataclass_fields__["efficiency"].default
     0.9
     """
 
-    dense: KernelModel
     phase: str
     efficiency: float = parameter(0.9, 0.3, 1.0, "1", "rate of the kept work over that of FlashAttention 2")
     setup: float = parameter(3e-6, 1e-7, 2e-5, "s", "launch of the kernel")
@@ -84,9 +74,9 @@ class BlockSparseAttention:
     #: Edge of a tile of queries and keys, the least that the kernel skips.
     TILE: ClassVar[float] = 128.0
 
-    def without_quantisation(self) -> KernelModel:
+    def without_quantisation(self) -> Self:
         """Return the same kernel in fractions of tiles and waves."""
-        return replace(self, dense=smooth(self.dense), quantised=False)
+        return replace(super().without_quantisation(), quantised=False)
 
     def live(self, ops: OpTrace) -> FloatArray:
         """Return the expected share of the kernel's tiles that it cannot skip, shape (*sweep, op) [1]."""
@@ -99,7 +89,7 @@ class BlockSparseAttention:
         """Return the time of one run of each op, shape (*sweep, op) [s]."""
         share = np.minimum(ops.mac_fraction / np.maximum(ops.kept, RARE), 1.0)
         dense = on_plain_tensor_cores(self.dense)
-        full = dense.latency(dense_attention(ops, self.phase, share), hardware, cache=cache)
+        full = dense.latency(dense_attention(ops, self.phase, mac_fraction=share), hardware, cache=cache)
         setup = np.minimum(self.setup, full)
         lists = np.zeros_like(full)
         if self.phase == "prefill":
@@ -109,7 +99,7 @@ class BlockSparseAttention:
 
 
 @dataclass(frozen=True)
-class GatheredAttention:
+class GatheredAttention(OnDense):
     """Expected time of attention of the tokens that a router kept: dense attention of fewer queries and sequences.
 
     Of the m queries of a sequence, Binomial(m, keep) are kept. A sequence attends if any is, with probability
@@ -119,18 +109,11 @@ class GatheredAttention:
 
     Attributes
     ----------
-    dense : KernelModel
-        Prices the dense attention.
     phase : {"prefill", "decode"}
         In prefill fewer queries attend to all keys before them; in decode fewer sequences attend at all.
     """
 
-    dense: KernelModel
     phase: str
-
-    def without_quantisation(self) -> KernelModel:
-        """Return the same kernel in fractions of tiles and waves."""
-        return replace(self, dense=smooth(self.dense))
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
         """Return the expected time of one run of each op, shape (*sweep, op) [s]."""
@@ -139,13 +122,14 @@ class GatheredAttention:
         skipped = 1.0 - kept
         attends = np.maximum(1.0 - skipped**ops.m, RARE)
         runs = np.maximum(1.0 - skipped ** (ops.m * ops.sequences), RARE)
-        whole = dense_attention(ops, self.phase, ops.mac_fraction / kept)
         scale = attends / runs
-        fewer = whole.with_columns(
+        fewer = dense_attention(
+            ops,
+            self.phase,
+            mac_fraction=ops.mac_fraction / kept,
             m=ops.m * kept / attends,
             sequences=ops.sequences * scale,
             batch=ops.batch * scale,
             b_batch=ops.b_batch * scale,
         )
-        busy = self.dense.latency(fewer, hardware, cache=cache)
-        return np.asarray(runs * busy + (1.0 - runs) * np.minimum(SMALL_KERNEL, busy))
+        return expected(runs, self.dense.latency(fewer, hardware, cache=cache))

@@ -18,37 +18,6 @@ def to_power(values: FloatArray, exponent: float) -> None:
     np.exp(values, out=values)
 
 
-def mean_of_fastest(times: FloatArray, selection: int, scratch: FloatArray | None = None) -> FloatArray:
-    """Return the mean over candidates with weights ``(t / t_best)**-selection``; `times` is overwritten.
-
-    Parameters
-    ----------
-    times : ndarray, shape (candidate, shape)
-        Positive [s].
-    selection : int
-        At least 1: how much faster candidates are preferred.
-    scratch : ndarray, optional
-        Memory of the same shape to work in.
-
-    Returns
-    -------
-    ndarray, shape (shape,) [s]
-
-    >>> mean_of_fastest(np.array([[1.0], [2.0]]), 1).round(3).tolist()  # (1 * 1 + 1/2 * 2) / (1 + 1/2)
-    [1.333]
-    """
-    best = times.min(axis=0)
-    ratio = np.divide(best, times, out=times)
-    # weight x time = best x ratio^(selection - 1), by squaring: a few multiplications are far cheaper than pow.
-    moment = np.empty_like(times) if scratch is None else scratch
-    np.copyto(moment, ratio if selection > 1 else 1.0)
-    for digit in f"{selection - 1:b}"[1:]:
-        moment *= moment
-        if digit == "1":
-            moment *= ratio
-    return np.asarray(best * moment.sum(axis=0) / np.einsum("cs,cs->s", moment, ratio))
-
-
 def soft_fastest(times: FloatArray, selection: int, many: int, scratch: FloatArray | None = None) -> FloatArray:
     """Return the smooth minimum over candidates, ``(sum t**-selection / many)**(-1/selection)``, in place.
 

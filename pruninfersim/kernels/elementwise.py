@@ -13,6 +13,7 @@ from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import Cache, parameter, pnorm
 from pruninfersim.kernels.evidence import Quantity, Spread, moved
 from pruninfersim.kernels.kind import Kind, Regime, rows_as_ops
+from pruninfersim.kernels.replay import crossing
 from pruninfersim.trace import OpTrace
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Elementwise:
         waves = ops.batch * ops.m / (self.ROWS_PER_SM * hardware.sm_count)
         waves = np.ceil(waves) if self.quantised else np.maximum(waves, 1.0)
         bandwidth = hardware.memory_bandwidth
-        miss = self._miss(size, hardware)
+        miss = crossing(size, self.l2_share, hardware, self.MISS_SHARPNESS)
         if cache == "replayed":
             memory = size * (miss / self.memory_efficiency + (1.0 - miss) / self.l2_bandwidth) / bandwidth
         else:
@@ -74,14 +75,6 @@ class Elementwise:
     def without_quantisation(self) -> Elementwise:
         """Return the same kernel with fractions of waves."""
         return replace(self, quantised=False)
-
-    def _miss(self, size: FloatArray, hardware: HardwareProfile) -> FloatArray:
-        """Share of the bytes that cross DRAM; all of them where the size of L2 is not known."""
-        if hardware.l2_size is None:
-            return np.ones_like(size)
-        return np.asarray(
-            1.0 / (1.0 + (self.l2_share * hardware.l2_size / np.maximum(size, 1.0)) ** self.MISS_SHARPNESS)
-        )
 
 
 # --- how timings of it are read, fitted and judged ------------------------------------------------------------------

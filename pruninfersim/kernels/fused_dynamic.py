@@ -8,7 +8,7 @@ those speedups are above two. A step streams its weights: there a roofline says 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.attention_prefill import l2_miss
-from pruninfersim.kernels.base import Cache, KernelModel, compute_time, parameter, pnorm, smooth
+from pruninfersim.kernels.base import Cache, compute_time, parameter, pnorm
+from pruninfersim.kernels.dense import RARE, OnDense, dense_attention, dense_gemm
 from pruninfersim.trace import OpTrace
 
 #: Groups of ops that do not say theirs: those of the fine and of the other kernels that were measured.
@@ -25,7 +26,7 @@ NARROW, WIDE = 32.0, 128.0
 
 
 @dataclass(frozen=True)
-class FusedGemm:
+class FusedGemm(OnDense):
     """Time of a GEMM that skips what a token does not need, in one kernel.
 
     ``setup + pnorm_p(compute of the kept work / rate x (1 + (half / group)^2), bytes / bandwidth)``: launch and, of
@@ -37,17 +38,11 @@ class FusedGemm:
     In a step never less than the kept share of the time of the dense GEMM: no measured kernel does its kept work
     faster than cuBLAS does all of it, and where nothing is skipped nothing is gained.
 
-    Attributes
-    ----------
-    dense : KernelModel
-        Prices the dense GEMM.
-
     >>> from pruninfersim.kernels.base import Roofline
     >>> FusedGemm(Roofline()).rates("group_gemm_k", [32, 128, 512]).round(2).tolist()  # below half: slower than dense
     [0.3, 0.8, 0.9]
     """
 
-    dense: KernelModel
     tokens: float = parameter(0.906, 0.1, 1.1, "1", "rate of the kept work, of tokens and of wide groups")
     outputs: float = parameter(21.1, 1, 200, "1", "group of outputs at which the rate is halved")
     inputs: float = parameter(45.9, 1, 300, "1", "group of inputs at which the rate is halved")
@@ -88,9 +83,7 @@ class FusedGemm:
         setup = self.SETUP + self.prepare * (ops.m * ops.batch > self.TILE)
         if cache == "replayed":
             return np.asarray(setup + pnorm(compute, memory - self.found(ops.b_traffic, hardware), self.overlap))
-        one = np.ones_like(ops.mac_fraction)
-        whole = {"mac_fraction": one, "a_reads": one, "b_reads": one, "out_writes": one}
-        full = self.dense.latency(ops.with_columns(kernel=("gemm",) * len(ops), **whole), hardware, cache=cache)
+        full = self.dense.latency(dense_gemm(ops), hardware, cache=cache)
         return np.asarray(setup + np.maximum(pnorm(compute, memory, self.overlap), full * ops.mac_fraction))
 
     def found(self, size: FloatArray, hardware: HardwareProfile) -> FloatArray:
@@ -104,28 +97,18 @@ class FusedGemm:
         hit = 1.0 - l2_miss(np.maximum(size, 1.0), self.l2_share, hardware, self.L2_SHARPNESS)
         return np.asarray(hit * size / hardware.memory_bandwidth * (1.0 / self.MEMORY - 1.0 / self.L2_RATE))
 
-    def without_quantisation(self) -> KernelModel:
-        """Return the same kernel in fractions of tiles and waves."""
-        return replace(self, dense=smooth(self.dense))
-
 
 @dataclass(frozen=True)
-class FusedPromptAttention:
+class FusedPromptAttention(OnDense):
     """Attention of the queries, or heads, that stay: ``T_dense x keep / rate x (1 + tile / T) + setup``.
 
     With a causal mask, kept queries of one tile see different keys: a tile too many is walked for each. Of the measured
     prompts, with and without a mask, 92 % are within 8 %; of lengths left out of the fit, 67 %.
 
-    Attributes
-    ----------
-    dense : KernelModel
-        Prices the dense attention.
-
     >>> FusedPromptAttention.__dataclass_fields__["rate"].default
     0.95
     """
 
-    dense: KernelModel
     rate: float = parameter(0.95, 0.3, 1.1, "1", "rate of the kept work over that of the dense kernel")
     tile: float = parameter(282.0, 1.0, 2000.0, "1", "keys walked for nothing, with a causal mask")
     setup: float = parameter(2.1e-5, 1e-7, 1e-4, "s", "index of the kept queries, and launch")
@@ -133,16 +116,8 @@ class FusedPromptAttention:
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
         """Return the time of one run of each op, shape (*sweep, op) [s]."""
         # Q is read for what is kept only.
-        keep = np.maximum(ops.a_reads, 1e-12)
-        one = np.ones_like(keep)
-        whole = ops.with_columns(
-            kernel=("attention_prefill",) * len(ops), mac_fraction=ops.mac_fraction / keep, a_reads=one, b_reads=one,
-            out_writes=one,
-        )  # fmt: skip
+        keep = np.maximum(ops.a_reads, RARE)
+        whole = dense_attention(ops, "prefill", mac_fraction=ops.mac_fraction / keep)
         wasted = np.where(whole.mac_fraction < 0.99, self.tile / np.maximum(ops.n, 1.0), 0.0)
         full = self.dense.latency(whole, hardware, cache=cache)
         return np.asarray(full * np.minimum(keep / self.rate * (1.0 + wasted), 1.0 / self.rate) + self.setup)
-
-    def without_quantisation(self) -> KernelModel:
-        """Return the same kernel in fractions of tiles and waves."""
-        return replace(self, dense=smooth(self.dense))

@@ -21,9 +21,6 @@ from pruninfersim.trace import OpTrace
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Bytes of 2:4 metadata per dense weight element: a 2-bit index for each of the two kept values of four.
-METADATA = 0.125
-
 
 def dense_twin(ops: OpTrace) -> OpTrace:
     """Return 2:4 ops as the dense GEMMs that they replace: all MACs, all weight bytes.
@@ -37,7 +34,7 @@ def dense_twin(ops: OpTrace) -> OpTrace:
     return ops.with_columns(
         kernel=tuple("gemm" if is_sparse else key for is_sparse, key in zip(sparse, ops.kernel, strict=True)),
         pattern=("",) * len(ops),
-        b_bytes=np.where(sparse, 2.0 * (ops.b_bytes - METADATA), ops.b_bytes),
+        b_bytes=np.where(sparse, 2.0 * (ops.b_bytes - precision.METADATA), ops.b_bytes),
         mac_fraction=np.where(sparse, 2.0 * ops.mac_fraction, ops.mac_fraction),
     )
 

@@ -100,6 +100,10 @@ class Kind:
     carry : callable, optional
         (kernel, GPU it was fitted on, another GPU) -> the kernel for the other one, where parameters cannot carry over
         as they are.
+    settled : callable, optional
+        (kernel, frame) -> the kernel with the fields that follow from how the rows were timed, and are not fitted.
+    one_set : bool
+        Whether parameters do not depend on the width of the operands, so that the 16-bit set speaks for narrow formats.
     usual : mapping
         Fields of the kernel that follow from the library that was timed, with what libraries do as a rule. A fit keeps
         those of its timings; a stack, and a fit that starts from it, take these.

@@ -17,6 +17,7 @@ from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import Cache, parameter, pnorm
 from pruninfersim.kernels.evidence import Quantity, Spread, moved
 from pruninfersim.kernels.kind import Kind, Regime, rows_as_ops
+from pruninfersim.kernels.replay import crossing
 from pruninfersim.trace import OpTrace
 
 if TYPE_CHECKING:
@@ -66,10 +67,7 @@ class Quantise:
         """
         size, rows = ops.traffic, ops.batch * ops.m
         waves = np.ceil(rows / (self.ROWS_PER_SM * hardware.sm_count))
-        miss: FloatArray = np.ones(())
-        if hardware.l2_size is not None:
-            fill = self.l2_share * hardware.l2_size / np.maximum(size, 1.0)
-            miss = 1.0 / (1.0 + fill**self.MISS_SHARPNESS)
+        miss = crossing(size, self.l2_share, hardware, self.MISS_SHARPNESS)
         memory = size * (miss / self.memory_efficiency + (1.0 - miss) / self.l2_bandwidth) / hardware.memory_bandwidth
         return np.asarray(self.launch + pnorm(memory, self.row_time * waves * ops.k / 4096.0, self.OVERLAP))
 

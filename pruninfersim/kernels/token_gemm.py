@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.hardware import HardwareProfile
-from pruninfersim.kernels.base import Cache, KernelModel, Quantised, compute_time, pnorm
+from pruninfersim.kernels.base import Cache, compute_time, pnorm
+from pruninfersim.kernels.dense import RARE, OnDense, dense_gemm
 from pruninfersim.kernels.elementwise import Elementwise
 from pruninfersim.trace import OpTrace
 
 #: Start-up and drain of a gather, scatter or other small kernel [s]: between the 1.4e-6 and 3.5e-6 of rotary, norm and
 #: embedding kernels on two GPUs (fitted to casys-kaist/LLMServingSim, MIT).
 SMALL_KERNEL = 2e-6
-#: Smallest probability that a tile has a kept token; below, the op hardly ever runs.
-RARE = 1e-12
+
+
+def expected(runs: FloatArray, busy: FloatArray) -> FloatArray:
+    """Return the expected time of an op that runs with a probability, and else finds nothing to do, of their shape [s].
+
+    >>> float(expected(np.array(0.5), np.array(1e-5)))
+    6e-06
+    """
+    return np.asarray(runs * busy + (1.0 - runs) * np.minimum(SMALL_KERNEL, busy))
 
 
 @dataclass(frozen=True)
-class VendorTokenGemm:
+class VendorTokenGemm(OnDense):
     """Expected time of a GEMM on the kept tokens only, without a fused kernel: a dense GEMM on rows that are packed.
 
     Of m tokens, Binomial(m, keep) are kept. The GEMM runs if any is (probability ``b_reads`` = 1 - s^m, as the trace
@@ -30,14 +38,7 @@ class VendorTokenGemm:
 
     With both, "GEMM-M naive" of the dynamic-pruning kernels measured on an RTX 5090 (M = N = K, half of the rows) is
     reproduced to 5 to 20 %; see `MaskSort`.
-
-    Attributes
-    ----------
-    dense : KernelModel
-        Prices the dense GEMM on the kept rows.
     """
-
-    dense: KernelModel
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
         """Return the expected time of one run of each op, shape (*sweep, op) [s].
@@ -48,17 +49,8 @@ class VendorTokenGemm:
             If the profile lacks a figure that the dense GEMM needs.
         """
         runs = np.clip(ops.b_reads, RARE, 1.0)
-        rows = np.maximum(ops.m * ops.mac_fraction / runs, 1.0)
-        kept = ops.with_columns(
-            kernel=("gemm",) * len(ops), m=rows, mac_fraction=1.0 + 0.0 * rows, a_reads=1.0 + 0.0 * rows,
-            b_reads=1.0 + 0.0 * rows, out_writes=1.0 + 0.0 * rows,
-        )  # fmt: skip
-        busy = self.dense.latency(kept, hardware, cache=cache)
-        return np.asarray(runs * busy + (1.0 - runs) * np.minimum(SMALL_KERNEL, busy))
-
-    def without_quantisation(self) -> VendorTokenGemm:
-        """Return the same kernel with fractions of tiles and waves."""
-        return replace(self, dense=self.dense.without_quantisation()) if isinstance(self.dense, Quantised) else self
+        kept = dense_gemm(ops, m=np.maximum(ops.m * ops.mac_fraction / runs, 1.0))
+        return expected(runs, self.dense.latency(kept, hardware, cache=cache))
 
 
 @dataclass(frozen=True)
@@ -80,7 +72,7 @@ class MaskSort:
 
     ``flag + step x log2(min(tokens, 1024))``: to order n flags takes a tree of log2 n steps, one after the other, over
     the 1024 threads of a CTA at most; what more tokens there are, each thread counts in its registers. A step is
-    latency, in clocks of an SM, so that it goes with the boost clock. One token has no order: a kernel that looks at
+    latency, in clocks of an SM, so that it goes with their clock. One token has no order: a kernel that looks at
     its flag is all.
 
     The step is the one number fitted to "GEMM-M naive" in the published timings of dynamic-pruning kernels on an RTX
@@ -102,7 +94,7 @@ class MaskSort:
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
         """Return the time of one run of each op, shape (*sweep, op) [s]."""
-        slower = self.TIMED_CLOCK / (hardware.boost_clock or self.TIMED_CLOCK)
+        slower = self.TIMED_CLOCK / hardware.clock
         copied = ops.traffic / (hardware.memory_bandwidth * Elementwise.COPY_EFFICIENCY)
         steps = np.log2(np.clip(ops.batch * ops.m, 1.0, self.THREADS))
         return np.asarray(SMALL_KERNEL + np.maximum(self.step * slower * steps, copied))

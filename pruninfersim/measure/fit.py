@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
-from pruninfersim._util.files import TABLE, read_text
-from pruninfersim.calibration import kinds, timings
+from pruninfersim.calibration import kinds
+from pruninfersim.calibration.checks import FEWEST_ROWS
 from pruninfersim.calibration.fit import calibrate
 from pruninfersim.calibration.record import Calibration
-from pruninfersim.errors import FileFormatError, InvalidInputError, PruninfersimError
-
-#: Fewest rows that are fitted.
-LEAST_ROWS = 5
-
-
-def read(path: Path, kind: str) -> pd.DataFrame:
-    """Return the timings in a file that ``pruninfersim measure`` wrote; its comment lines are passed over.
-
-    Raises
-    ------
-    FileFormatError
-        If a line is bad.
-    """
-    try:
-        written = io.StringIO(read_text(path, TABLE), newline=None)
-        text = pd.read_csv(written, comment="#", dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise FileFormatError(f"{path}: not a readable CSV file ({str(error).strip()})") from None
-    return timings.parse(text, kind=kind, where=path.name)
+from pruninfersim.calibration.timings import read_timings
+from pruninfersim.errors import InvalidInputError, PruninfersimError
 
 
 def fit_folder(folder: str | Path) -> list[Calibration]:
@@ -46,29 +25,32 @@ def fit_folder(folder: str | Path) -> list[Calibration]:
     Returns
     -------
     list of Calibration
-        Held-out errors are cross-validated by shape. Operands stream from HBM by protocol, so ``cache="cold"``.
+        Held-out errors are cross-validated by shape. Operands stream from HBM by protocol, so ``cache="cold"``. A kind
+        of which too few shapes were timed is left out.
 
     Raises
     ------
     InvalidInputError
         If there is nothing to fit.
+    FileFormatError
+        If a line of a file is bad.
     """
     fits = []
     for kind in kinds.KERNELS:
         path = Path(folder) / f"{kind}.csv"
         if not path.is_file():
             continue
-        frame = read(path, kind)
+        frame = read_timings(path, kind=kind)
         for dtype in dict.fromkeys(frame["dtype"]):
             rows = frame[frame["dtype"] == dtype].reset_index(drop=True)
             # 2:4 is fitted as a ratio to dense: one side alone says nothing.
             lopsided = "sparsity" in rows and rows["sparsity"].nunique() < 2
-            if len(rows) >= LEAST_ROWS and not lopsided:
+            if len(rows) >= FEWEST_ROWS and not lopsided:
                 source = f"pruninfersim measure, {rows['backend'].iat[0]}"
                 fits.append(calibrate(kind, rows, str(rows["gpu"].iat[0]), dtype=dtype, cache="cold", source=source))
     if not fits:
         known = ", ".join(f"{kind}.csv" for kind in kinds.KERNELS)
-        raise InvalidInputError(f"{folder}: no file with at least {LEAST_ROWS} timings to fit; looked for {known}")
+        raise InvalidInputError(f"{folder}: no file with at least {FEWEST_ROWS} timings to fit; looked for {known}")
     return fits
 
 

@@ -238,9 +238,7 @@ def window_pattern(family: str, config: Keys, layers: int) -> tuple[bool, ...]:
     An explicit ``layer_types`` list wins over the rule of the family.
     """
     config.read(["use_sliding_window", "max_window_layers", "sliding_window_pattern"])
-    kinds = config.get("layer_types")
-    if kinds and len(kinds) != layers:
-        raise InvalidInputError(f"layer_types has {len(kinds)} entries for {layers} layers")
+    kinds = config.layer_types(layers)
     strange = sorted({str(kind) for kind in kinds or ()} - {"sliding_attention", "full_attention"})
     if strange:
         raise InvalidInputError(f"layer_types holds {strange[0]}, which is not supported for {family}")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pruninfersim.errors import InvalidInputError
 from pruninfersim.models.architectures.attention import Attention
 from pruninfersim.models.architectures.layered import Layer
 from pruninfersim.models.keys import Keys, whole_heads
@@ -31,14 +31,10 @@ def attention(keys: Keys, **more: Any) -> Attention:
     return Attention(**given | more)
 
 
-def windows(keys: Keys, layers: int) -> list[bool]:
-    """Return which layers see a window only, from ``layer_types``."""
-    kinds = keys.get("layer_types")
-    if kinds is None:
-        return [False] * layers
-    if len(kinds) != layers:
-        raise InvalidInputError(f"layer_types has {len(kinds)} entries for {layers} layers")
-    return [kind in ("sliding_attention", "chunked_attention") for kind in kinds]
+def windows(keys: Keys, rule: Sequence[bool]) -> Sequence[bool]:
+    """Return which layers see a window only, from ``layer_types``; without it what the rule of the family says."""
+    kinds = keys.layer_types(len(rule))
+    return rule if kinds is None else [kind in ("sliding_attention", "chunked_attention") for kind in kinds]
 
 
 def window(keys: Keys) -> int | None:

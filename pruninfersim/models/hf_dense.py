@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.models.architectures.layered import Layer
 from pruninfersim.models.architectures.mlp import MLP
@@ -56,10 +58,10 @@ def cohere(keys: Keys) -> Read:
     if keys.get("use_qk_norm"):
         raise InvalidInputError("use_qk_norm is not supported for cohere (its norm has weights for every head)")
     count, bias = keys["num_hidden_layers"], bool(keys.get("attention_bias"))
-    local = [False] * count
+    local: Sequence[bool] = [False] * count
     if keys["model_type"] == "cohere2":
         every = keys.get("sliding_window_pattern", 4)
-        local = windows(keys, count) if "layer_types" in keys else [(i + 1) % every != 0 for i in range(count)]
+        local = windows(keys, [(i + 1) % every != 0 for i in range(count)])
     ffn = MLP(inter=keys["intermediate_size"])
     return Read(
         tuple(

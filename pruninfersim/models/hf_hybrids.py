@@ -10,6 +10,7 @@ from pruninfersim.models.architectures.linear_attention import DeltaNet, Mamba2
 from pruninfersim.models.architectures.mlp import MLP
 from pruninfersim.models.architectures.moe import MoE
 from pruninfersim.models.hf_common import Read, attention
+from pruninfersim.models.hf_mixtures import qwen_experts
 from pruninfersim.models.keys import Keys
 
 #: What newer files of Nemotron-H call a layer -> its letter in the pattern of older ones.
@@ -29,21 +30,12 @@ def qwen_next(keys: Keys) -> Read:
         conv=keys["linear_conv_kernel_dim"],
     )
     full = attention(keys, qk_norm="head", gate=bool(keys.get("attn_output_gate", True)))
-    kinds = keys.get("layer_types") or [
+    kinds = keys.layer_types(count) or [
         "full_attention" if (i + 1) % every == 0 else "linear_attention" for i in range(count)
     ]
-    if len(kinds) != count:
-        raise InvalidInputError(f"layer_types has {len(kinds)} entries for {count} layers")
     if keys.get("num_experts"):
-        shared = keys.get("shared_expert_intermediate_size", 0)
         keys.read(["decoder_sparse_step"])
-        ffn: MLP | MoE = MoE(
-            experts=keys["num_experts"],
-            top_k=keys["num_experts_per_tok"],
-            inter=keys["moe_intermediate_size"],
-            shared_inter=shared,
-            shared_gate=bool(shared),
-        )
+        ffn: MLP | MoE = qwen_experts(keys)
     else:
         ffn = MLP(inter=keys["intermediate_size"])
     return Read(tuple(Layer(mixer=delta if kind == "linear_attention" else full, ffn=ffn) for kind in kinds))

@@ -20,17 +20,21 @@ def mixtral(keys: Keys) -> Read:
     return Read((Layer(mixer=mixer, ffn=moe),) * keys["num_hidden_layers"])
 
 
-def qwen_moe(keys: Keys) -> Read:
-    """Return the layers of qwen_moe models."""
-    qwen2 = keys["model_type"] == "qwen2_moe"
+def qwen_experts(keys: Keys) -> MoE:
+    """Return the mixture that the keys of Qwen's families describe, with a gated shared expert where there is one."""
     shared = keys.get("shared_expert_intermediate_size", 0)
-    moe = MoE(
+    return MoE(
         experts=keys["num_experts"],
         top_k=keys["num_experts_per_tok"],
         inter=keys["moe_intermediate_size"],
         shared_inter=shared,
         shared_gate=bool(shared),
     )
+
+
+def qwen_moe(keys: Keys) -> Read:
+    """Return the layers of qwen_moe models."""
+    qwen2, moe = keys["model_type"] == "qwen2_moe", qwen_experts(keys)
     bias = bool(keys.get("qkv_bias", qwen2))
     mixer = attention(
         keys,
@@ -59,7 +63,7 @@ def gpt_oss(keys: Keys) -> Read:
         router_bias=True,
         biases=True,
     )
-    local = windows(keys, count) if "layer_types" in keys else [i % 2 == 0 for i in range(count)]
+    local = windows(keys, [i % 2 == 0 for i in range(count)])
     bias = bool(keys.get("attention_bias", True))
     return Read(
         tuple(
@@ -101,7 +105,7 @@ def deepseek(keys: Keys) -> Read:
         shared_inter=keys.get("n_shared_experts", 0) * keys["moe_intermediate_size"],
         router_bias=keys["model_type"] != "deepseek_v2",
     )
-    dense, first, step = MLP(inter=keys["intermediate_size"]), keys.get("first_k_dense_replace", 0), 1
+    dense, first = MLP(inter=keys["intermediate_size"]), keys.get("first_k_dense_replace", 0)
     step = keys.get("moe_layer_freq", 1)
     listed = keys.get("mlp_layer_types")
 
@@ -177,14 +181,13 @@ def llama4(keys: Keys) -> Read:
     named = keys.get("moe_layers")
     dense = MLP(inter=keys.get("intermediate_size_mlp", 16384))
     norm = "unweighted" if keys.get("use_qk_norm", True) else "none"
-    kinds = windows(keys, count) if "layer_types" in keys else []
+    rotary = [bool(listed[i]) if listed else (i + 1) % every != 0 for i in range(count)]
+    local = windows(keys, rotary)
 
     def layer(index: int) -> Layer:
-        rotary = bool(listed[index]) if listed else (index + 1) % every != 0
-        local = kinds[index] if kinds else rotary
-        chunk = keys.get("attention_chunk_size") if local else None
+        chunk = keys.get("attention_chunk_size") if local[index] else None
         sparse = index in named if named is not None else (index + 1) % step == 0
-        mixer = attention(keys, window=chunk, rotary=rotary, qk_norm=norm if rotary else "none")
+        mixer = attention(keys, window=chunk, rotary=rotary[index], qk_norm=norm if rotary[index] else "none")
         return Layer(mixer=mixer, ffn=moe if sparse else dense)
 
     return Read(tuple(layer(i) for i in range(count)))
@@ -197,9 +200,9 @@ def gemma4(keys: Keys) -> Read:
         if keys.get(key):
             raise InvalidInputError(f"the key {key} ({keys.get(key)}) is not supported for gemma4")
     keys.read(["vocab_size_per_layer_input"])
-    keys.get("enable_moe_block")
+    mixture = bool(keys.get("enable_moe_block"))
     ffn: MLP | MoE = MLP(inter=keys["intermediate_size"])
-    if keys.get("enable_moe_block"):  # the dense MLP runs beside the experts
+    if mixture:  # the dense MLP runs beside the experts
         ffn = MoE(
             experts=keys["num_experts"],
             top_k=keys["top_k_experts"],
@@ -207,7 +210,6 @@ def gemma4(keys: Keys) -> Read:
             shared_inter=keys["intermediate_size"],
             router_bias=True,
         )
-    norms = 7 if keys.get("enable_moe_block") else 4
     whole = {
         "head_dim": keys.get("global_head_dim", keys.get("head_dim", 256)),
         "kv_heads": keys.get("num_global_key_value_heads", keys["num_key_value_heads"]),
@@ -217,4 +219,8 @@ def gemma4(keys: Keys) -> Read:
         True: attention(keys, qk_norm="head", window=keys["sliding_window"]),
         False: attention(keys, qk_norm="head", **whole),
     }
-    return Read(tuple(Layer(mixer=mixers[local], ffn=ffn, norms=norms) for local in windows(keys, count)))
+    return Read(
+        tuple(
+            Layer(mixer=mixers[local], ffn=ffn, norms=7 if mixture else 4) for local in windows(keys, [False] * count)
+        )
+    )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pruninfersim.errors import InvalidInputError
+from pruninfersim.errors import InvalidInputError, shown
 
 #: Most layers of a model: no language model has had a twentieth of them.
 MOST_LAYERS = 4096
@@ -43,9 +43,6 @@ class Keys:
         self._read.add(key)
         return self._config[key]
 
-    def __contains__(self, key: str) -> bool:
-        return key in self._config
-
     def get(self, key: str, default: Any = None) -> Any:
         """Return a value, or the default where the key is missing or null."""
         self._read.add(key)
@@ -80,9 +77,25 @@ class Keys:
         left = self.unread()
         if left:
             raise InvalidInputError(
-                f"the key {left[0]} ({_short(self._config[left[0]])}) says that this model is not what its other sizes "
+                f"the key {left[0]} ({shown(self._config[left[0]])}) says that this model is not what its other sizes "
                 f"describe, and it is not supported for {self._config.get('model_type')}; remove it if it has no effect"
             )
+
+    def layer_types(self, layers: int) -> Any:
+        """Return ``layer_types``, one entry per layer; None where the key is missing or null.
+
+        Raises
+        ------
+        InvalidInputError
+            If there are more or fewer entries.
+
+        >>> Keys({"layer_types": ["full_attention"]}).layer_types(1)
+        ['full_attention']
+        """
+        kinds = self.get("layer_types")
+        if kinds is not None and len(kinds) != layers:
+            raise InvalidInputError(f"layer_types has {len(kinds)} entries for {layers} layers")
+        return kinds
 
 
 def whole_heads(hidden: Any, heads: Any, head_dim: Any) -> Any:
@@ -103,8 +116,3 @@ def whole_heads(hidden: Any, heads: Any, head_dim: Any) -> Any:
             f"{heads} heads do not divide hidden_size {hidden}: give head_dim (pruned models keep that of their parent)"
         )
     return hidden // heads
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) < 60 else f"{text[:56]} ..."

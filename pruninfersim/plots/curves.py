@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 AXES = {"sparsity": "sparsity [1]", "batch": "batch [sequences]", "context": "context [tokens]"}
 #: Columns that tell lines apart, in the order in which a line is named after them.
 TELLING = ("method", "hardware", "model", "stack", "dtype", "phase", "batch", "context", "sparsity")
+#: Height of a line of the legend of lines [px]; plotly cuts what is taller than the plot.
+ENTRY = 32
 #: Up to this many points of a logarithmic axis get a tick each.
 MOST_TICKS = 12
 
@@ -167,6 +169,8 @@ def curve_figure(
         for line in lines:
             _draw(fig, line, axis, look, first=line.facet == panels[0], place=place)
     fig.add_hline(y=1.0, line_color="#444444", line_width=1, opacity=1.0)
+    shown = sum(trace.showlegend is not False for trace in fig.data)
+    fig.update_layout(height=max(fig.layout.height, fig.layout.margin.t + fig.layout.margin.b + ENTRY * shown))
     if axis != "sparsity":
         fig.update_xaxes(type="log")
         spots = sorted({float(x) for line in info for x in line.x})

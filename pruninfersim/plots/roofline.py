@@ -22,6 +22,8 @@ TERA = 1e12
 VISIBLE = 0.01
 #: Share of the time from which an op has its name at the marker; ops closer than this many decades share a text.
 NAMED, TOGETHER = 0.02, 0.3
+#: Names in a line of such a text.
+LINE = 4
 
 
 class RooflineInfo(NamedTuple):
@@ -106,6 +108,7 @@ def roofline_figure(
         hovertemplate="roofline at %{x:.3g} FLOP/B: %{y:.3g} TFLOP/s<extra></extra>",
     )
     sides = [("dense", dense, COLOURS[0], "circle")] + ([("pruned", pruned, COLOURS[1], "diamond")] if pruned else [])
+    middle = np.sqrt(x[0] * x[-1])
     for label, side, colour, symbol in sides:
         fig.add_scatter(
             x=side.intensity,
@@ -121,7 +124,10 @@ def roofline_figure(
                 "line": {"color": "#ffffff", "width": 1},
             },
             text=_labels(side),
-            textposition="top left" if label == "dense" else "bottom right",
+            textposition=[
+                "top left" if label == "dense" else f"bottom {'left' if at > middle else 'right'}"
+                for at in side.intensity
+            ],
             textfont={"size": 12, "color": colour},
             hovertext=side.names,
             customdata=side.share * 100.0,
@@ -141,14 +147,19 @@ def roofline_figure(
 
 def _labels(side: RooflineInfo) -> list[str]:
     """Return a text for each op: ops at one place share theirs, small ops have none."""
-    places: dict[tuple[float, float], list[int]] = {}
-    for i, (x, y, share) in enumerate(zip(side.intensity, side.rate, side.share, strict=True)):
-        if share >= NAMED:
-            spot = (round(float(np.log10(x)) / TOGETHER), round(float(np.log10(y)) / TOGETHER))
-            places.setdefault(spot, []).append(i)
+    spots = np.log10(np.stack([side.intensity, side.rate], axis=1))
+    places: list[list[int]] = []
+    for i in np.argsort(-side.rate, kind="stable").tolist():
+        if side.share[i] >= NAMED:
+            near = [members for members in places if np.abs(spots[i] - spots[members[0]]).max() <= TOGETHER]
+            if near:
+                near[0].append(i)
+            else:
+                places.append([i])
     texts = [""] * len(side.names)
-    for members in places.values():
-        texts[members[0]] = ", ".join(side.names[i] for i in members)
+    for members in places:
+        names = [side.names[i] for i in sorted(members)]
+        texts[members[0]] = ",<br>".join(", ".join(names[i : i + LINE]) for i in range(0, len(names), LINE))
     return texts
 
 

@@ -24,7 +24,7 @@ from pruninfersim.questions.checkpoints import both_traces
 from pruninfersim.questions.comparison import Speedup, compare_estimates
 from pruninfersim.questions.setup import Setup, warned
 from pruninfersim.questions.several import Speedups
-from pruninfersim.questions.vocabulary import KEYWORDS, Question, asked, one_only
+from pruninfersim.questions.vocabulary import Question, asked, is_list, needs_method, one_only
 from pruninfersim.stacks import Stack
 from pruninfersim.trace import OpTrace
 from pruninfersim.workload import Logits, Workload
@@ -206,8 +206,7 @@ def _trace(side: Any, software: CostModel, given: Mapping[str, Any]) -> OpTrace:
 def _pruned(ops: OpTrace, given: Mapping[str, Any]) -> OpTrace:
     """Return a trace after the method of the keywords, or as it is without one."""
     if "method" not in given:
-        if "sparsity" in given:
-            raise InvalidInputError("a sparsity needs a method=..., for instance method='static-width'")
+        needs_method(None, given.get("sparsity"))
         return ops
     return ops.prune(pruning.resolve(given["method"], given.get("sparsity")))
 
@@ -225,6 +224,9 @@ def speedup(  # type: ignore[overload-overlap]  # a name is a sequence, too: it 
     stack: str | Stack | CostModel = stacks.DEFAULT,
     dtype: str | None = None,
     logits: Logits | None = None,
+    workload: Workload | None = None,
+    tp: int = 1,
+    ep: int = 1,
 ) -> Speedup: ...
 
 
@@ -242,6 +244,9 @@ def speedup(
     stack: str | Stack | CostModel | Iterable[str | Stack | CostModel] = stacks.DEFAULT,
     dtype: str | Iterable[str] | None = None,
     logits: Logits | None = None,
+    workload: Workload | None = None,
+    tp: int = 1,
+    ep: int = 1,
 ) -> Speedups: ...
 
 
@@ -259,6 +264,9 @@ def speedup(
     stack: Any = stacks.DEFAULT,
     dtype: Any = None,
     logits: Logits | None = None,
+    workload: Workload | None = None,
+    tp: int = 1,
+    ep: int = 1,
     **other: Never,
 ) -> Speedup | Speedups:
     """Return the speedup of a pruning method, by names; with lists of models, GPUs, stacks or methods one for each.
@@ -282,6 +290,10 @@ def speedup(
         Precision of the linear layers; default is the model's own.
     logits : {"last", "all"}, optional
         Tokens that pass the LM head in prefill; default is the protocol of the stack.
+    workload : Workload, optional
+        In place of phase, batch, context and logits.
+    tp, ep : int
+        GPUs over which the model is split, and groups of them that share the experts, as in `Setup`.
 
     Returns
     -------
@@ -305,7 +317,7 @@ def speedup(
     >>> [(each.hardware.name, each.method) for each in both][:2]
     [('h100-sxm', 'low-rank'), ('h100-sxm', 'static-width')]
     """
-    refuse("speedup", other, [*KEYWORDS, "methods"])
+    refuse(speedup, other)
     missing = [name for name, value in (("model", model), ("hardware", hardware)) if value is None]
     if missing or (method is None and methods is None):
         raise InvalidInputError(
@@ -314,26 +326,27 @@ def speedup(
         )
     if method is not None and methods is not None:
         raise InvalidInputError("give method (one, or a composition) or methods (alternatives), not both")
+    if workload is not None:
+        usual: dict[str, Any] = {"phase": "prefill", "batch": 1, "context": CONTEXT, "logits": None}
+        said: dict[str, Any] = {"phase": phase, "batch": batch, "context": context, "logits": logits}
+        for word in (word for word in usual if not np.array_equal(said[word], usual[word])):
+            raise InvalidInputError(f"workload says {word} already; leave one of the two out")
     given = {"model": model, "hardware": hardware, "stack": stack, "dtype": dtype, "phase": phase}
-    several = methods is not None or any(_is_list(value) for value in given.values())
+    several = methods is not None or any(is_list(value) for value in given.values())
     axes = {name: _entries(name, value) for name, value in given.items()}
     alternatives = [method] if methods is None else _entries("methods", methods)
     results = []
     for m, gpu, s, d, p in itertools.product(*axes.values()):
-        setup = Setup(m, gpu, s, d)
-        work = setup.workload(p, batch, context, logits)
+        setup = Setup(m, gpu, s, d, tp, ep)
+        work = setup.workload(p, batch, context, logits) if workload is None else workload
         for one in alternatives:
             ratio = sparsity if methods is None or pruning.takes_sparsity(one) else None
             results.append(warned(setup.compared(one, ratio, work)))
     return Speedups(tuple(results)) if several else results[0]
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list | tuple | set | np.ndarray)
-
-
 def _entries(name: str, value: Any) -> list[Any]:
-    entries = list(value) if _is_list(value) else [value]
+    entries = list(value) if is_list(value) else [value]
     if not entries:
         raise InvalidInputError(f"the list {name} is empty; give at least one")
     return entries

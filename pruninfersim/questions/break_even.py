@@ -20,7 +20,7 @@ from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Method
 from pruninfersim.questions.setup import Setup
-from pruninfersim.questions.vocabulary import KEYWORDS, one_only
+from pruninfersim.questions.vocabulary import one_only
 from pruninfersim.stacks import Stack
 from pruninfersim.workload import Logits
 
@@ -90,6 +90,8 @@ def break_even(
     stack: str | Stack | CostModel = "vendor",
     dtype: str | None = None,
     logits: Logits | None = None,
+    tp: int = 1,
+    ep: int = 1,
     **other: Never,
 ) -> Crossings:
     """Return where a method starts or stops to win against dense, or against another method.
@@ -104,7 +106,7 @@ def break_even(
         Another method, at the same sparsity if it is given by name; default is the dense model.
     between : tuple of two floats, optional
         Range of the search, by default 0 to 0.95, 1 to 1024, 16 to 131072.
-    model, hardware, phase, sparsity, batch, context, stack, dtype, logits : as in `pruninfersim.speedup`
+    model, hardware, phase, sparsity, batch, context, stack, dtype, logits, tp, ep : as in `pruninfersim.speedup`
 
     Returns
     -------
@@ -115,7 +117,10 @@ def break_even(
 
     Raises
     ------
-    UnknownNameError, InvalidInputError
+    UnknownNameError
+        If a name is not known.
+    InvalidInputError
+        If something is missing, a list, or out of range; if `between` is empty or the wrong way round.
 
     >>> found = break_even("sparsity", method="dynamic-depth", model="llama-3.1-8b", hardware="h100-sxm",
     ...                    stack="ideal")
@@ -124,7 +129,7 @@ def break_even(
     >>> break_even("batch", method="static-width", model="llama-3.1-8b", hardware="h100-sxm", stack="ideal").winner
     'static-width'
     """
-    refuse("break_even", other, ["axis", *KEYWORDS, "against", "between"])
+    refuse(break_even, other)
     if axis not in RANGES:
         raise unknown_name("axis", axis, RANGES)
     if method is None or model is None or hardware is None:
@@ -133,8 +138,10 @@ def break_even(
         )
     one_only("break_even", model=model, hardware=hardware, phase=phase, stack=stack, dtype=dtype)
     low, high = between or RANGES[axis]
+    if not low < high:
+        raise InvalidInputError(f"between must be two numbers, the lower one first; got {shown(between)}")
     fixed = {"sparsity": sparsity, "batch": batch, "context": context}
-    setup = Setup(model, hardware, stack, dtype)
+    setup = Setup(model, hardware, stack, dtype, tp, ep)
 
     def lead(values: FloatArray) -> FloatArray:
         """ln of how much faster the method is than its rival."""

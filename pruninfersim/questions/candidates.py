@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -15,6 +16,7 @@ from pruninfersim.pruning import Axis, Method
 from pruninfersim.questions.break_even import RANGES
 from pruninfersim.questions.comparison import Speedup, compare_estimates
 from pruninfersim.questions.loss import Loss
+from pruninfersim.questions.prices import of_a_million
 from pruninfersim.questions.request import Request, request
 from pruninfersim.questions.setup import Setup
 from pruninfersim.questions.target import PARTS, Target, chance, reached
@@ -29,8 +31,6 @@ Interval: TypeAlias = "tuple[FloatArray, FloatArray]"
 LARGEST = RANGES["sparsity"][1]
 #: Steps of the first sweep over sparsities, and of the second one inside the step in which the target is met [1].
 COARSE, FINE = 0.01, 0.001
-HOUR = 3600.0
-MILLION = 1e6
 TINY = 1e-9
 
 
@@ -88,9 +88,9 @@ def reach(
     need = np.asarray(memory.weight_memory(step.trace) + memory.kv_memory(step.trace))
     values["memory"], intervals["memory"] = need, (need, need)
     if price is not None:
-        hourly = price * setup.tp * MILLION / HOUR
         low, high = intervals["throughput"]
-        values["cost"], intervals["cost"] = hourly / values["throughput"], (hourly / high, hourly / low)
+        cost = partial(of_a_million, price, gpus=setup.stack.gpus)
+        values["cost"], intervals["cost"] = cost(values["throughput"]), (cost(high), cost(low))
     return Reach(values, intervals, setup.hardware.memory_size / need, result)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from pruninfersim import pruning, stacks
 from pruninfersim._util.arrays import checked
 from pruninfersim._util.defaults import LENGTH
 from pruninfersim._util.doors import door
+from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel
 from pruninfersim.cost.memory import kv_memory, weight_memory
 from pruninfersim.cost.serving import Serving
@@ -21,6 +22,7 @@ from pruninfersim.hardware import HardwareProfile, traits
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Method, Ratio
 from pruninfersim.questions.setup import Setup
+from pruninfersim.questions.vocabulary import needs_method
 from pruninfersim.stacks import Stack
 from pruninfersim.trace import OpTrace
 from pruninfersim.workload import Workload
@@ -37,6 +39,8 @@ REPORTED_INLINE_ECC = 0.92
 SAMPLER_BYTES = 38.8
 #: First figure that no GPU, and no model, will ever have.
 MOST = 1e18
+#: Fewest bytes that a memory, or the weights of a model, can be meant to have: below, a number is in GB [B].
+LEAST_BYTES = 1e6
 #: Memory from which vLLM allows steps of 8192 tokens, and not 2048 [B].
 LARGE_CARD = 70 * 2**30
 
@@ -137,6 +141,7 @@ def capacity(
     max_batched_tokens: float | None = None,
     max_sequences: float | None = None,
     tp: int = 1,
+    **other: Never,
 ) -> Capacity:
     """Return how many KV tokens, and sequences, fit beside the weights.
 
@@ -178,7 +183,7 @@ def capacity(
     Raises
     ------
     InvalidInputError
-        If a figure is not above 0.
+        If a figure is not above 0, a share is above 1, a sparsity has no method, or a keyword is not known.
     MissingValueError
         If a figure is missing and no name gives it.
 
@@ -186,10 +191,11 @@ def capacity(
     >>> room.largest_batch, 0.85 < room.kv_tokens / 41408 < 1.15  # vLLM 0.19 logs 41,408 tokens
     (4, True)
     """
+    refuse(capacity, other)
     given = {
         k: v
         for k, v in locals().items()
-        if k not in ("model", "hardware", "stack", "method", "sparsity", "dtype", "tp")
+        if k not in ("model", "hardware", "stack", "method", "sparsity", "dtype", "tp", "other")
     }
     for name, value in given.items():
         if value is None:
@@ -197,6 +203,11 @@ def capacity(
         figure = checked(name, value, minimum=0.0, below=MOST)
         if figure.ndim or (figure == 0 and name != "reserve"):
             raise InvalidInputError(f"{name} must be one number above 0; got {shown(value)}")
+        if name == "memory_share" and figure > 1:
+            raise InvalidInputError(f"memory_share is a fraction, such as 0.9; got {shown(value)}")
+        if name in ("memory", "weight_bytes") and figure < LEAST_BYTES:
+            raise InvalidInputError(f"{name} is in bytes: 80 GB is 80e9; got {shown(value)}")
+    needs_method(method, sparsity)
     gpu = None if hardware is None else hardware_registry.get(hardware)
     serving = _serving(stack, gpu)
     setup = Setup(model, gpu, stack, dtype, tp) if model is not None and gpu is not None else None
@@ -285,7 +296,10 @@ def _kv_per_token(
 ) -> float:
     """Return the bytes of the KV cache per token of one sequence on one GPU [B]."""
     if one is not None and layers is None and kv_heads is None and head_dim is None:
-        return float(kv_memory(one)) / context * (1.0 if element is None else element / 2.0)
+        if element is not None:
+            states = one.mask(kernels=["linear_attention"])  # no keys, no values
+            one = one.with_columns(b_bytes=np.where(states, one.b_bytes, element))
+        return float(kv_memory(one)) / context
     parts = (
         _figure("layers", layers, config.num_layers if config else None),
         max(_figure("kv_heads", kv_heads, config.num_kv_heads if config else None) / tp, 1.0),

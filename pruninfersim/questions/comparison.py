@@ -27,7 +27,7 @@ from pruninfersim.errors import InvalidInputError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.questions.availability import availability_note
-from pruninfersim.questions.table import case_of, dtype_of, methods_of, plain, printed, rows
+from pruninfersim.questions.table import case_of, dtype_of, methods_of, plain, printed, rows, span
 from pruninfersim.trace import layer_weights, twins
 from pruninfersim.workload import Workload
 
@@ -74,6 +74,7 @@ class Speedup(Answer):
         """What to know before quoting a number: evidence, domain, memory, length, host; worked out when asked for."""
         before, after = self.dense, self.pruned
         found = [
+            *_work_note(before, after),
             *evidence_notes(before, after),
             *_extrapolated_note(before, after),
             *_experts_note(before, after),
@@ -282,6 +283,13 @@ def compare_estimates(before: Estimate, after: Estimate) -> Speedup:
         dense=before,
         pruned=after,
     )
+
+
+def _work_note(before: Estimate, after: Estimate) -> list[str]:
+    """Say so where the sides do not do the same work: their ratio is then no speedup of the model."""
+    works = [work for side in (before, after) if (work := side.trace.workload) is not None]
+    said = dict.fromkeys(f"{w.phase}, batch {span(w.batch)}, context {span(w.context)}" for w in works)
+    return [f"the sides do different work: {' against '.join(said)}"] if len(said) > 1 else []
 
 
 def _experts_note(before: Estimate, after: Estimate) -> list[str]:

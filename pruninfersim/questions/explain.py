@@ -33,6 +33,7 @@ from pruninfersim.cost.speedups import claimed_share
 from pruninfersim.questions.answers import Side, sides
 from pruninfersim.questions.comparison import Speedup
 from pruninfersim.questions.vocabulary import Question
+from pruninfersim.trace import FUSED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -159,8 +160,9 @@ def explain(
     result = sides("explain", dense, pruned, question)
     before, after = result.dense, result.pruned
     keep = claimed_share(after.trace)
-    roles = tuple(dict.fromkeys(before.trace.roles + after.trace.roles))
-    by_role = _by_role(before, after, keep[..., None], roles)
+    sides_roles = _roles(before, after)
+    roles = tuple(dict.fromkeys(role for side in sides_roles for role in side))
+    by_role = _by_role(before, after, keep[..., None], sides_roles, roles)
     gaps = [(side.trace.count * side.gap).sum(axis=-1) for side in (before, after)]
     by_role = _with_engine(by_role, roles)
     steps: dict[str, Any] = {name: values.sum(axis=-1) for name, values in by_role.items()}
@@ -182,12 +184,21 @@ def _with_engine(by_role: dict[str, FloatArray], roles: tuple[str, ...]) -> dict
     return out
 
 
-def _by_role(before: Estimate, after: Estimate, keep: FloatArray, roles: tuple[str, ...]) -> dict[str, FloatArray]:
+def _roles(before: Estimate, after: Estimate) -> list[list[str]]:
+    """Return the role of each op of both sides; projections that one side fuses are one role on the other, too."""
+    sides = [side.trace.roles for side in (before, after)]
+    part_of = {part: name for name, parts in FUSED.items() if name in {*sides[0], *sides[1]} for part in parts}
+    return [[part_of.get(role, role) for role in side] for side in sides]
+
+
+def _by_role(
+    before: Estimate, after: Estimate, keep: FloatArray, sides_roles: list[list[str]], roles: tuple[str, ...]
+) -> dict[str, FloatArray]:
     """Return what each role adds to each step, shape (*sweep, role) [s]."""
+    members = [np.array([[role == each for each in roles] for role in side], np.float64) for side in sides_roles]
 
     def summed(side: Estimate, values: FloatArray) -> FloatArray:
-        member = np.array([[role == wanted for wanted in roles] for role in side.trace.roles], dtype=np.float64)
-        return np.asarray((values * side.trace.count) @ member)
+        return np.asarray((values * side.trace.count) @ members[side is after])
 
     def ratio(top: FloatArray, bottom: FloatArray) -> FloatArray:
         return np.divide(top, bottom, out=np.zeros(np.broadcast(top, bottom).shape), where=bottom > 0)
@@ -200,7 +211,7 @@ def _by_role(before: Estimate, after: Estimate, keep: FloatArray, roles: tuple[s
     smooth = [summed(side, side.cost_model.without_quantisation().predict(side.trace).run) for side in sides]
     work = np.where(flops[0] > 0, ratio(flops[1], flops[0]), ratio(size[1], size[0]))
     roof, even = ratio(least[1], least[0]), ratio(smooth[1], smooth[0])
-    known = among(roles, before.trace.roles)
+    known = among(roles, sides_roles[0])
     touched = known & ~((run == new) & (work == 1.0) & (roof == 1.0))
     claims = bool(after.trace.applied)
     asked = np.stack(np.broadcast_arrays(*(claimed_share(after.trace, role) for role in roles)), axis=-1)

@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike
 
 from pruninfersim import hardware as hardware_registry
 from pruninfersim import pruning
-from pruninfersim._util.arrays import checked
 from pruninfersim._util.callers import outside_of_package
 from pruninfersim._util.defaults import CONTEXT
 from pruninfersim._util.doors import door
@@ -26,8 +25,9 @@ from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Method
 from pruninfersim.questions.comparison import compare_estimates
+from pruninfersim.questions.prices import hourly_prices, of_a_million
 from pruninfersim.questions.setup import Setup
-from pruninfersim.questions.vocabulary import KEYWORDS, one_only
+from pruninfersim.questions.vocabulary import is_list, one_only
 from pruninfersim.stacks import Stack
 from pruninfersim.trace import OpTrace, PruningMethod
 from pruninfersim.workload import Logits, Workload
@@ -36,7 +36,6 @@ from pruninfersim.workload import Logits, Workload
 DENSE = "dense"
 #: What identifies a workload in the frame.
 WORKLOAD = ["phase", "batch", "context"]
-HOUR = 3600.0
 
 
 @door
@@ -54,6 +53,8 @@ def compare_hardware(
     stack: str | Stack | CostModel = "vendor",
     dtype: str | None = None,
     logits: Logits | None = None,
+    tp: int = 1,
+    ep: int = 1,
     price_per_hour: Mapping[str, float] | None = None,
     **other: Never,
 ) -> pd.DataFrame:
@@ -77,6 +78,9 @@ def compare_hardware(
         cost model describes all.
     dtype : str, optional
         Precision of the linear layers; default is the model's own.
+    tp, ep : int
+        GPUs over which the model is split, and groups of them that share the experts, as in `Setup`: times, bytes and
+        rates are those of a pass on `tp` of each GPU.
     price_per_hour : mapping of str to float, optional
         Price of an hour of each GPU, by its name, in a currency of your choice. No prices are built in.
 
@@ -100,7 +104,7 @@ def compare_hardware(
             "compute", "memory" or "overhead": what limits the ops that take most of the time, and their share [1].
             Overhead means that the roofline is less than half of the time of an op: launches, or an inefficient kernel.
         weight_bytes, kv_bytes, memory_share, fits
-            Weights as stored and KV cache of the batch [B]; both over the memory of the GPU [1]; whether that is at
+            Weights as stored and KV cache of the batch on one GPU [B]; both over its memory [1]; whether that is at
             most 1. Activations and the runtime of the driver and the engine are not counted.
         rank_hardware
             1 is the GPU of most tokens per second, among those of the same workload and method that fit.
@@ -113,7 +117,7 @@ def compare_hardware(
         provenance
             Kinds of evidence that carry 5 % or more of the time.
         price_per_hour, cost_per_million_tokens
-            Only if prices are given: price / (tokens per second * 3600) * 1e6, one GPU, fully busy.
+            Only if prices are given: price * GPUs that share the pass / (tokens per second * 3600) * 1e6, fully busy.
         rank_cost
             Only if prices are given: 1 is the cheapest GPU of the same workload and method.
         note
@@ -140,13 +144,13 @@ def compare_hardware(
     >>> frame.query("hardware == 'l40s'").limited_by.tolist()
     ['memory', 'memory']
     """
-    refuse("compare_hardware", other, [*KEYWORDS, "workloads", "methods", "price_per_hour"])
+    refuse(compare_hardware, other)
     if model is None or hardware is None:
         raise InvalidInputError("compare_hardware needs a model and hardware=[...], a list of GPUs")
     one_only("compare_hardware", model=model, stack=stack, dtype=dtype)
     gpus = [hardware_registry.get(gpu) for gpu in _several(hardware, (str, HardwareProfile), "hardware")]
     _check([], gpus, stack)
-    setups = [Setup(model, gpu, stack, dtype) for gpu in gpus]
+    setups = [Setup(model, gpu, stack, dtype, tp, ep) for gpu in gpus]
     work = _workloads(setups[0], phase, batch, context, logits) if workloads is None else workloads
     given = _several(work, Workload, "workloads")
     if method is not None:
@@ -166,8 +170,9 @@ def compare_hardware(
     frame = _ranked(pd.DataFrame(rows))
     if prices:
         hourly = frame["hardware"].map(prices).astype(float)
+        shared = frame["hardware"].map({setup.hardware.name: setup.stack.gpus for setup in setups})
         frame.insert(frame.columns.get_loc("note"), "price_per_hour", hourly)  # type: ignore[arg-type]
-        cost = hourly / (frame["tokens_per_second"] * HOUR) * 1e6
+        cost = of_a_million(hourly, frame["tokens_per_second"], shared)
         frame.insert(frame.columns.get_loc("note"), "cost_per_million_tokens", cost)  # type: ignore[arg-type]
         ranks = _ranks(frame, [*WORKLOAD, "method"], cost)
         frame.insert(frame.columns.get_loc("note"), "rank_cost", ranks)  # type: ignore[arg-type]
@@ -238,7 +243,7 @@ def _rows(variants: Mapping[str, OpTrace], setup: Setup) -> list[dict[str, Any]]
     rows = []
     before: Estimate | None = None
     for label, ops in variants.items():
-        row = _question(label, ops, setup.hardware)
+        row = _question(label, ops, setup)
         try:
             after = setup.estimate(ops)
             before = before or after
@@ -246,19 +251,18 @@ def _rows(variants: Mapping[str, OpTrace], setup: Setup) -> list[dict[str, Any]]
         except MissingValueError as error:
             rows.append(row | {"note": str(error)})
             if before is None:  # without a dense side there is nothing to compare with
-                rows += [
-                    _question(name, t, setup.hardware) | {"note": str(error)} for name, t in list(variants.items())[1:]
-                ]
+                rows += [_question(name, t, setup) | {"note": str(error)} for name, t in list(variants.items())[1:]]
                 break
     return rows
 
 
-def _question(label: str, ops: OpTrace, gpu: HardwareProfile) -> dict[str, Any]:
+def _question(label: str, ops: OpTrace, setup: Setup) -> dict[str, Any]:
     """Return what is asked, what needs no timing, and blanks for the rest."""
     workload = ops.workload
     if workload is None:  # pragma: no cover - traces of models always carry their workload
         raise InvalidInputError("the trace has no workload; build it with pis.trace(model, workload)")
-    weights, cache = float(weight_memory(ops)), float(kv_memory(ops))
+    gpu, mine = setup.hardware, setup.stack.lower(ops)  # of several GPUs, what one of them holds
+    weights, cache = float(weight_memory(mine)), float(kv_memory(mine))
     asked = 1.0 - float(np.prod([1.0 - np.asarray(applied.asked) for applied in ops.applied]))
     blank = dict.fromkeys(
         ("estimated_speedup", "estimated_low", "estimated_high", "bound_speedup", "seconds", "tokens_per_second",
@@ -342,7 +346,7 @@ def _ranks(frame: pd.DataFrame, keys: list[str], values: pd.Series[float]) -> pd
 
 
 def _several(values: Any, kind: Any, name: str) -> list[Any]:
-    one = isinstance(values, kind) or (name == "methods" and hasattr(values, "apply"))
+    one = isinstance(values, kind) or (name == "methods" and hasattr(values, "apply") and not is_list(values))
     several = [values] if one else list(values)
     if not several:
         raise InvalidInputError(f"the axis {name} is empty; give at least one")
@@ -357,26 +361,6 @@ def _labels(methods: list[PruningMethod]) -> list[str]:
         seen[method.name] = seen.get(method.name, 0) + 1
         labels.append(method.name if seen[method.name] == 1 else f"{method.name} ({seen[method.name]})")
     return labels
-
-
-def hourly_prices(prices: Mapping[str, float] | None, gpus: Iterable[HardwareProfile]) -> dict[str, float]:
-    """Return the prices of an hour by GPU, after checking them.
-
-    Raises
-    ------
-    InvalidInputError
-        If one is not positive, or is of a GPU that is not among those asked for.
-
-    >>> hourly_prices({"l40s": 1}, [hardware_registry.get("l40s")])
-    {'l40s': 1.0}
-    """
-    unknown = sorted(set(prices or {}) - {gpu.name for gpu in gpus})
-    if unknown:
-        raise InvalidInputError(f"price_per_hour has a price of {unknown[0]}, which is not among the GPUs asked for")
-    return {
-        name: float(checked(f"price_per_hour of {name}", price, minimum=1e-12))
-        for name, price in (prices or {}).items()
-    }
 
 
 def _check(workloads: list[Workload], gpus: list[HardwareProfile], stack: object) -> None:

@@ -23,7 +23,6 @@ from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning.layer_choices import Choice, LayerChoices
 from pruninfersim.questions.setup import Setup
-from pruninfersim.questions.vocabulary import KEYWORDS
 from pruninfersim.stacks import Stack
 from pruninfersim.trace import layer_weights
 from pruninfersim.workload import Workload
@@ -197,7 +196,7 @@ def latency_table(
     >>> len(table.rows), table.additive_error < 1e-9  # 16 layers, 6 choices
     (96, True)
     """
-    refuse("latency_table", other, [*KEYWORDS, "attention", "mlp", "prompt", "new_tokens", "out"])
+    refuse(latency_table, other)
     if model is None or hardware is None:
         raise InvalidInputError("latency_table needs a model and a GPU: latency_table('llama-3.1-8b', 'h100-sxm')")
     setup = Setup(model, hardware, stack, dtype)

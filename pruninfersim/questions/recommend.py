@@ -21,13 +21,13 @@ from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Method
 from pruninfersim.questions.candidates import Work, grid_of, least, reach
 from pruninfersim.questions.comparison import Speedup
-from pruninfersim.questions.hardware_ranking import hourly_prices
 from pruninfersim.questions.loss import Loss, losses
 from pruninfersim.questions.pareto import published_quality, quality_table
+from pruninfersim.questions.prices import hourly_prices
 from pruninfersim.questions.recommendation import Option, Recommendation
 from pruninfersim.questions.setup import Setup
 from pruninfersim.questions.target import Target
-from pruninfersim.questions.vocabulary import KEYWORDS, one_only
+from pruninfersim.questions.vocabulary import one_only
 from pruninfersim.stacks import Stack
 from pruninfersim.workload import Logits, Workload
 
@@ -126,7 +126,7 @@ def recommend(
     >>> [(option.method, round(option.quality_loss, 1)) for option in found if option.meets][:3]
     [('dynamic-depth', 5.1), ('semi-structured', 9.9), ('low-rank', 13.9)]
     """
-    refuse("recommend", other, [*KEYWORDS, *WORDS])
+    refuse(recommend, other)
     if model is None or hardware is None or target is None:
         raise InvalidInputError(
             "recommend needs a model, a GPU and a target: "

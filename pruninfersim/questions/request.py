@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pruninfersim import pruning
-from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.arrays import FloatArray, checked
 from pruninfersim._util.defaults import CONTEXT, NEW_TOKENS
 from pruninfersim._util.doors import door
 from pruninfersim._util.words import refuse
@@ -18,8 +18,10 @@ from pruninfersim.errors import InvalidInputError, shown
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Axis, Method, Ratio
+from pruninfersim.questions.prices import of_a_million
 from pruninfersim.questions.setup import Setup
 from pruninfersim.questions.table import plain
+from pruninfersim.questions.vocabulary import needs_method
 from pruninfersim.stacks import Stack
 from pruninfersim.trace import OpTrace
 from pruninfersim.workload import RequestWorkload, Workload
@@ -32,8 +34,6 @@ KEYWORDS = (
     "model", "hardware", "stack", "batch", "prompt", "new_tokens", "method", "sparsity", "prefill_method",
     "decode_method", "dtype", "clients", "tp",
 )  # fmt: skip
-#: Tokens that a price, or an energy, is given for.
-MILLION = 1e6
 #: Contexts that stand for all of a request if max(host, GPU) bends on the way.
 CONTEXTS = 32
 #: One number, or one for each point of a sweep.
@@ -101,9 +101,10 @@ class Request:
 
     def price(self, per_hour: float) -> Numbers:
         """Return the price of a million output tokens if each GPU costs `per_hour`, in the same currency."""
-        if not per_hour > 0:
+        hourly = float(checked("the price of an hour", per_hour))
+        if not hourly > 0:
             raise InvalidInputError(f"the price of an hour must be above 0; got {shown(per_hour)}")
-        return MILLION / self.tokens_per_second / 3600.0 * per_hour * self.tp
+        return of_a_million(hourly, self.tokens_per_second, self.tp)  # type: ignore[no-any-return]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers as plain floats, or lists of them, ready for JSON."""
@@ -204,7 +205,8 @@ def request(
     >>> 1.1 < asked.total < 1.3, asked.interval[0] <= asked.total <= asked.interval[1]
     (True, True)
     """
-    refuse("request", other, KEYWORDS)
+    refuse(request, other)
+    needs_method(method or prefill_method or decode_method, sparsity)
     if clients is not None and batch != 1:
         raise InvalidInputError(f"give either batch ({batch}) or clients ({clients}), not both")
     setup = Setup(model, hardware, stack, dtype)
@@ -241,7 +243,7 @@ def request(
         new_tokens=float(new_tokens),
         prefill=prefill,
         step=step,
-        tp=tp,
+        tp=setup.stack.gpus,
     )
 
 

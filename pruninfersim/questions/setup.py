@@ -16,7 +16,7 @@ from pruninfersim._util.doors import doors
 from pruninfersim._util.words import refuse
 from pruninfersim.cost import CostModel, Estimate
 from pruninfersim.errors import InvalidInputError, ProvenanceWarning
-from pruninfersim.hardware import HardwareProfile
+from pruninfersim.hardware import HardwareProfile, precision
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Method, Ratio
 from pruninfersim.questions.comparison import Speedup, compare_estimates, evidence_notes
@@ -77,7 +77,7 @@ class Setup:
         ep: int = 1,
         **other: Never,
     ) -> None:
-        refuse("Setup", other, ["model", "hardware", "stack", "dtype"])
+        refuse(Setup, other)
         one_only("a setup", model=model, hardware=hardware, stack=stack, dtype=dtype)
         if hardware is None:
             raise InvalidInputError("a setup needs a GPU: Setup(model, 'h100-sxm')")
@@ -87,7 +87,7 @@ class Setup:
         object.__setattr__(self, "stack", stacks.parallel(stacks.get(stack, gpu), tp, ep))
         object.__setattr__(self, "tp", tp)
         object.__setattr__(self, "ep", ep)
-        object.__setattr__(self, "dtype", config.dtype if dtype is None else dtype)
+        object.__setattr__(self, "dtype", config.dtype if dtype is None else precision.get(dtype).dtype)
 
     def workload(
         self, phase: str, batch: ArrayLike = 1, context: ArrayLike = CONTEXT, logits: Logits | None = None

@@ -21,6 +21,7 @@ from pruninfersim.kernels.attention_decode import DecodeAttention
 from pruninfersim.kernels.base import Cache
 from pruninfersim.kernels.quantise import BEHIND
 from pruninfersim.models.architectures.rows import causal_share
+from pruninfersim.pruning.base import no_kernel
 from pruninfersim.stacks import Stack
 from pruninfersim.trace import OpTrace
 
@@ -76,10 +77,12 @@ def gemm_latency(
     >>> bool(gemm_latency(4096, 4096, 4096, hardware="a100-sxm-80gb") > 2 * 4096**3 / 312e12)
     True
     """
-    refuse("gemm_latency", other, ["m", "n", "k", "hardware", "dtype", "kernel", "cache", "stack"])
+    refuse(gemm_latency, other)
     if kernel not in GEMM_KERNELS:
         raise unknown_name("kernel", kernel, GEMM_KERNELS)
     form = precision.get(dtype)
+    if kernel == "2:4" and dtype in precision.DENSE_ONLY:
+        raise InvalidInputError(no_kernel("2:4", dtype))
     row: dict[str, Any] = {
         "name": kernel,
         "kernel": GEMM_KERNELS[kernel],
@@ -154,15 +157,21 @@ def attention_latency(
     >>> bool(1.5 < two / one < 2.1)
     True
     """
-    known = ("phase", "batch", "query_len", "context", "heads", "kv_heads", "head_dim")
-    refuse("attention_latency", other, [*known, "hardware", "dtype", "kv_dtype", "window", "cache", "stack"])
+    refuse(attention_latency, other)
     if phase not in ("prefill", "decode"):
         raise unknown_name("phase", phase, ["prefill", "decode"])
     given = {"batch": batch, "query_len": query_len, "context": context, "heads": heads, "head_dim": head_dim}
     size = sizes(**given, kv_heads=heads if kv_heads is None else kv_heads)
     groups = size["kv_heads"]
+    if np.any(size["heads"] % groups):
+        raise InvalidInputError(f"kv_heads must divide heads; got {shown(heads)} heads and {shown(kv_heads)} KV heads")
+    if np.any(size["context"] < size["query_len"]):
+        raise InvalidInputError(
+            "context counts the keys that the last of the new tokens attends to, these included: it is at least "
+            f"query_len; got a context of {shown(context)} for a query_len of {shown(query_len)}"
+        )
     form = _attention_precision(dtype, kv_dtype)
-    query, before = size["query_len"], np.maximum(size["context"], size["query_len"])
+    query, before = size["query_len"], size["context"]
     seen = np.inf if window is None else checked("window", window, minimum=1, below=TOO_LARGE)
     keys = np.minimum(size["context"], query + seen - 1.0)
     share = (

@@ -50,6 +50,31 @@ def asked(function: str, question: Mapping[str, Any], known: Iterable[str] = KEY
     return {name: value for name, value in question.items() if value is not None}
 
 
+def needs_method(method: Any, sparsity: Any) -> None:
+    """Raise one clear line for a sparsity that no method takes.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is a sparsity and no method.
+
+    >>> needs_method(None, 0.5)
+    Traceback (most recent call last):
+    pruninfersim.errors.InvalidInputError: a sparsity needs a method=..., for instance method='static-width'
+    """
+    if method is None and sparsity is not None:
+        raise InvalidInputError("a sparsity needs a method=..., for instance method='static-width'")
+
+
+def is_list(value: object) -> bool:
+    """Return whether a value stands for several: a list, a tuple, a set, an array or a column of a frame.
+
+    >>> is_list(["l40s"]), is_list("l40s")
+    (True, False)
+    """
+    return isinstance(value, list | tuple | set | frozenset) or getattr(value, "ndim", 0) > 0
+
+
 def one_only(function: str, **given: Any) -> None:
     """Raise one clear line where a list stands for something that a question has one of.
 
@@ -63,7 +88,7 @@ def one_only(function: str, **given: Any) -> None:
     pruninfersim.errors.InvalidInputError: break_even takes one hardware, not a list; ask once for each, or use ...
     """
     for name, value in given.items():
-        if isinstance(value, list | tuple | set):
+        if is_list(value):
             raise InvalidInputError(
                 f"{function} takes one {name}, not a list; ask once for each, or use speedup or sweep, which take lists"
             )

@@ -19,7 +19,7 @@ from pruninfersim.pruning import Axis, LowRank, SemiStructured, StaticWidth
 from pruninfersim.questions.importance import Importance, importances
 from pruninfersim.questions.setup import Setup
 from pruninfersim.questions.sites import BLOCKS, LINEAR, Sites
-from pruninfersim.questions.vocabulary import KEYWORDS, one_only
+from pruninfersim.questions.vocabulary import one_only
 from pruninfersim.stacks import Stack
 from pruninfersim.trace import FUSED, layer_weights
 from pruninfersim.workload import Logits, Workload
@@ -88,8 +88,7 @@ def where_to_prune(
     >>> choice.latency <= 0.75 * sites.dense, choice.parameters <= sites.greedy(0.75 * sites.dense).parameters
     (True, True)
     """
-    words = [name for name in KEYWORDS if name != "methods"]
-    refuse("where_to_prune", other, [*words, "importance"])
+    refuse(where_to_prune, other)
     if model is None or hardware is None:
         raise InvalidInputError("where_to_prune needs a model and a GPU: where_to_prune('llama-3.1-8b', 'h100-sxm')")
     one_only("where_to_prune", model=model, hardware=hardware, stack=stack, dtype=dtype, method=method)

@@ -24,7 +24,7 @@ from pruninfersim.pruning import Method
 from pruninfersim.questions.comparison import compare_estimates
 from pruninfersim.questions.setup import Setup
 from pruninfersim.questions.table import case_of
-from pruninfersim.questions.vocabulary import KEYWORDS, one_only
+from pruninfersim.questions.vocabulary import one_only
 from pruninfersim.stacks import Stack
 from pruninfersim.workload import Logits
 
@@ -139,7 +139,7 @@ def who_wins(
     >>> found.pairs[0], found.winner[0].tolist()
     (('static-depth', 'dynamic-depth'), [['static-depth', 'static-depth'], ['static-depth', 'static-depth']])
     """
-    refuse("who_wins", other, [*KEYWORDS, "methods"])
+    refuse(who_wins, other)
     if model is None or hardware is None:
         raise InvalidInputError("who_wins needs a model and a GPU: who_wins([...], model='llama-3.1-8b', hardware=...)")
     one_only("who_wins", model=model, hardware=hardware, stack=stack, dtype=dtype, phase=phase)

@@ -16,7 +16,6 @@ from pruninfersim.errors import InvalidInputError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.questions.setup import Setup
-from pruninfersim.questions.vocabulary import KEYWORDS
 from pruninfersim.questions.widths import WIDEST, mlp_at
 from pruninfersim.stacks import Stack
 from pruninfersim.workload import Logits, Workload
@@ -86,8 +85,7 @@ def align_widths(
     import pandas as pd
     from scipy.optimize import Bounds, LinearConstraint, milp
 
-    known = [name for name in KEYWORDS if name not in ("method", "sparsity")]
-    refuse("align_widths", other, [*known, "widths", "within", "slack", "step"])
+    refuse(align_widths, other)
     setup = Setup(model, hardware, stack, dtype)
     workload = setup.workload(phase, batch, context, logits) if workload is None else workload
     if workload.shape:

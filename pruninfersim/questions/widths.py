@@ -15,7 +15,6 @@ from pruninfersim.errors import InvalidInputError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.questions.setup import Setup
-from pruninfersim.questions.vocabulary import KEYWORDS
 from pruninfersim.stacks import Stack
 from pruninfersim.trace import OpTrace, layer_weights
 from pruninfersim.workload import Logits, Workload
@@ -82,8 +81,7 @@ def suggest_width(
     """
     import pandas as pd
 
-    known = [name for name in KEYWORDS if name not in ("method", "sparsity")]
-    refuse("suggest_width", other, [*known, "width", "within", "step"])
+    refuse(suggest_width, other)
     setup = Setup(model, hardware, stack, dtype)
     workload = setup.workload(phase, batch, context, logits) if workload is None else workload
     if workload.shape:

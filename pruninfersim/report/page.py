@@ -40,7 +40,7 @@ STYLE = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
 body { font: 16px/1.5 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; color: #1a1a1a;
-  background: #fff; max-width: 960px; margin: 0 auto; padding: 1.5rem 1.25rem 4rem; }
+  background: #fff; max-width: 1080px; margin: 0 auto; padding: 1.5rem 1.25rem 4rem; }
 h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .25rem; }
 h2 { font-size: 1.3rem; margin: 2.75rem 0 .5rem; padding-top: .75rem; border-top: 2px solid #0072B2; }
 h3 { font-size: 1.05rem; margin: 1.75rem 0 .25rem; }

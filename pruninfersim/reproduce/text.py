@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pruninfersim._util.toml import read_toml
 from pruninfersim.hardware import profiles_directory
-from pruninfersim.hardware.toml import read_toml
 from pruninfersim.report.blocks import Table
 from pruninfersim.reproduce.passes import FAMILIES, published
 

@@ -24,8 +24,9 @@ def parallel(cost_model: CostModel, tp: int = 1, ep: int = 1) -> CostModel:
         If `ep` does not divide `tp`.
 
     >>> from pruninfersim import hardware, stacks
-    >>> parallel(stacks.get("vendor", hardware.get("h100-sxm")), tp=4).stack
-    'vendor, tp 4'
+    >>> split = parallel(stacks.get("vendor", hardware.get("h100-sxm")), tp=4)
+    >>> split.stack, split.gpus
+    ('vendor, tp 4', 4)
     """
     shard(OpTrace.from_rows([{}]), tp, ep)  # says what is wrong with the numbers
     if isinstance(cost_model, CostModel) and tp == ep == 1:
@@ -34,6 +35,7 @@ def parallel(cost_model: CostModel, tp: int = 1, ep: int = 1) -> CostModel:
     return replace(
         cost_model,
         stack=cost_model.stack + label,
+        gpus=cost_model.gpus * tp,
         lower=partial(_lowered, cost_model.lower, tp, ep),
         calibrated=cost_model.calibrated and partial(_calibrated, cost_model, tp, ep),
     )

@@ -7,11 +7,12 @@ from functools import lru_cache
 
 from pruninfersim._util.doors import door
 from pruninfersim.cost import CostModel
-from pruninfersim.errors import InvalidInputError, unknown_name
+from pruninfersim.errors import InvalidInputError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.stacks.engines import ENGINES
 from pruninfersim.stacks.fused_dynamic import fused_dynamic
 from pruninfersim.stacks.ideal import ideal
+from pruninfersim.stacks.names import find
 from pruninfersim.stacks.paper.stack import paper
 from pruninfersim.stacks.vendor import vendor
 
@@ -58,9 +59,7 @@ def get(
             )
         return stack
     if isinstance(stack, str):
-        if stack not in registry:
-            raise unknown_name("stack", stack, registry)
-        return _build(registry[stack], hardware)
+        return _build(registry[find(stack, registry)], hardware)
     if not callable(stack) or isinstance(stack, type):
         raise InvalidInputError(
             f"stack must be a name ({', '.join(sorted(registry))}), a function from a GPU to a CostModel, or a "

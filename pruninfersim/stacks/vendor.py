@@ -11,12 +11,13 @@ their launches adds a gap. Kernels only: no host, no scheduler, no sampling; the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from pruninfersim._util.doors import door
+from pruninfersim._util.lazy import Grouped
 from pruninfersim.calibration import kinds
 from pruninfersim.calibration.nearest import band, check_own, nearest_calibration, timed
 from pruninfersim.calibration.record import Calibration
@@ -104,8 +105,8 @@ def vendor(
         raise unknown_name("library", library, LIBRARIES)
     fitted = partial(_fitted, hardware=hardware, own=tuple(calibrations))
     gemm, prefill, decode = (fitted(kind, "bf16") for kind in ("gemm", "attention_prefill", "attention_decode"))
-    prefill8, decode8 = (fitted(f"attention_{phase}_kv8", "fp8") for phase in ("prefill", "decode"))
-    chunk = replace(prefill, model=ChunkAttention(prefill.model, decode.model))
+    decode8 = partial(fitted, "attention_decode_kv8", "fp8")
+    chunk = _chunked(prefill, decode)
     ops = {name: fitted(f"elementwise_{name}", "bf16") for name in ("norm", "qk_norm", "rope", "act", "embedding")}
     if library is not None and isinstance(gemm.model, Gemm) and not gemm.model.protocol:
         gemm = replace(gemm, model=replace(gemm.model, protocol=library))
@@ -115,24 +116,16 @@ def vendor(
         **dict.fromkeys(("lm_head", "shared_head", "shared_gemm"), gemm),
         **_without_library(gemm),
         "router": gemm,
-        "gemm_2of4": _sparse(gemm, fitted("gemm_2of4", "bf16")),
         "token_gemm": _composed(VendorTokenGemm(gemm.model), gemm, "dense GEMM on packed rows"),
         "exit_attention": _composed(ExitAttention(decode.model), decode, "attention of a smaller batch"),
         "attention_prefill": chunk,
-        "attention_prefill_kv8": replace(prefill8, model=ChunkAttention(prefill8.model, decode8.model)),
-        "attention_decode_kv8": decode8,
-        "moe": fitted("moe", "bf16"),
-        **{f"moe/{dtype}": fitted("moe", dtype) for dtype in TIMED_EXPERTS},
         "per_head_gemm": _beside(BatchedGemm(), gemm, "batched GEMM"),
         "attention_decode": decode,
         "token_attention_prefill": _composed(GatheredAttention(chunk.model, "prefill"), prefill, "packed rows"),
         "token_attention_decode": _composed(GatheredAttention(decode.model, "decode"), decode, "packed rows"),
         "block_sparse_prefill": _composed(BlockSparseAttention(prefill.model, "prefill"), prefill, "block-sparse"),
         "block_sparse_decode": _composed(BlockSparseAttention(decode.model, "decode"), decode, "block-sparse"),
-        "mla_prefill": fitted("mla_prefill", "bf16"),
-        "mla_decode": fitted("mla_decode", "bf16"),
         "linear_attention": _beside(LinearScan(), prefill, "share of the roofline"),
-        "all_reduce": fitted("all_reduce_trtllm", "bf16"),
         "block_score": _beside(BatchedGemm(), gemm, "batched GEMM"),
         "kv_append": _beside(KVAppend(*(getattr(prefill.model, name) for name in WRITE)), prefill, "KV write"),
         **ops,
@@ -140,35 +133,71 @@ def vendor(
         "token_copy": _beside(TokenCopy(), stream, "gather or scatter"),
         **dict.fromkeys(("transpose", "block_index", "elementwise"), stream),
     }
-    kernels |= {step: fitted(step, "fp8") for steps in STEPS.values() for step in steps}
-    for dtype in narrow_names():
-        form = "nvfp4" if dtype == "fp4" else dtype
-        kind = LIBRARIES[library or "trtllm"].get(form, "gemm")
-        if precision.PRECISIONS[form].weight_only and not timed(kind, form, hardware):
-            dense = of_other_width(gemm, dtype)
-        else:
-            dense = fitted(kind, form)
-        if isinstance(dense.model, Gemm) and not any(c.kind == kind for c in calibrations):
-            # What a benchmark of it leaves in L2 is what the collector of its timings did.
-            dense = replace(dense, model=replace(dense.model, protocol=library or "trtllm"))
-        if isinstance(dense.model, LibraryGemm):
-            kernels[f"quantise_token/{dtype}"] = _beside(dense.model.quantise, dense, "one kernel per input")
-        if dtype not in TIMED_EXPERTS:
-            kernels[f"moe/{dtype}"] = of_other_width(kernels["moe"], dtype)
-        kernels[f"gemm/{dtype}"] = kernels[f"shared_gemm/{dtype}"] = dense
-        kernels |= {f"{key}/{dtype}": priced for key, priced in _without_library(dense).items()}
-        kernels[f"gemm_2of4/{dtype}"] = _sparse(dense, fitted("gemm_2of4", precision.rate(dtype)))
-        kernels[f"token_gemm/{dtype}"] = _composed(VendorTokenGemm(dense.model), dense, "dense GEMM on packed rows")
+    # Most questions have none of these: their calibrations are read when one is asked.
+    alone: dict[str, Callable[[], Priced]] = {
+        "gemm_2of4": lambda: _sparse(gemm, fitted("gemm_2of4", "bf16")),
+        "attention_prefill_kv8": lambda: _chunked(fitted("attention_prefill_kv8", "fp8"), decode8()),
+        "attention_decode_kv8": decode8,
+        "moe": partial(fitted, "moe", "bf16"),
+        **{f"moe/{dtype}": partial(fitted, "moe", dtype) for dtype in TIMED_EXPERTS},
+        "mla_prefill": partial(fitted, "mla_prefill", "bf16"),
+        "mla_decode": partial(fitted, "mla_decode", "bf16"),
+        "all_reduce": partial(fitted, "all_reduce_trtllm", "bf16"),
+        **{step: partial(fitted, step, "fp8") for steps in STEPS.values() for step in steps},
+    }
+    narrow = partial(_narrow, gemm=gemm, fitted=fitted, hardware=hardware, own=calibrations, library=library)
+    later: dict[str, Callable[[], Mapping[str, Priced]]] = {
+        **{key: partial(_named, key, make) for key, make in alone.items()},
+        **{dtype: partial(narrow, dtype) for dtype in narrow_names()},
+    }
     made = CostModel(
         ", own ".join(["vendor", *dict.fromkeys(calibration.kind for calibration in calibrations)]),
         hardware,
-        kernels,
+        Grouped(kernels, later),
         clock=Graph(GRAPH_GAP),
         lower=LOWERINGS[quantise],
         protocol=Protocol(repeatability=REPEATABILITY),
         calibrated=partial(_with_more, hardware, tuple(calibrations), quantise, library),
     )
     return systolic(made, calibrations) if traits.systolic(hardware) else made
+
+
+def _named(key: str, make: Callable[[], Priced]) -> dict[str, Priced]:
+    return {key: make()}
+
+
+def _chunked(prefill: Priced, decode: Priced) -> Priced:
+    """Return the kernel of prompts that know the decode kernel, which a short chunk is as well off with."""
+    return replace(prefill, model=ChunkAttention(prefill.model, decode.model))
+
+
+def _narrow(
+    dtype: str,
+    *,
+    gemm: Priced,
+    fitted: Callable[[str, str], Priced],
+    hardware: HardwareProfile,
+    own: Sequence[Calibration],
+    library: str | None,
+) -> dict[str, Priced]:
+    """Return the kernels of one narrow format, beside the GEMM of 16 bit."""
+    form = "nvfp4" if dtype == "fp4" else dtype
+    kind = LIBRARIES[library or "trtllm"].get(form, "gemm")
+    if precision.PRECISIONS[form].weight_only and not timed(kind, form, hardware):
+        dense = of_other_width(gemm, dtype)
+    else:
+        dense = fitted(kind, form)
+    if isinstance(dense.model, Gemm) and not any(c.kind == kind for c in own):
+        # What a benchmark of it leaves in L2 is what the collector of its timings did.
+        dense = replace(dense, model=replace(dense.model, protocol=library or "trtllm"))
+    kernels = {"gemm": dense, "shared_gemm": dense, **_without_library(dense)}
+    if isinstance(dense.model, LibraryGemm):
+        kernels["quantise_token"] = _beside(dense.model.quantise, dense, "one kernel per input")
+    if dtype not in TIMED_EXPERTS:
+        kernels["moe"] = of_other_width(fitted("moe", "bf16"), dtype)
+    kernels["gemm_2of4"] = _sparse(dense, fitted("gemm_2of4", precision.rate(dtype)))
+    kernels["token_gemm"] = _composed(VendorTokenGemm(dense.model), dense, "dense GEMM on packed rows")
+    return {f"{key}/{dtype}": priced for key, priced in kernels.items()}
 
 
 def _launched(quantise: str, trace: OpTrace) -> OpTrace:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -86,7 +86,38 @@ class Block:
 
 
 def evaluate(family: Sequence[Block]) -> list[Columns]:
-    """Return the columns of each block of a family: method, then workload, then sparsity, in C order.
+    """Return the columns of each block of a family, see `one_by_one`."""
+    return list(one_by_one(family))
+
+
+def one_by_one(family: Sequence[Block]) -> Iterator[Columns]:
+    """Yield the columns of each block of a family: method, then workload, then sparsity, in C order.
+
+    Whoever lets go of the columns of a block before asking for the next one needs memory for one block less each time.
+    """
+    first = family[0]
+    shared, priced = _answers(family)
+    numbers = _joined(shared)
+    size = len(numbers["sparsity"])
+    which = np.repeat(np.arange(len(shared), dtype=np.int32), [len(part["sparsity"]) for part in shared])
+    for block in family:
+        labels = {
+            "model": block.model.name,
+            "hardware": block.hardware.name,
+            "stack": stacks.get(block.stack, block.hardware).stack,
+            "phase": first.workload.phase,
+            "dtype": block.dtype or block.model.dtype,
+        }
+        text: Columns = {name: (np.zeros(size, dtype=np.int32), [label]) for name, label in labels.items()}
+        text["method"] = (which, [pruning.at(method, 0.0).name for method in block.methods])
+        room = block.hardware.memory_size
+        inside = {f"{name}_fits": numbers[f"{name}_bytes"] <= room for name in ("dense", "pruned")}
+        every = text | numbers | inside | _joined(priced.pop(0))
+        yield {name: every[name] for name in (*TEXT, *NUMBERS)}
+
+
+def _answers(family: Sequence[Block]) -> tuple[list[Columns], list[list[Columns]]]:
+    """Return the columns of each method that all blocks share, and of each block those of each method.
 
     What does not depend on the GPU is done once: traces, pruning, distinct shapes, FLOPs and bytes.
     """
@@ -115,25 +146,7 @@ def evaluate(family: Sequence[Block]) -> list[Columns]:
         for side, parts in zip(sides, priced, strict=True):
             after = side.cost_model.predict(shapes[side.cost_model.lower], known=side)
             parts.append(_flat(_times(side, after), shape, rows is None))
-    numbers = _joined(shared)
-    size = len(numbers["sparsity"])
-    which = np.repeat(np.arange(len(shared), dtype=np.int32), [len(part["sparsity"]) for part in shared])
-    out = []
-    for block, side, parts in zip(family, before, priced, strict=True):
-        labels = {
-            "model": block.model.name,
-            "hardware": block.hardware.name,
-            "stack": side.stack,
-            "phase": workload.phase,
-            "dtype": block.dtype or block.model.dtype,
-        }
-        text: Columns = {name: (np.zeros(size, dtype=np.int32), [label]) for name, label in labels.items()}
-        text["method"] = (which, [pruning.at(method, 0.0).name for method in block.methods])
-        room = block.hardware.memory_size
-        inside = {f"{name}_fits": numbers[f"{name}_bytes"] <= room for name in ("dense", "pruned")}
-        every = text | numbers | inside | _joined(parts)
-        out.append({name: every[name] for name in (*TEXT, *NUMBERS)})
-    return out
+    return shared, priced
 
 
 def _rows(block: Block) -> list[slice] | list[None]:

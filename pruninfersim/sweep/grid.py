@@ -24,14 +24,14 @@ from pruninfersim._util.arrays import checked
 from pruninfersim._util.callers import outside_of_package
 from pruninfersim._util.defaults import CONTEXT
 from pruninfersim._util.doors import door
-from pruninfersim._util.words import refuse
+from pruninfersim._util.words import ELSEWHERE, refuse
 from pruninfersim.cost import CostModel
 from pruninfersim.errors import InvalidInputError, LeftOutWarning
-from pruninfersim.hardware import HardwareProfile
+from pruninfersim.hardware import HardwareProfile, precision
 from pruninfersim.models import ModelConfig
 from pruninfersim.pruning import Method
 from pruninfersim.questions.setup import Setup
-from pruninfersim.questions.vocabulary import KEYWORDS, one_only
+from pruninfersim.questions.vocabulary import KEYWORDS, is_list, one_only
 from pruninfersim.stacks import DEFAULT, Stack
 from pruninfersim.sweep.blocks import FIELDS, Block, taken
 from pruninfersim.sweep.runs import run_blocks
@@ -49,19 +49,21 @@ MOST_POINTS = 10**12
 TOGETHER = 8
 #: Columns that a frame of explicit rows must have.
 ROW_COLUMNS = ("model", "hardware", "method", "sparsity", "phase", "batch", "context")
+#: Columns that it may have.
+ROW_EXTRAS = ("stack", "dtype")
 
 
 @door
 def sweep(
     *,
-    models: Iterable[str | ModelConfig] | str | ModelConfig = (),
+    models: Iterable[str | Path | ModelConfig] | str | Path | ModelConfig = (),
     hardware: Iterable[str | HardwareProfile] | str | HardwareProfile = (),
     workloads: Iterable[Workload] | Workload | None = None,
     methods: Iterable[Method] | PruningMethod | str | None = None,
     sparsity: ArrayLike = 0.5,
     stacks: Iterable[str | Stack | CostModel] | str | Stack | CostModel | None = None,
     dtype: str | None = None,
-    model: Iterable[str | ModelConfig] | str | ModelConfig | None = None,
+    model: Iterable[str | Path | ModelConfig] | str | Path | ModelConfig | None = None,
     method: Method | None = None,
     stack: Iterable[str | Stack | CostModel] | str | Stack | CostModel | None = None,
     phase: Iterable[str] | str | None = None,
@@ -94,7 +96,8 @@ def sweep(
         Precision of the linear layers; default is each model's own.
     rows : DataFrame, optional
         Explicit questions in place of the grid: columns model, hardware, method, sparsity, phase, batch, context,
-        and, if wanted, stack. The result has the same rows in the same order.
+        and, if wanted, stack and dtype, else those of the keywords; other columns are the reader's own. The result has
+        the same rows in the same order.
     executor : concurrent.futures.Executor, optional
         Runs the blocks, for instance a ``ProcessPoolExecutor`` or Dask's ``Client.get_executor()``.
     out : str or Path, optional
@@ -128,11 +131,19 @@ def sweep(
     >>> len(grid)
     6
     """
-    refuse("sweep", other, [*KEYWORDS, "models", "workloads", "methods", "stacks", "rows", "executor", "out"])
+    refuse(sweep, other)
     one_only("sweep", dtype=dtype)
+    dtype = None if dtype is None else precision.get(dtype).dtype
     notes: list[str] = []
     if rows is not None:
-        blocks, order = _blocks_of_rows(rows, dtype)
+        grid = {"models": models, "hardware": hardware, "workloads": workloads, "methods": methods, "model": model,
+                "method": method, "phase": phase, "batch": batch, "context": context,
+                "sparsity": None if np.array_equal(sparsity, 0.5) else sparsity}  # fmt: skip
+        for name, value in grid.items():
+            if value is not None and not (isinstance(value, tuple) and not value):
+                raise InvalidInputError(f"rows say what is asked: {', '.join(ROW_COLUMNS)}; leave {name} out")
+        same = {"stack": _either("stack", stack, "stacks", stacks), "dtype": dtype, "logits": logits}
+        blocks, order = _blocks_of_rows(rows, {name: value for name, value in same.items() if value is not None})
     else:
         axes = {
             "models": _either("model", model, "models", models),
@@ -191,7 +202,7 @@ def _by_protocol(axes: dict[str, Any], given: dict[str, Any]) -> list[tuple[dict
 
 def _many(values: Any, kind: type | tuple[type, ...], name: str) -> list[Any]:
     """Return the entries of an axis, which may be given alone: a stack is a function, too, and a method an object."""
-    one = isinstance(values, kind) or callable(values) or hasattr(values, "apply")
+    one = isinstance(values, kind) or callable(values) or (hasattr(values, "apply") and not is_list(values))
     several = [values] if one else list(values)
     if not several:
         raise InvalidInputError(f"the axis {name} is empty; give at least one")
@@ -208,7 +219,7 @@ def _blocks_of_grid(
     first_family: int = 0,
 ) -> list[Block]:
     """Return the blocks of a grid; `notes` gets what of the default methods is left out."""
-    chosen = [model_registry.get(model) for model in _many(axes["models"], (str, ModelConfig), "models")]
+    chosen = [model_registry.get(model) for model in _many(axes["models"], (str, Path, ModelConfig), "models")]
     gpus = [hardware_registry.get(gpu) for gpu in _many(axes["hardware"], (str, HardwareProfile), "hardware")]
     methods = axes["methods"]
     several = pruning.names() if methods is None else _many(methods, str, "methods")
@@ -285,11 +296,18 @@ def _note(notes: list[str], text: str) -> None:
         notes.append(text)
 
 
-def _blocks_of_rows(rows: pd.DataFrame, dtype: str | None) -> tuple[list[Block], NDArray[np.intp]]:
+def _blocks_of_rows(rows: pd.DataFrame, same: dict[str, Any]) -> tuple[list[Block], NDArray[np.intp]]:
+    """Return the blocks of explicit rows, and the places of their rows; `same` is said once for all of them."""
     missing = [name for name in ROW_COLUMNS if name not in rows.columns]
     if missing:
         raise InvalidInputError(f"rows lack the column {', '.join(missing)}; needed: {', '.join(ROW_COLUMNS)}")
-    keys = ["model", "hardware", "phase"] + (["stack"] if "stack" in rows.columns else [])
+    for name in rows.columns:
+        if name in same:
+            raise InvalidInputError(f"rows have a column {name}; leave {name}=... out, or the column")
+        if name in {*KEYWORDS, *ELSEWHERE} - {*ROW_COLUMNS, *ROW_EXTRAS}:
+            raise InvalidInputError(f"rows have a column {name}, which a row cannot say; leave it out")
+    one_only("sweep(rows=...)", **same)
+    keys = ["model", "hardware", "phase", *(name for name in ROW_EXTRAS if name in rows.columns)]
     for name in (*keys, "method"):
         empty = np.flatnonzero(rows[name].isna())
         if empty.size:
@@ -299,21 +317,21 @@ def _blocks_of_rows(rows: pd.DataFrame, dtype: str | None) -> tuple[list[Block],
     order: list[NDArray[np.intp]] = []
     groups: dict[Any, Any] = rows.groupby(keys, sort=False, observed=True).indices
     for values, index in groups.items():
-        label = dict(zip(keys, values, strict=True))
+        label = same | dict(zip(keys, values, strict=True))
         # Methods one after the other, so that all of them share the dense side.
         index = index[np.argsort(method[index], kind="stable")]
         for start in range(0, len(index), BLOCK_POINTS):
             part = index[start : start + BLOCK_POINTS]
             batch, context, ratio = (rows[name].to_numpy()[part] for name in ("batch", "context", "sparsity"))
             which, lengths = np.unique(method[part], return_counts=True)
-            setup = Setup(label["model"], label["hardware"], label.get("stack", DEFAULT), dtype)
+            setup = Setup(label["model"], label["hardware"], label.get("stack", DEFAULT), label.get("dtype"))
             blocks.append(
                 Block(
                     setup.model,
                     setup.hardware,
                     setup.stack,
-                    dtype,
-                    setup.workload(label["phase"], batch, context),
+                    setup.dtype,
+                    setup.workload(label["phase"], batch, context, label.get("logits")),
                     tuple(names[i] for i in which),
                     checked("sparsity", ratio, minimum=0, below=1),
                     tuple(lengths.tolist()),

@@ -16,7 +16,7 @@ import numpy as np
 from pruninfersim._util.callers import outside_of_package
 from pruninfersim._util.files import atomically, read_text
 from pruninfersim.errors import CannotWriteError, DamagedPartWarning, FileFormatError, InvalidInputError
-from pruninfersim.sweep.blocks import Block, evaluate
+from pruninfersim.sweep.blocks import Block, one_by_one
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -173,7 +173,7 @@ def write_parts(family: Sequence[Block], paths: Sequence[Path]) -> int:
     The checksum is there before the part is, so that no part is without one.
     """
     rows = 0
-    for columns, path in zip(evaluate(family), paths, strict=True):
+    for columns, path in zip(one_by_one(family), paths, strict=True):
         frame = joined([columns]).drop(columns=["model", "hardware"])
         path.parent.mkdir(parents=True, exist_ok=True)
         atomically(path, partial(_written, frame, _sum_of(path)))

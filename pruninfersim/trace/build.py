@@ -25,9 +25,9 @@ def trace(
     *,
     dtype: str | None = None,
     phase: str | None = None,
-    batch: ArrayLike = 1,
-    context: ArrayLike = CONTEXT,
-    logits: Logits = "last",
+    batch: ArrayLike | None = None,
+    context: ArrayLike | None = None,
+    logits: Logits | None = None,
 ) -> OpTrace:
     """Return the dense op trace of one forward pass.
 
@@ -38,7 +38,7 @@ def trace(
     workload : Workload
         Array fields are sweep axes.
     phase, batch, context, logits : optional
-        In place of the workload, as `Workload.of` takes them.
+        In place of the workload, as `Workload.of` takes them: batch 1, context 1024, logits "last" by default.
     dtype : str, optional
         Precision of the linear layers (see `pruninfersim.hardware.precision`); default is the model's own.
 
@@ -60,10 +60,16 @@ def trace(
     >>> float((weights.b_traffic * weights.count).sum()) / 1e9
     15.009316864
     """
-    if (workload is None) == (phase is None):
-        raise InvalidInputError("trace needs a workload, for instance Workload.decode(batch=16), or phase='decode'")
+    words = {"phase": phase, "batch": batch, "context": context, "logits": logits}
+    said = [word for word, value in words.items() if value is not None]
+    if workload is not None and said:
+        raise InvalidInputError(f"the workload says {said[0]} already; leave one of the two out")
     if workload is None:
-        workload = Workload.of(str(phase), batch, context, logits)
+        if phase is None:
+            raise InvalidInputError("trace needs a workload, for instance Workload.decode(batch=16), or phase='decode'")
+        workload = Workload.of(
+            phase, 1 if batch is None else batch, CONTEXT if context is None else context, logits or "last"
+        )
     points = math.prod(workload.shape) if isinstance(workload, Workload) else 0
     if points > MOST_POINTS:
         raise InvalidInputError(f"{points:.3g} points at once are too many; pruninfersim.sweep takes them in pieces")

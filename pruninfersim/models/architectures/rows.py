@@ -196,7 +196,6 @@ def attended_share(workload: Workload, keys: FloatArray, window: float) -> Float
         return np.ones(workload.shape)
     if not workload.causal:
         return np.minimum(1.0, window / np.broadcast_to(keys, workload.shape))
-
     return causal_share(workload.query_len, workload.context, keys, window)
 
 

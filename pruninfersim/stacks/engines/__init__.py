@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pruninfersim._util.doors import door
-from pruninfersim.errors import InvalidInputError, shown, unknown_name
+from pruninfersim.errors import InvalidInputError, shown
 from pruninfersim.stacks.engines import (
     hosts,
     sglang,
@@ -16,6 +16,7 @@ from pruninfersim.stacks.engines import (
 )
 from pruninfersim.stacks.engines.base import Engine
 from pruninfersim.stacks.engines.hosts import HOSTS, Host
+from pruninfersim.stacks.names import find
 
 #: Name -> engine, on a host that nobody knows.
 ENGINES: dict[str, Engine] = {
@@ -49,9 +50,7 @@ def engine(name: str | Engine, host: str | Host | None = None) -> Engine:
     >>> round(here.speedup("static-width", 0.5, step).estimated, 9)  # the GPU waits for the host in both cases
     1.0
     """
-    if isinstance(name, str) and name not in ENGINES:
-        raise unknown_name("engine", name, ENGINES)
-    found = ENGINES[name] if isinstance(name, str) else name
+    found = ENGINES[find(name, ENGINES, "engine")] if isinstance(name, str) else name
     if not isinstance(found, Engine):
         raise InvalidInputError(f"engine takes a name ({', '.join(ENGINES)}) or an Engine; got {shown(name)}")
     return found if host is None else found.on(hosts.get(host))

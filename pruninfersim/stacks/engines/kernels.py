@@ -9,10 +9,9 @@ import numpy as np
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import Cache, KernelModel, smooth
+from pruninfersim.kernels.token_gemm import SMALL_KERNEL
 from pruninfersim.trace import OpTrace
 
-#: Start and drain of a small kernel that nothing overlaps [s] (norms, casts and copies of eager PyTorch).
-SMALL_KERNEL = 2e-6
 #: Bytes that an SM reads from L2 in a clock, 0.4 of the 64 that its port takes: one number for Llama-3-8B (four query
 #: heads to a KV head) in TensorRT-LLM 0.9 on A100 and H100 (argonne-lcf/LLM-Inference-Bench). Without it the error
 #: grows with context and batch there, and not for Llama-2-7B (one to one).
@@ -83,12 +82,9 @@ class PerHeadReads:
 
     def latency(self, ops: OpTrace, hardware: HardwareProfile, *, cache: Cache = "cold") -> FloatArray:
         """Return the time of one run of each op, shape (*sweep, op) [s]."""
-        rate = L2_RATE * hardware.sm_count * (hardware.boost_clock or hardware.base_clock or 0.0)
         shared = self.one.latency(ops, hardware, cache=cache)
-        if not rate:
-            return shared
         reads = ops.batch * ops.n * ops.k * ops.gemms * ops.b_bytes
-        return np.asarray(np.maximum(shared, reads / rate))
+        return np.asarray(np.maximum(shared, reads / (L2_RATE * hardware.sm_count * hardware.clock)))
 
     def without_quantisation(self) -> PerHeadReads:
         """Return the same kernel with fractions of waves."""

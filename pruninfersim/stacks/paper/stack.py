@@ -16,10 +16,10 @@ import numpy as np
 
 from pruninfersim import ops as catalogue
 from pruninfersim._util.doors import door
+from pruninfersim._util.toml import read_toml
 from pruninfersim.cost import CostModel, Graph, Priced, Protocol, Spread
 from pruninfersim.errors import FileFormatError
 from pruninfersim.hardware import HardwareProfile, profiles_directory
-from pruninfersim.hardware.toml import read_toml
 from pruninfersim.kernels.base import KernelModel, Roofline
 from pruninfersim.kernels.quantise import STEPS
 from pruninfersim.stacks.paper.alignment import PaperAlignment

@@ -10,7 +10,7 @@ import numpy as np
 from pruninfersim._util.arrays import FloatArray
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import Cache
-from pruninfersim.kernels.token_gemm import RARE
+from pruninfersim.kernels.dense import RARE
 from pruninfersim.stacks.paper.gemm import STREAM_TOKENS, PaperGemm, dense_peaks
 from pruninfersim.trace import OpTrace
 
