@@ -88,6 +88,24 @@ def test_launches_of_vllm(dtype, launches):
     assert inside.sum() == launches * 32
 
 
+@pytest.mark.parametrize(
+    ("row", "measured"),
+    [("host_step", (0.65e-3, 0.9e-3, 1.8e-3)), ("host_sequence", (10e-6, 14e-6, 28e-6))],
+)
+def test_the_band_of_own_time_holds_other_hosts(row, measured):
+    """Own times of vLLM per step and per sequence, by host, as published.
+
+    And no wider than that: leaving every host out, ln(measured / assumed) is between -0.66 and 0.69.
+    """
+    priced = pis.stacks.get("vllm", pis.hardware.get("h100-sxm")).priced(row, "bf16")
+    low, high = priced.spread.low, priced.spread.high
+    for seconds in measured:
+        assert low < seconds / priced.model.seconds - 1.0 < high
+    assert np.log1p((low, high)) == pytest.approx((-0.66, 0.69), abs=0.1)
+    known = pis.stacks.engine("vllm", host="typical")(pis.hardware.get("h100-sxm")).priced(row, "bf16").spread
+    assert low < known.low < 0.0 < known.high < high
+
+
 # --- the contract ---------------------------------------------------------------------------------------------------
 
 

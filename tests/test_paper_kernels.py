@@ -71,6 +71,29 @@ def test_equals_the_scalar_twin(family, phase):
                 assert fast == pytest.approx(slow, rel=1e-9), (name, batch, context, sparsity)
 
 
+@pytest.mark.parametrize(
+    ("tile", "m", "n", "k"),
+    [
+        ((128, 256), 320, 15872, 14528),
+        ((256, 128), 2048, 18048, 18368),
+        ((128, 128), 512, 6016, 15424),
+        ((128, 64), 4096, 320, 3648),
+        ((64, 128), 320, 4032, 1088),
+        ((64, 64), 65, 64, 1152),
+        ((64, 64), 128, 64, 1152),
+    ],
+)
+def test_each_tile_is_the_best_for_some_shape(tile, m, n, k, monkeypatch):
+    """The twin takes the same time there, and without that tile it would take longer."""
+    gpu, constants = pis.hardware.get("rtx-pro-6000"), dict(paper.constants())
+    op = OpTrace.from_rows([{"kernel": "gemm", "gemms": 1, "m": m, "n": n, "k": k}])
+    found = float(cost_model(gpu.name).priced("gemm", "bf16").model.tiled(op, gpu)[0])
+    assert found == pytest.approx(scalar.tiled(m, n, k, constants, scalar.RTX), rel=1e-9)
+    if tile in scalar.TILES:
+        monkeypatch.setattr(scalar, "TILES", tuple(other for other in scalar.TILES if other != tile))
+        assert scalar.tiled(m, n, k, constants, scalar.RTX) > 1.02 * found
+
+
 def test_grid_of_speedups(speedups):
     """Part of the paper's grid: 42 speedups at 50 %; one token of dynamic depth is a mean of three random masks."""
     errors = {}

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from cases import IGNORE_PROVENANCE
@@ -39,6 +40,22 @@ def test_a_request_is_a_prefill_and_steps():
     assert found.total == pytest.approx(found.ttft + 100 * found.tpot)
     assert found.tokens_per_second == pytest.approx(4 * 101 / found.total)
     assert found.interval[0] < found.total < found.interval[1]
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+def test_a_front_end_comes_before_the_prefill(batch):
+    """Once per request, and once per prompt token; steps do not wait for it."""
+    engine = pis.stacks.ENGINES["vllm"]
+    ask = WHERE | {"batch": batch, "prompt": 2048, "new_tokens": 11}
+    none, some = (
+        pis.request(**ask, stack=replace(engine, serving=replace(engine.serving, front=front, front_token=token)))
+        for front, token in ((0.0, 0.0), (4e-3, 1e-6))
+    )
+    assert some.ttft - none.ttft == pytest.approx(4e-3 + 2048e-6, rel=1e-9)
+    assert some.total - none.total == pytest.approx(4e-3 + 2048e-6, rel=1e-9)
+    assert some.tpot == none.tpot
+    for after, before in zip(some.interval, none.interval, strict=True):
+        assert after - before == pytest.approx(4e-3 + 2048e-6, rel=1e-9)
 
 
 def test_one_token_needs_no_step():

@@ -9,6 +9,7 @@ import pruninfersim as pis
 from pruninfersim import hardware
 from pruninfersim.calibration import nearest
 from pruninfersim.hardware import traits
+from pruninfersim.trace import OpTrace
 
 pytestmark = IGNORE_PROVENANCE
 SYSTOLIC = [name for name in hardware.names() if traits.systolic(hardware.get(name))]
@@ -51,3 +52,16 @@ def test_a_kernel_runs_on_one_die_of_a_module() -> None:
         assert whole.latency == pytest.approx(one.latency, rel=1e-12)
     doubled = hardware.get("mi250x").clone("more", memory_bandwidth=2 * hardware.get("mi250x").memory_bandwidth)
     assert doubled.device.memory_bandwidth == 2 * hardware.get("mi250x-gcd").memory_bandwidth
+
+
+@pytest.mark.parametrize("gpu", SYSTOLIC)
+def test_masks_are_sorted_step_by_step(gpu: str) -> None:
+    """A tree of log2(tokens) steps, each after the one before: the bytes of the flags are no measure of it."""
+    part = hardware.get(gpu)
+    kernel = pis.stacks.get("vendor", part).priced("mask_sort", "bf16").model
+    ops = OpTrace.from_rows([{"kernel": "mask_sort", "m": [256, 512, 1024]}])
+    times = kernel.latency(ops, part)[:, 0]
+    assert times[1] - times[0] == pytest.approx(times[2] - times[1], rel=1e-9)
+    # A step is more than the 20 clocks that an SM takes to synchronise its threads, at 2 GHz.
+    assert times[2] > 10 * 20 / 2e9
+    assert times[2] > 10 * (ops.traffic[2, 0] / part.memory_bandwidth)

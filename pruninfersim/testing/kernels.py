@@ -97,10 +97,8 @@ def sample_ops(key: str, model: str | ModelConfig = "llama-3.1-8b") -> OpTrace:
     own = catalogue.get(key).model
     for phase in ("prefill", "decode"):
         passes = _passes(own or model, phase, own is None)
-        if key == REDUCE:
-            passes += (shard(passes[0], 2),)
-        for ops in passes:
-            chosen = ops.select(ops.mask(kernels=[catalogue.get(key).stand_in or key]))
+        for ops in (*passes, *((shard(passes[0], 2),) if key == REDUCE else ())):
+            chosen: OpTrace = ops.select(ops.mask(kernels=[catalogue.get(key).stand_in or key]))
             if len(chosen):
                 return chosen.with_columns(kernel=(key,) * len(chosen))
     raise AssertionError(f"no trace has an op of {key}")

@@ -1,4 +1,4 @@
-"""Small changes to a Python file, each one of which a test should notice (see mutants.py)."""
+"""Small changes to a Python file, each one of which a test should notice."""
 
 from __future__ import annotations
 
@@ -29,6 +29,10 @@ class Mutant(NamedTuple):
     start: int
     end: int
     text: str
+    #: First line of the statement that holds the change.
+    statement: int
+    #: Whether the change runs when a function is called, and not when the file is imported.
+    inside: bool
 
     def applied(self, source: str) -> str:
         """Return the changed file."""
@@ -45,24 +49,31 @@ def mutants_of(file: str, source: str) -> list[Mutant]:
     for line in source.encode().splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
     found = []
-    for node, kind, text in _changes(ast.parse(source)):
+    for (node, kind, text), statement, inside in _changes(ast.parse(source)):
         start = starts[node.lineno - 1] + node.col_offset
         end = starts[node.end_lineno - 1] + node.end_col_offset
         if source.encode()[start:end].decode() != text:
-            found.append(Mutant(file, node.lineno, kind, start, end, text))
+            found.append(Mutant(file, node.lineno, kind, start, end, text, statement, inside))
     return found
 
 
-def _changes(node: ast.AST) -> Iterator[tuple[ast.AST, str, str]]:
-    """Yield a node of the file, a kind of change, and the text that stands for the node afterwards."""
-    yield from _changes_here(node)
+Change = tuple[ast.AST, str, str]
+
+
+def _changes(node: ast.AST, statement: int = 1, inside: bool = False) -> Iterator[tuple[Change, int, bool]]:
+    """Yield a node of the file, a kind of change and the text that stands for the node; its statement; when it runs."""
+    if isinstance(node, ast.stmt):
+        statement = node.lineno
+    for change in _changes_here(node):
+        yield change, statement, inside
     for name, value in ast.iter_fields(node):
         if name in SKIPPED:
             continue
+        called = name == "body" and isinstance(node, ast.FunctionDef | ast.Lambda)
         children = value if isinstance(value, list) else [value]
         for child in children:
             if isinstance(child, ast.AST) and not _silent(child):
-                yield from _changes(child)
+                yield from _changes(child, statement, inside or called)
 
 
 def _silent(node: ast.AST) -> bool:
@@ -83,7 +94,7 @@ def _silent(node: ast.AST) -> bool:
     return False
 
 
-def _changes_here(node: ast.AST) -> Iterator[tuple[ast.AST, str, str]]:
+def _changes_here(node: ast.AST) -> Iterator[Change]:
     match node:
         case ast.BinOp(op=op) if type(op) in SWAPPED:
             yield _with(node, "operator", op=SWAPPED[type(op)]())
@@ -125,13 +136,13 @@ def _holds_values(node: ast.Tuple | ast.List) -> bool:
     return isinstance(node.ctx, ast.Load) and not any(isinstance(item, ast.Slice) for item in node.elts)
 
 
-def _without_keywords(node: ast.Call, keywords: list[ast.keyword]) -> Iterator[tuple[ast.AST, str, str]]:
+def _without_keywords(node: ast.Call, keywords: list[ast.keyword]) -> Iterator[Change]:
     for i, keyword in enumerate(keywords):
         if keyword.arg:
             yield _with(node, "dropped keyword", keywords=keywords[:i] + keywords[i + 1 :])
 
 
-def _with(node: ast.AST, kind: str, **fields: object) -> tuple[ast.AST, str, str]:
+def _with(node: ast.AST, kind: str, **fields: object) -> Change:
     """Return a copy of a node with other fields, as text."""
     changed = copy.copy(node)
     for name, value in fields.items():
