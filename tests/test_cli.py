@@ -324,6 +324,7 @@ MISTAKES = {
     "report of nothing": (["report", "--out", ""], "the name is empty"),
     "report in a folder": (["report", "--out", "."], "it is a folder"),
     "report nowhere": (["report", "--out", "no/such/page.html"], "there is no folder no/such"),
+    "report to a name that no file can have": (["report", "--out", "9" * 500], "File name too long"),
     "budget of 8 what": (["measure", "--plan", "--budget", "8"], "Say which: 8s, 8m or 8h"),
     "2:4 above half": (["speedup", "--method", "semi-structured", "--sparsity", "0.6"], "[0, 0.5]"),
     "no tokens": (["speedup", "--context", "0"], "at least 1; got 0"),

@@ -158,8 +158,10 @@ def test_a_reader_that_leaves_is_no_error():
 def test_ctrl_c_is_one_line_from_the_start(where):
     # Whatever is imported, or read, takes half a minute here; the signal comes as soon as that has begun.
     slow = "typer" if where == "while the program is loaded" else "pruninfersim.hardware"
+    # Tests that run in the background of a shell hand on that SIGINT is ignored.
     code = f"""
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 class Slow:
     def find_spec(self, name, path=None, target=None):
         if name == {slow!r}:

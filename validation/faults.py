@@ -38,7 +38,11 @@ QUESTION = {
     "sparsity": [0.1, 0.3, 0.5], "stacks": ["ideal", "paper"], "workloads": pis.Workload.decode(4, range(16, 516)),
     "progress": False,
 }  # fmt: skip
-CHILD = "import sys; sys.path.insert(0, sys.argv[2]); import faults; faults.ask(faults.Path(sys.argv[1]))"
+#: SIGINT is not ignored, as it is in what a shell runs in the background.
+CHILD = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "sys.path.insert(0, sys.argv[2]); import faults; faults.ask(faults.Path(sys.argv[1]))"
+)
 
 
 @dataclass

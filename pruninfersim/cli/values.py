@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 import typer
 
 from pruninfersim._util.numerals import count, fraction
-from pruninfersim.errors import InvalidInputError
+from pruninfersim.errors import InvalidInputError, shown
 
 __all__ = [
     "count",
@@ -164,7 +165,7 @@ def output_file(given: str, option: str = "--out") -> Path | None:
     >>> output_file("-") is None
     True
     """
-    import os
+    from pruninfersim._util.files import check_place
 
     path = Path(given)
     problem = ""
@@ -172,14 +173,13 @@ def output_file(given: str, option: str = "--out") -> Path | None:
         problem = "the name is empty; give a file, or - for standard output"
     elif given == "-":
         return None
-    elif path.is_dir():
+    elif os.path.isdir(path):
         problem = "it is a folder; give a file in it"
-    elif not path.parent.is_dir():
+    elif not os.path.isdir(path.parent):
         problem = f"there is no folder {path.parent}"
-    elif not os.access(path if path.exists() else path.parent, os.W_OK):
-        problem = "permission denied"
     if problem:
-        raise InvalidInputError(f"{option}: cannot write {given!r}: {problem}")
+        raise InvalidInputError(f"{option}: cannot write {shown(given)}: {problem}")
+    check_place(path)
     return path
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import lru_cache
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from pruninfersim.hardware import HardwareProfile
 from pruninfersim.kernels.base import Cache, KernelModel
 from pruninfersim.models import ModelConfig
 from pruninfersim.testing.common import CLOSE, reported, require, snapshot
-from pruninfersim.trace import LABELS, NEUTRAL, OpTrace, trace
+from pruninfersim.trace import LABELS, NEUTRAL, OpTrace, PruningMethod, trace
 from pruninfersim.workload import Workload
 
 #: One method of each family at a half: the ops that they make are samples of every kernel key.
@@ -96,7 +95,7 @@ def sample_ops(key: str, model: str | ModelConfig = "llama-3.1-8b") -> OpTrace:
         raise unknown_name("kernel key", key, catalogue.CATALOGUE)
     own = catalogue.get(key).model
     for phase in ("prefill", "decode"):
-        passes = _passes(own or model, phase, not own)
+        passes = _passes(own or model, phase, () if own else HALVED)
         for ops in (*passes, *((shard(passes[0], 2),) if key == REDUCE else ())):
             chosen: OpTrace = ops.select(ops.mask(kernels=[catalogue.get(key).stand_in or key]))
             if len(chosen):
@@ -104,11 +103,10 @@ def sample_ops(key: str, model: str | ModelConfig = "llama-3.1-8b") -> OpTrace:
     raise AssertionError(f"no trace has an op of {key}")
 
 
-@lru_cache(maxsize=8)
-def _passes(model: str | ModelConfig, phase: str, halved: bool) -> tuple[OpTrace, ...]:
-    """Return the dense pass of a model over a sweep of (batch, context), and those of all families."""
+def _passes(model: str | ModelConfig, phase: str, methods: tuple[PruningMethod, ...]) -> tuple[OpTrace, ...]:
+    """Return the dense pass of a model over a sweep of (batch, context), and those of methods."""
     dense = trace(model, Workload.of(phase, np.array([1, 16])[:, None], np.array([128, 1000, 8192])))
-    return (dense, *(dense.prune(method) for method in HALVED if halved))
+    return (dense, *(dense.prune(method) for method in methods))
 
 
 def awkward_ops(key: str, model: str | ModelConfig = "llama-3.1-8b") -> OpTrace:
