@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import select
@@ -134,16 +135,21 @@ class Browser:
         if text:
             self.send("Input.insertText", text=text)
 
-    def click(self, selector: str, at: tuple[float, float] = (0.5, 0.5)) -> None:
-        """Click on an element."""
-        place = self.run(
-            f"(e => {{ e.scrollIntoView({{block: 'center'}}); const r = e.getBoundingClientRect(); "
-            f"return [r.left + r.width * {at[0]}, r.top + r.height * {at[1]}]; }})"
-            f"(document.querySelector({json.dumps(selector)}))"
-        )
-        spot = {"x": place[0], "y": place[1]}
-        self.send("Input.dispatchMouseEvent", type="mouseMoved", **spot)
-        time.sleep(0.05)
+    def click(self, selector: str, at: tuple[float, float] = (0.5, 0.5), *, noticed: str = "") -> None:
+        """Click on an element, once what it shows under the pointer is there: figures look where it is now and then."""
+        end = time.monotonic() + PATIENCE
+        for step in itertools.count():
+            place = self.run(
+                f"(e => {{ e.scrollIntoView({{block: 'center'}}); const r = e.getBoundingClientRect(); "
+                f"return [r.left + r.width * {at[0]}, r.top + r.height * {at[1]}]; }})"
+                f"(document.querySelector({json.dumps(selector)}))"
+            )
+            spot = {"x": place[0] - step % 2, "y": place[1]}  # a pointer that rests is not looked at again
+            self.send("Input.dispatchMouseEvent", type="mouseMoved", **spot)
+            time.sleep(0.05)
+            if not noticed or self.run(f"document.querySelector({json.dumps(noticed)}) !== null"):
+                break
+            assert time.monotonic() < end, f"{noticed} never shows under the pointer at {at} of {selector}"
         for kind in ("mousePressed", "mouseReleased"):
             self.send("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **spot)
 

@@ -25,6 +25,8 @@ SMALL = {
     "model_type": "llama", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 8,
     "num_attention_heads": 16, "num_key_value_heads": 4, "vocab_size": 32000,
 }  # fmt: skip
+#: What a figure shows when it has noticed the pointer over one of its points.
+HOVERED = "#figure .hoverlayer .hovertext"
 MARKUP = "<img src=x onerror=alert(1)>"
 
 
@@ -304,14 +306,14 @@ def test_a_quality_table_of_ones_own(page, tmp_path):
 
 
 def test_a_click_on_a_step_shows_what_each_op_adds(page):
-    page.click("#figure .waterfalllayer .point:nth-of-type(2) path")
+    page.click("#figure .waterfalllayer .point:nth-of-type(2) path", noticed=HOVERED)
     page.wait("document.querySelector('#ops').innerText.includes('not pruned: ops that the method leaves')")
 
 
 def test_a_click_shows_the_ops_behind_the_point(page):
     page.run("document.querySelector('#view input[value=map]').click()")
     page.wait("document.querySelector('#figure .heatmaplayer image')")
-    page.click("#figure .nsewdrag", at=(0.99, 0.99))
+    page.click("#figure .nsewdrag", at=(0.99, 0.99), noticed=HOVERED)
     page.wait("document.querySelector('#ops').innerText.includes('batch 256, context 65536')")
 
 
