@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import sys
 
 import pandas as pd
 import pytest
 
 import pruninfersim as pis
-from pruninfersim import cli
 from pruninfersim._util.words import ELSEWHERE, INSTEAD
 from pruninfersim.errors import InvalidInputError
 
@@ -19,19 +17,6 @@ QUESTIONS = [
     "gemm_latency", "latency_table", "max_speedup", "recommend", "request", "required_efficiency", "speedup",
     "suggest_width", "sweep", "where_to_prune", "who_wins",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Call the program inside this process: (exit code, standard output, standard error)."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pruninfersim", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        return caught.value.code or 0, *capsys.readouterr()
-
-    return call
 
 
 @pytest.mark.parametrize("name", QUESTIONS)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import pruninfersim as pis
+from pruninfersim._util.defaults import PHASES
 from pruninfersim.cost import CostModel
 from pruninfersim.kernels.base import roofline
 from pruninfersim.stacks.paper import stack as paper
@@ -19,7 +20,6 @@ from tests.oracle import paper_scalar as scalar
 FIGURES = Path(pis.__file__).parent / "reproduce" / "data"
 FAMILIES = tuple(pis.pruning.METHODS)
 WORKLOADS = ((1, 1024), (1, 8192), (1, 16384), (1, 32768), (8, 1024), (16, 1024), (32, 1024))
-PHASES = ("prefill", "decode")
 
 
 def figures(name: str) -> list[dict[str, str]]:

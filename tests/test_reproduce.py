@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from pruninfersim import cli, reproduce
+from pruninfersim._util.defaults import PHASES
 from pruninfersim.errors import InvalidInputError
 from pruninfersim.questions import pareto
 from pruninfersim.report import blocks
@@ -46,20 +47,20 @@ def best(main) -> pareto.Frontier:
 
 @pytest.mark.parametrize("family", SHARES)
 def test_realised_share(half, family):
-    for phase, share in zip(passes.PHASES, SHARES[family], strict=True):
+    for phase, share in zip(PHASES, SHARES[family], strict=True):
         assert half.loc[family, phase] == pytest.approx(share, abs=0.04), phase
 
 
 def test_static_depth_stays_closest_to_the_bound(half):
-    for phase in passes.PHASES:
+    for phase in PHASES:
         assert half[phase].idxmax() == "static-depth"
     assert half.loc["static-depth", "decode"] > 0.9
 
 
-@pytest.mark.parametrize("phase", passes.PHASES)
+@pytest.mark.parametrize("phase", PHASES)
 def test_order_of_the_families(half, phase):
     """Families that the paper sees apart (by more than 0.02) come out in its order."""
-    stated = {family: shares[passes.PHASES.index(phase)] for family, shares in SHARES.items()}
+    stated = {family: shares[PHASES.index(phase)] for family, shares in SHARES.items()}
     for one in stated:
         for other in stated:
             if stated[one] > stated[other] + 0.02:
@@ -163,7 +164,7 @@ def test_attention_and_ffn_cost_the_same_near_32k_tokens():
 
 
 def test_parts_of_a_layer_add_up_to_it():
-    for phase in passes.PHASES:
+    for phase in PHASES:
         step = kernels.pass_at_32k("static-width-cross", phase)
         inside = step.trace.mask(blocks=["attention", "mlp"])
         assert sum(kernels.layer(step).values()) * kernels.LAYERS == pytest.approx(step.seconds[inside].sum())

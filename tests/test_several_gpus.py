@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import numpy as np
 import pytest
 
 import pruninfersim as pis
-from pruninfersim import cli
 from pruninfersim.cost.memory import weight_memory
 from pruninfersim.cost.sharding import shard
 
 LARGE = {"model": "llama-3.1-70b", "hardware": "h100-sxm", "phase": "decode", "batch": 8, "context": 4096}
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Call the program inside this process: (exit code, standard output, standard error)."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["pruninfersim", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        return caught.value.code or 0, *capsys.readouterr()
-
-    return call
 
 
 def test_four_gpus_cost_four_prices():

@@ -8,3 +8,5 @@ CONTEXT = 1024
 NEW_TOKENS = 128
 #: Tokens of a sequence, prompt and output, for which memory is set aside [1].
 LENGTH = 8192
+#: Phases of inference, in the order in which a request has them.
+PHASES = ("prefill", "decode")

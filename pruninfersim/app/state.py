@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlencode
 
 from pruninfersim import hardware, models, stacks
 from pruninfersim._util.arrays import TOO_LARGE
-from pruninfersim._util.defaults import CONTEXT, NEW_TOKENS
+from pruninfersim._util.defaults import CONTEXT, NEW_TOKENS, PHASES
 from pruninfersim._util.numerals import count
 from pruninfersim.app import uploads
 from pruninfersim.errors import InvalidInputError, PruninfersimError, unknown_name
@@ -21,7 +21,6 @@ VIEWS = {
     "waterfall": "Why not faster", "sparsity": "Over sparsity", "roofline": "Roofline", "map": "Batch × context",
     "gpus": "GPUs", "pareto": "Quality",
 }  # fmt: skip
-PHASES = ("prefill", "decode")
 #: Methods and GPUs that are compared at most.
 MOST_METHODS, MOST_GPUS = 6, 8
 

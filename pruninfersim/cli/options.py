@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from pruninfersim._util.defaults import CONTEXT
+from pruninfersim._util.defaults import CONTEXT, PHASES
 from pruninfersim.cli import values
 from pruninfersim.errors import InvalidInputError
 
 if TYPE_CHECKING:
     import pruninfersim as pis
     from pruninfersim.stacks import Stack
-
-PHASES = ("prefill", "decode")
 
 
 class Format(StrEnum):

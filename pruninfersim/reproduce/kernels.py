@@ -9,10 +9,11 @@ import numpy as np
 from pruninfersim import hardware, pruning, stacks
 from pruninfersim import ops as catalogue
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.defaults import PHASES
 from pruninfersim.cost import CostModel, Estimate
 from pruninfersim.questions.comparison import Speedup, compare_estimates
 from pruninfersim.questions.single_kernel import replayed
-from pruninfersim.reproduce.passes import FAMILIES, PHASES, published, records
+from pruninfersim.reproduce.passes import FAMILIES, published, records
 from pruninfersim.trace import OpTrace, trace
 from pruninfersim.workload import Workload
 

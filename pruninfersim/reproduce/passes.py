@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pruninfersim._util.arrays import FloatArray
+from pruninfersim._util.defaults import PHASES
 from pruninfersim.questions import pareto
 from pruninfersim.questions.comparison import NORMAL_90
 from pruninfersim.questions.pareto import Curve, Frontier
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 #: The seven workloads of the paper: (batch, context).
 WORKLOADS = ((1, 1024), (1, 8192), (1, 16384), (1, 32768), (8, 1024), (16, 1024), (32, 1024))
-PHASES = ("prefill", "decode")
 FAMILIES = (
     "static-depth", "low-rank", "semi-structured", "static-width", "static-width-cross", "dynamic-depth",
     "sparse-attention",

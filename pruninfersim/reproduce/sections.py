@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pruninfersim import plots
+from pruninfersim._util.defaults import PHASES
 from pruninfersim.plots.breakdown import BreakdownInfo
 from pruninfersim.plots.curves import CurveInfo
 from pruninfersim.plots.style import COLOURS, PLACES, SYMBOLS
@@ -14,7 +15,7 @@ from pruninfersim.questions import pareto
 from pruninfersim.report.blocks import Block, Figure, Heading, Table, Text
 from pruninfersim.reproduce import kernels as parts_of
 from pruninfersim.reproduce import passes
-from pruninfersim.reproduce.passes import FAMILIES, PHASES, WORKLOADS, records
+from pruninfersim.reproduce.passes import FAMILIES, WORKLOADS, records
 from pruninfersim.reproduce.targets import figure6_errors, zero_errors
 
 if TYPE_CHECKING:
