@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pruninfersim._util.arrays import Answer, FloatArray, sealed
+from pruninfersim._util.arrays import Answer, FloatArray, ends, sealed
 from pruninfersim._util.doors import doors
 from pruninfersim._util.lazy import drawn
 from pruninfersim.cost import Estimate, scalar
@@ -27,7 +27,7 @@ from pruninfersim.errors import InvalidInputError
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.models import ModelConfig
 from pruninfersim.questions.availability import availability_note
-from pruninfersim.questions.table import case_of, dtype_of, methods_of, plain, printed, rows, span
+from pruninfersim.questions.table import case_of, dtype_of, methods_of, plain, printed, rows
 from pruninfersim.trace import layer_weights, twins
 from pruninfersim.workload import Workload
 
@@ -288,7 +288,7 @@ def compare_estimates(before: Estimate, after: Estimate) -> Speedup:
 def _work_note(before: Estimate, after: Estimate) -> list[str]:
     """Say so where the sides do not do the same work: their ratio is then no speedup of the model."""
     works = [work for side in (before, after) if (work := side.trace.workload) is not None]
-    said = dict.fromkeys(f"{w.phase}, batch {span(w.batch)}, context {span(w.context)}" for w in works)
+    said = dict.fromkeys(f"{w.phase}, batch {ends(w.batch)}, context {ends(w.context)}" for w in works)
     return [f"the sides do different work: {' against '.join(said)}"] if len(said) > 1 else []
 
 

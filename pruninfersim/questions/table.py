@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pruninfersim._util.arrays import ends
 from pruninfersim.cost.memory import kv_memory, weight_memory
 from pruninfersim.hardware import HardwareProfile
 from pruninfersim.trace import OpTrace
@@ -29,17 +30,6 @@ SHOWN = {
 }
 
 
-def span(values: Any) -> str:
-    """Return one number, or the ends of several.
-
-    >>> span(np.array([1.0, 8.0, 64.0])), span(0.5)
-    ('1 to 64', '0.5')
-    """
-    numbers = np.asarray(values, dtype=np.float64).reshape(-1)
-    low, high = float(numbers.min()), float(numbers.max())
-    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
-
-
 def methods_of(trace: OpTrace) -> str:
     """Return the methods that a trace went through, each with the sparsity that was asked of it; empty if none.
 
@@ -51,7 +41,7 @@ def methods_of(trace: OpTrace) -> str:
 
 
 def _rounded(values: Any) -> str:
-    return span(np.round(np.asarray(values, dtype=np.float64), 4))
+    return ends(np.round(np.asarray(values, dtype=np.float64), 4))
 
 
 def case_of(trace: OpTrace, hardware: HardwareProfile, stack: str) -> str:
@@ -64,7 +54,7 @@ def case_of(trace: OpTrace, hardware: HardwareProfile, stack: str) -> str:
     parts = [f"{trace.model.name if trace.model else 'own trace'} on {hardware.name}"]
     if trace.workload is not None:
         parts += [
-            trace.workload.phase, f"batch {span(trace.workload.batch)}", f"context {span(trace.workload.context)}",
+            trace.workload.phase, f"batch {ends(trace.workload.batch)}", f"context {ends(trace.workload.context)}",
         ]  # fmt: skip
     return ", ".join([*parts, stack, dtype_of(trace)])
 
